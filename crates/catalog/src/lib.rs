@@ -1,0 +1,1 @@
+//! Which endpoints there are, folded from the endpoints topic.

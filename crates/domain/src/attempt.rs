@@ -1,0 +1,221 @@
+//! One HTTP request for a delivery: what the wire said, and what it means.
+//!
+//! Decides the closed lists of error kinds, outcomes and reasons, and their names in records and
+//! metrics. Leaves the verdict (report to outcome) to `engine`.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::time::Timestamp;
+
+/// The raw facts of one HTTP exchange, judged by nobody yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AttemptReport {
+    /// When the attempt began.
+    pub started_at: Timestamp,
+    /// Where the time went; `phases.total` is the whole duration.
+    pub phases: Phases,
+    /// What was sent, signatures and credentials redacted.
+    pub request: RequestSummary,
+    /// What came of it.
+    pub result: AttemptResult,
+}
+
+/// Time spent per phase; `None` = the phase did not happen (a reused connection has no DNS) or was
+/// not measured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Phases {
+    /// Name resolution.
+    pub dns: Option<Duration>,
+    /// TCP connect.
+    pub connect: Option<Duration>,
+    /// TLS handshake.
+    pub tls: Option<Duration>,
+    /// Request sent to response head.
+    pub first_byte: Option<Duration>,
+    /// All of it.
+    pub total: Duration,
+}
+
+/// The request as the attempt log shows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RequestSummary {
+    /// Where it went.
+    pub url: Arc<str>,
+    /// What was sent; values that sign or authenticate are replaced by `[redacted]`.
+    pub headers: Vec<(Box<str>, Box<str>)>,
+}
+
+/// A response, or why there is none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AttemptResult {
+    /// The receiver answered.
+    Response(Response),
+    /// It did not, or not to the end.
+    Error(AttemptError),
+}
+
+/// The receiver's answer, as much of it as is kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Response {
+    /// HTTP status.
+    pub status: u16,
+    /// Header fields; at most 64 fields and 8 KiB in all.
+    pub headers: Vec<(Box<str>, Box<str>)>,
+    /// The first bytes of the body, at most 16 KiB.
+    pub body: Bytes,
+    /// Whether the body went on after them.
+    pub truncated: bool,
+}
+
+/// Why there is no response.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AttemptError {
+    /// The kind, for the verdict and the metrics.
+    pub kind: ErrorKind,
+    /// The cause in words, without secrets.
+    pub message: Box<str>,
+    /// The receiver may have acted on the request: it was sent, at least in part.
+    pub ambiguous: bool,
+}
+
+/// What kind of failure ended an attempt without a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ErrorKind {
+    /// The name did not resolve.
+    Dns,
+    /// No connection.
+    Connect,
+    /// The TLS handshake failed.
+    Tls,
+    /// The deadline passed.
+    Timeout,
+    /// The connection broke after the request was sent, or the answer was not HTTP.
+    Reset,
+    /// The address is on the deny list (P9).
+    Denied,
+    /// The URL cannot be sent to.
+    BadUrl,
+    /// Postrider itself failed.
+    Internal,
+}
+
+impl ErrorKind {
+    /// The name in records and metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Dns => "dns",
+            Self::Connect => "connect",
+            Self::Tls => "tls",
+            Self::Timeout => "timeout",
+            Self::Reset => "reset",
+            Self::Denied => "denied",
+            Self::BadUrl => "bad_url",
+            Self::Internal => "internal",
+        }
+    }
+}
+
+/// What becomes of a delivery after an attempt, or without one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The receiver took it.
+    Delivered,
+    /// It will be tried again.
+    Retry,
+    /// It is given up.
+    DeadLettered(DeadLetterReason),
+    /// A named rule ended it without an attempt.
+    Discarded(DiscardReason),
+}
+
+impl Outcome {
+    /// The name in records and metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Delivered => "delivered",
+            Self::Retry => "retry",
+            Self::DeadLettered(_) => "dead_lettered",
+            Self::Discarded(_) => "discarded",
+        }
+    }
+
+    /// The reason, where there is one.
+    #[must_use]
+    pub const fn reason(self) -> Option<&'static str> {
+        match self {
+            Self::Delivered | Self::Retry => None,
+            Self::DeadLettered(reason) => Some(reason.as_str()),
+            Self::Discarded(reason) => Some(reason.as_str()),
+        }
+    }
+}
+
+/// Why a record ended in `dead-letters`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DeadLetterReason {
+    /// Every attempt of the schedule failed.
+    AttemptsExhausted,
+    /// The next attempt would fall after the retry window.
+    WindowPassed,
+    /// No endpoint of that id is known.
+    EndpointUnknown,
+    /// The endpoint's address is on the deny list.
+    EgressDenied,
+    /// The endpoint's URL cannot be sent to.
+    BadUrl,
+    /// The record is not an event, or a delivery, that can be read.
+    Undecodable,
+    /// The record is larger than what is delivered.
+    Oversized,
+    /// The JSON lacks what the source's mapping asks for.
+    Unmappable,
+}
+
+impl DeadLetterReason {
+    /// The name in records and metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::AttemptsExhausted => "attempts_exhausted",
+            Self::WindowPassed => "window_passed",
+            Self::EndpointUnknown => "endpoint_unknown",
+            Self::EgressDenied => "egress_denied",
+            Self::BadUrl => "bad_url",
+            Self::Undecodable => "undecodable",
+            Self::Oversized => "oversized",
+            Self::Unmappable => "unmappable",
+        }
+    }
+}
+
+impl fmt::Display for DeadLetterReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The named rules that end a delivery without a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DiscardReason {
+    /// The endpoint was deleted after the delivery was made.
+    EndpointDeleted,
+    /// The endpoint was disabled after the delivery was made.
+    EndpointDisabled,
+}
+
+impl DiscardReason {
+    /// The name in records and metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::EndpointDeleted => "endpoint_deleted",
+            Self::EndpointDisabled => "endpoint_disabled",
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! Where to send, and how.
+//!
+//! Decides which event types a pattern matches. Leaves the file and record form of an endpoint and
+//! the checks on it to `wire`, lookup to `catalog`, signing to `signing`.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::ids::{EndpointId, Tenant};
+use crate::retry::RetryPolicy;
+use crate::secret::Secret;
+use crate::time::Timestamp;
+
+/// Whether an endpoint gets deliveries (CONTRACT §5).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EndpointState {
+    /// Deliveries are made and sent.
+    #[default]
+    Active,
+    /// Deliveries are made and wait.
+    Paused,
+    /// No deliveries are made; those already made are discarded by name.
+    Disabled,
+}
+
+/// An endpoint's whole configuration, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Unique in an installation; fixes the slice.
+    pub id: EndpointId,
+    /// The merchant account it belongs to.
+    pub tenant: Tenant,
+    /// Absolute `https` (or, where allowed, `http`) URL, normalised, no userinfo, no fragment.
+    pub url: Arc<str>,
+    /// Whether deliveries are made and sent.
+    pub state: EndpointState,
+    /// Grows with each change; an older version never replaces a newer one.
+    pub version: u64,
+    /// Empty = every type.
+    pub types: Vec<TypePattern>,
+    /// How requests are signed.
+    pub signing: Signing,
+    /// Requests in flight, 1 to 1 000; `None` = the dispatcher's default.
+    pub concurrency: Option<u16>,
+    /// One deadline over the whole exchange, at most 60 s; `None` = the dispatcher's default.
+    pub timeout: Option<Duration>,
+    /// When to try again and when to give up; `None` = the dispatcher's default.
+    pub retry: Option<RetryPolicy>,
+    /// Sent with every request; names lower case, forbidden ones already refused.
+    pub headers: Vec<(Box<str>, Box<str>)>,
+}
+
+impl Endpoint {
+    /// Whether an event of this type is for this endpoint.
+    #[must_use]
+    pub fn wants(&self, event_type: &str) -> bool {
+        self.types.is_empty() || self.types.iter().any(|pattern| pattern.matches(event_type))
+    }
+}
+
+/// An event type, or a prefix of one: `payment.captured`, `payment.*`, `*`.
+///
+/// A `*` stands only at the end, alone or after a dot, and for one or more characters:
+/// `payment.*` matches `payment.captured` and `payment.dispute.opened`, not `payment`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TypePattern(Box<str>);
+
+impl TypePattern {
+    /// `None` when the text is empty, longer than 256 bytes, holds white space or control
+    /// characters, or has a `*` anywhere but at the end after a dot.
+    #[must_use]
+    pub fn new(text: &str) -> Option<Self> {
+        let stem = match text.strip_suffix('*') {
+            Some("") => "",
+            Some(stem) if stem.len() > 1 && stem.ends_with('.') => stem,
+            Some(_) => return None,
+            None => text,
+        };
+        let clean = !stem.contains(|c: char| c == '*' || c.is_whitespace() || c.is_control());
+        (!text.is_empty() && text.len() <= 256 && clean).then(|| Self(text.into()))
+    }
+
+    /// The pattern as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether an event type matches.
+    #[must_use]
+    pub fn matches(&self, event_type: &str) -> bool {
+        match self.0.strip_suffix('*') {
+            Some(stem) => event_type.len() > stem.len() && event_type.starts_with(stem),
+            None => event_type == &*self.0,
+        }
+    }
+}
+
+/// How an endpoint's requests are signed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Signing {
+    /// The scheme.
+    pub scheme: Scheme,
+    /// Newest first; each one still valid signs. Empty only with [`Scheme::None`].
+    pub secrets: Vec<SigningSecret>,
+}
+
+/// Shows the scheme and how many secrets there are, nothing of them.
+impl fmt::Debug for Signing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Signing")
+            .field("scheme", &self.scheme)
+            .field("secrets", &self.secrets.len())
+            .finish()
+    }
+}
+
+/// A signature scheme (CONTRACT §5; the others come with their issue).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Scheme {
+    /// Standard Webhooks v1: HMAC-SHA256.
+    #[default]
+    Standard,
+    /// Unsigned.
+    None,
+}
+
+/// One signing key of an endpoint.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SigningSecret {
+    /// Names it in files and commands; not sent.
+    pub id: Box<str>,
+    /// The decoded key.
+    pub key: Secret,
+    /// It signs until this time; `None` = until replaced.
+    pub not_after: Option<Timestamp>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_star_stands_for_the_rest_after_a_dot() {
+        let matches = |pattern, event_type| {
+            TypePattern::new(pattern)
+                .expect("a valid pattern")
+                .matches(event_type)
+        };
+        assert!(matches("payment.*", "payment.captured"));
+        assert!(matches("payment.*", "payment.dispute.opened"));
+        assert!(matches("*", "anything"));
+        assert!(matches("refund.created", "refund.created"));
+        assert!(!matches("payment.*", "payment"));
+        assert!(!matches("payment.*", "payment."));
+        assert!(!matches("payment.*", "payments.captured"));
+        assert!(!matches("refund.created", "refund.created.late"));
+        for bad in ["", "pay*", "*.created", "a.*.b", "a b", ".*", "**"] {
+            assert!(TypePattern::new(bad).is_none(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! The values everything else in Postrider speaks of: identifiers, events, endpoints, deliveries,
+//! attempts and their outcomes.
+//!
+//! Decides what a well-formed value is (an [`EndpointId`] that exists is valid) and the three pure
+//! mappings that every part must agree on: endpoint id to slice ([`slice`]), remaining wait to rung
+//! ([`lane`]) and preset name to retry schedule ([`retry`]).
+//! Leaves to others: how values are written down (`wire`), what is done with them (`engine`), and
+//! every clock, socket and random number.
+#![warn(missing_docs)]
+
+pub mod attempt;
+pub mod delivery;
+pub mod endpoint;
+pub mod event;
+pub mod ids;
+pub mod lane;
+pub mod record;
+pub mod retry;
+pub mod secret;
+pub mod slice;
+pub mod time;
+
+pub use attempt::{
+    AttemptError, AttemptReport, AttemptResult, DeadLetterReason, DiscardReason, ErrorKind,
+    Outcome, Phases, RequestSummary, Response,
+};
+pub use delivery::{Delivery, Origin};
+pub use endpoint::{Endpoint, EndpointState, Scheme, Signing, SigningSecret, TypePattern};
+pub use event::Event;
+pub use ids::{DeliveryId, EndpointId, InvalidId, Tenant};
+pub use lane::{Lane, Rung};
+pub use record::{NewRecord, Record};
+pub use retry::{RetryPolicy, RetryPreset};
+pub use secret::Secret;
+pub use slice::{Slice, SliceCount};
+pub use time::Timestamp;

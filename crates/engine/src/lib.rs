@@ -1,0 +1,1 @@
+//! The delivery engine: deterministic, without I/O.

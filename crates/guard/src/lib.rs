@@ -1,0 +1,1 @@
+//! Which URLs and addresses a request may go to.

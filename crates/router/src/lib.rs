@@ -1,0 +1,1 @@
+//! The router role: events in, deliveries out.

@@ -1,0 +1,1 @@
+//! Records, headers and topics: the serialised twins of domain values.
