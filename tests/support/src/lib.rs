@@ -1,1 +1,12 @@
-//! What tests share: a real broker, a scripted receiver.
+//! What tests share: a real broker, a scripted receiver, names that do not meet.
+//!
+//! Everything here panics with an explanation when it cannot do its work: a test that lacks its
+//! broker must fail, not pass.
+
+mod broker;
+mod names;
+mod receiver;
+
+pub use broker::Broker;
+pub use names::unique_prefix;
+pub use receiver::{Receiver, Reply, Request};

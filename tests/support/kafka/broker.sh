@@ -1,0 +1,142 @@
+#!/usr/bin/env bash
+# One Apache Kafka broker on 127.0.0.1, run for whoever holds the other end of standard input.
+#
+# A line in is an order, a line out its answer:
+#   start   ready HOST:PORT | failed LOG REASON   same port and data every time
+#   stop    stopped     in order (SIGTERM)
+#   kill    stopped     without warning (SIGKILL)
+#   freeze  frozen      SIGSTOP: alive to the network, dead to everyone
+#   thaw    thawed
+# End of input (the owner ended, however it ended) kills the broker and removes its data.
+# Ready means: the log says so, the port answers, and groups have their coordinator.
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+jars=$("$here/jars.sh")
+runs=$(dirname "$jars")/run
+run=$runs/$$
+start_seconds_max=90
+broker=
+starts=0
+log=$run/broker.log
+
+main() {
+  command -v java >/dev/null || {
+    echo "failed - java is missing: install it (Debian: apt-get install openjdk-17-jre-headless)"
+    exit 69
+  }
+  trap finish EXIT
+  trap 'exit 143' TERM INT HUP
+  trap '' PIPE
+  sweep
+  mkdir -p "$run"
+  local order
+  while read -r order; do
+    case $order in
+      start) start ;;
+      stop) end TERM && answer stopped ;;
+      kill) end KILL && answer stopped ;;
+      freeze) kill -STOP "$broker" && answer frozen ;;
+      thaw) kill -CONT "$broker" && answer thawed ;;
+      *) answer "unknown order: $order" ;;
+    esac
+  done
+}
+
+answer() { echo "$*" 2>/dev/null || true; }
+
+start() {
+  [[ -f $run/server.properties ]] || configure
+  starts=$((starts + 1))
+  log=$run/broker-$starts.log
+  java -Xms192m -Xmx192m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 \
+    -Djava.net.preferIPv4Stack=true -Dlog4j2.configurationFile="$here/log4j2.xml" \
+    -cp "$jars/*" kafka.Kafka "$run/server.properties" </dev/null >"$log" 2>&1 &
+  broker=$!
+  local deadline=$((SECONDS + start_seconds_max))
+  until ready; do
+    if ! kill -0 "$broker" 2>/dev/null; then
+      fail "the broker ended before it was ready"
+      return
+    elif ((SECONDS >= deadline)); then
+      fail "the broker was not ready after $start_seconds_max s"
+      return
+    fi
+    sleep 0.1
+  done
+  answer "ready 127.0.0.1:$port"
+}
+
+ready() { grep -q 'Kafka Server started' "$log" && coordinator_answers; }
+
+# The first FindCoordinator makes Kafka create __consumer_offsets, which takes seconds that the
+# first test would otherwise wait. The request by hand, because no client is needed otherwise:
+# length, api key 10, version 0, correlation id 1, no client id, the group "warm-up". The answer
+# is length, correlation id and an error code, which is 0 once the coordinator is there.
+coordinator_answers() {
+  local request='\x00\x00\x00\x13\x00\x0a\x00\x00\x00\x00\x00\x01\xff\xff\x00\x07warm-up'
+  local code
+  # shellcheck disable=SC2059 # the format is the request
+  code=$(
+    exec 2>/dev/null 3<>"/dev/tcp/127.0.0.1/$port"
+    printf "$request" >&3
+    timeout 5 head -c 10 <&3 | od -An -tx1 -j8 -N2
+  ) || return 1
+  [[ $code == ' 00 00' ]]
+}
+
+configure() {
+  port=$(free_port)
+  local controller_port
+  controller_port=$(free_port)
+  sed -e "s|@port@|$port|g" -e "s|@controller_port@|$controller_port|g" -e "s|@data@|$run/data|g" \
+    "$here/server.properties" >"$run/server.properties"
+  java -Xmx128m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -cp "$jars/*" \
+    -Dlog4j2.configurationFile="$here/log4j2.xml" kafka.tools.StorageTool \
+    format --standalone -t MkU3OEVBNTcwNTJENDM2Qg -c "$run/server.properties" \
+    </dev/null >"$run/format.log" 2>&1 || cat "$run/format.log" >&2
+}
+
+# Below the range the kernel takes for outgoing connections, so that nothing sits on the port
+# while the broker is down between two starts.
+free_port() {
+  local candidate
+  while :; do
+    candidate=$((20000 + SRANDOM % 12000))
+    if ! (exec 3<>"/dev/tcp/127.0.0.1/$candidate") 2>/dev/null; then
+      echo "$candidate"
+      return
+    fi
+  done
+}
+
+end() {
+  [[ -n $broker ]] || return 0
+  kill "-$1" "$broker" 2>/dev/null || true
+  kill -CONT "$broker" 2>/dev/null || true # a frozen one could not obey
+  wait "$broker" 2>/dev/null || true
+  broker=
+}
+
+# keeps the folder: its log tells why
+fail() {
+  end KILL
+  mv "$run" "$runs/failed-$$"
+  mkdir -p "$run"
+  answer "failed $runs/failed-$$/${log##*/} $1"
+}
+
+finish() {
+  end KILL
+  rm -rf "$run"
+}
+
+# what a run left that was itself killed
+sweep() {
+  local left
+  for left in "$runs"/[0-9]*; do
+    [[ ! -d $left ]] || kill -0 "${left##*/}" 2>/dev/null || rm -rf "$left"
+  done
+}
+
+main

@@ -1,0 +1,251 @@
+//! A real Apache Kafka on 127.0.0.1, for as long as the test process lives.
+//!
+//! How it is configured, started and found ready is decided by `kafka/broker.sh`, which ends the
+//! broker when the pipe from this process closes: no exit of a test, however abrupt, leaves one
+//! behind. Clients are the tests' own business.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Mutex, OnceLock};
+use std::thread;
+use std::time::Duration;
+
+/// Names another broker for [`Broker::shared`], as `HOST:PORT[,HOST:PORT…]`.
+const BROKERS_VARIABLE: &str = "POSTRIDER_TEST_BROKERS";
+
+/// How long an order may take. The script gives up on a start after 90 s by itself; the first
+/// start on a machine also fetches the jars.
+const ANSWER_WITHIN: Duration = Duration::from_secs(300);
+
+/// A broker and the addresses its clients start from.
+///
+/// Its groups have sessions of 6 s and heartbeats of 1 s, topics do not appear by themselves
+/// (`kafka/server.properties`).
+pub struct Broker {
+    bootstrap: String,
+    /// `None`: someone else's broker.
+    keeper: Option<Keeper>,
+}
+
+impl Broker {
+    /// The broker that all tests share: the one that `POSTRIDER_TEST_BROKERS` names, else one
+    /// that this process starts at the first call. Use [`crate::unique_prefix`] for every name.
+    pub fn shared() -> &'static Self {
+        static SHARED: OnceLock<Broker> = OnceLock::new();
+        SHARED.get_or_init(|| named_by_environment().unwrap_or_else(Self::own))
+    }
+
+    /// A broker of the caller's own, to be killed, frozen and started again; it ends with the
+    /// value. Takes 2–4 s of one core to start.
+    pub fn own() -> Self {
+        let mut keeper = Keeper::spawn();
+        let bootstrap = keeper.start();
+        Self {
+            bootstrap,
+            keeper: Some(keeper),
+        }
+    }
+
+    /// What goes into `bootstrap.servers`; the same across [`Broker::start_again`].
+    pub fn bootstrap(&self) -> &str {
+        &self.bootstrap
+    }
+
+    /// Ends it without warning (SIGKILL).
+    pub fn kill(&mut self) {
+        self.keeper().order("kill", "stopped");
+    }
+
+    /// Ends it in order (SIGTERM) and waits until it is gone.
+    pub fn stop(&mut self) {
+        self.keeper().order("stop", "stopped");
+    }
+
+    /// Starts it with the same address and data, and waits until it is ready.
+    pub fn start_again(&mut self) {
+        self.bootstrap = self.keeper().start();
+    }
+
+    /// Stops its threads (SIGSTOP): connections stay open and nothing is answered.
+    pub fn freeze(&mut self) {
+        self.keeper().order("freeze", "frozen");
+    }
+
+    /// Lets it go on after [`Broker::freeze`].
+    pub fn thaw(&mut self) {
+        self.keeper().order("thaw", "thawed");
+    }
+
+    fn keeper(&mut self) -> &mut Keeper {
+        self.keeper
+            .as_mut()
+            .expect("a broker made by own() has a keeper")
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "configures tests, not the product"
+)]
+fn named_by_environment() -> Option<Broker> {
+    let bootstrap = std::env::var(BROKERS_VARIABLE)
+        .ok()
+        .filter(|value| !value.is_empty())?;
+    let reached = bootstrap.split(',').any(accepts);
+    assert!(
+        reached,
+        "{BROKERS_VARIABLE}={bootstrap}: no broker accepts connections there"
+    );
+    Some(Broker {
+        bootstrap,
+        keeper: None,
+    })
+}
+
+fn accepts(address: &str) -> bool {
+    let resolved = address.to_socket_addrs().into_iter().flatten();
+    let mut connections =
+        resolved.map(|address| TcpStream::connect_timeout(&address, Duration::from_secs(5)));
+    connections.any(|connection| connection.is_ok())
+}
+
+/// The running `broker.sh`: one line per order, one line per answer.
+struct Keeper {
+    script: Child,
+    /// `None` only while dropping: closing it is the last order.
+    orders: Option<ChildStdin>,
+    /// Locked by nobody: it lets the shared broker be a static.
+    answers: Mutex<Receiver<String>>,
+}
+
+impl Keeper {
+    fn spawn() -> Self {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("kafka/broker.sh");
+        // a process group of its own: Ctrl-C at the terminal ends the tests, and they end it
+        let spawned = Command::new(&path)
+            .process_group(0)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn();
+        let mut script = spawned.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let orders = script.stdin.take();
+        let output = BufReader::new(script.stdout.take().expect("piped above"));
+        let (sender, answers) = channel();
+        thread::spawn(move || {
+            let lines = output.lines().map_while(Result::ok);
+            lines
+                .map(|line| sender.send(line))
+                .take_while(Result::is_ok)
+                .count()
+        });
+        Self {
+            script,
+            orders,
+            answers: Mutex::new(answers),
+        }
+    }
+
+    /// The address it is ready at.
+    fn start(&mut self) -> String {
+        let answer = self.ask("start");
+        match answer.split_once(' ') {
+            Some(("ready", address)) => address.to_owned(),
+            Some(("failed", what)) => panic!("{}", explain_failure(what)),
+            _ => panic!("kafka/broker.sh answered {answer:?} to \"start\""),
+        }
+    }
+
+    fn order(&mut self, order: &str, expected: &str) {
+        let answer = self.ask(order);
+        assert_eq!(
+            answer, expected,
+            "kafka/broker.sh answered otherwise to {order:?}"
+        );
+    }
+
+    fn ask(&mut self, order: &str) -> String {
+        let orders = self.orders.as_mut().expect("taken only while dropping");
+        // a script that is gone has said why on standard error, and gives no answer below
+        let sent = writeln!(orders, "{order}");
+        let answers = self.answers.get_mut().expect("never locked");
+        let answer = answers.recv_timeout(ANSWER_WITHIN);
+        answer.unwrap_or_else(|error| {
+            panic!("kafka/broker.sh did not answer {order:?} ({error}, sent: {sent:?}); see above")
+        })
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        drop(self.orders.take());
+        self.script
+            .wait()
+            .expect("the script was started and not waited for");
+    }
+}
+
+/// `what` is the log's path and the reason.
+fn explain_failure(what: &str) -> String {
+    let (log, reason) = what.split_once(' ').unwrap_or((what, "no reason given"));
+    let path = PathBuf::from(log);
+    let text = fs::read_to_string(&path).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    let tail = &lines[lines.len().saturating_sub(30)..];
+    format!("{reason}\nlast lines of {log}:\n{}", tail.join("\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Broker, accepts};
+    use std::process::Command;
+
+    fn metadata(broker: &Broker) -> String {
+        let output = Command::new("kcat")
+            .args(["-L", "-m", "20", "-b", broker.bootstrap()])
+            .output()
+            .expect("scripts/setup.sh test installs kcat");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    #[test]
+    fn the_shared_broker_answers_a_foreign_client() {
+        let listed = metadata(Broker::shared());
+        assert!(listed.contains(" brokers:"), "{listed}");
+    }
+
+    #[test]
+    fn a_broker_of_ones_own_dies_and_comes_back_at_the_same_address() {
+        let mut broker = Broker::own();
+        let address = broker.bootstrap().to_owned();
+        assert!(accepts(&address));
+
+        broker.kill();
+        assert!(!accepts(&address));
+        broker.start_again();
+        assert_eq!(broker.bootstrap(), address);
+        let listed = metadata(&broker);
+        assert!(listed.contains(&address), "{listed}");
+        assert!(
+            listed.contains("__consumer_offsets"),
+            "groups have to wait: {listed}"
+        );
+
+        broker.freeze();
+        broker.thaw();
+        broker.stop();
+        assert!(!accepts(&address));
+    }
+
+    #[test]
+    fn a_dropped_broker_is_gone() {
+        let broker = Broker::own();
+        let address = broker.bootstrap().to_owned();
+        drop(broker);
+        assert!(!accepts(&address));
+    }
+}
