@@ -1,0 +1,382 @@
+//! How every Kafka client of ours is configured, and what it says when a broker is away.
+//!
+//! Decides the settings that hold for all clients, which of them a user may override, and how
+//! librdkafka's complaints reach the log (its error events come about twenty a second while a broker
+//! is away). Leaves refusing reserved properties by name to `config`.
+
+use std::fmt;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use rdkafka::ClientContext;
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::metadata::Metadata;
+use tracing::{debug, info, warn};
+
+/// Where the brokers are and how to speak to them. No `Debug`: properties hold passwords.
+#[derive(Clone)]
+pub struct ClientSettings {
+    /// `host:port`, comma-separated.
+    pub brokers: String,
+    /// librdkafka properties of the user; they override our defaults, not what safety rests on.
+    pub properties: Vec<(String, String)>,
+    /// Names the client in the broker's logs and quotas.
+    pub client_id: String,
+}
+
+impl ClientSettings {
+    /// The same settings for the embedded broker: it does not wake a waiting fetch when data
+    /// arrives, so a fetch must not wait long.
+    #[must_use]
+    pub fn quick(mut self) -> Self {
+        let property = ("fetch.wait.max.ms".to_owned(), "10".to_owned());
+        self.properties.push(property);
+        self
+    }
+
+    /// For a consumer that decides its own offsets: nothing is committed, stored or reset by itself.
+    ///
+    /// The small queues keep a client at about 10 MB, at no cost in speed that HTTP would notice.
+    #[must_use]
+    pub fn consumer(&self, group: &str) -> ClientConfig {
+        let base = [
+            ("fetch.wait.max.ms", "100"),
+            ("queued.min.messages", "1000"),
+            ("queued.max.messages.kbytes", "8192"),
+            ("max.partition.fetch.bytes", "262144"),
+            ("fetch.queue.backoff.ms", "20"),
+        ];
+        let fixed = [
+            ("group.id", group),
+            ("enable.auto.commit", "false"),
+            ("enable.auto.offset.store", "false"),
+            ("auto.offset.reset", "error"),
+            ("allow.auto.create.topics", "false"),
+        ];
+        self.config(&base, &fixed)
+    }
+
+    /// For the idempotent producer: what is acknowledged is on all in-sync replicas, once, in order.
+    ///
+    /// lz4 because it is always built in and costs least. 100 MiB is librdkafka's bound only: the
+    /// broker's own, lower limit decides what is too large. The queue holds 256 MiB at most.
+    #[must_use]
+    pub fn producer(&self) -> ClientConfig {
+        let base = [
+            ("linger.ms", "1"),
+            ("compression.type", "lz4"),
+            ("message.max.bytes", "104857600"),
+            ("message.timeout.ms", "30000"),
+            ("queue.buffering.max.messages", "1000000"),
+            ("queue.buffering.max.kbytes", "262144"),
+        ];
+        let fixed = [("enable.idempotence", "true"), ("acks", "all")];
+        self.config(&base, &fixed)
+    }
+
+    /// For creating topics and asking about them.
+    #[must_use]
+    pub fn admin(&self) -> ClientConfig {
+        self.config(&[], &[])
+    }
+
+    fn config(&self, base: &[(&str, &str)], fixed: &[(&str, &str)]) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        for (name, value) in base {
+            config.set(*name, *value);
+        }
+        for (name, value) in &self.properties {
+            config.set(name, value);
+        }
+        config.set("bootstrap.servers", &self.brokers);
+        config.set("client.id", &self.client_id);
+        for (name, value) in fixed {
+            config.set(*name, *value);
+        }
+        // Without it librdkafka's warnings (rejected commits, expired sessions) are invisible.
+        config.set_log_level(RDKafkaLogLevel::Info);
+        config
+    }
+}
+
+/// Why Kafka could not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// No broker answered in time.
+    #[error(transparent)]
+    Unreachable(#[from] Unreachable),
+    /// librdkafka refuses a property or its value.
+    #[error("librdkafka refuses the settings: {0}; see kafka.properties")]
+    Settings(String),
+    /// A broker answered with an error.
+    #[error("{doing}: {source}")]
+    Refused {
+        /// What was asked for.
+        doing: String,
+        /// The broker's or librdkafka's answer.
+        source: KafkaError,
+    },
+}
+
+impl ClientError {
+    pub(crate) fn refused(doing: impl Into<String>) -> impl FnOnce(KafkaError) -> Self {
+        let doing = doing.into();
+        move |source| match source {
+            KafkaError::ClientConfig(_, what, name, value) if name.contains("password") => {
+                Self::Settings(format!("{what} ({name}, {} characters)", value.len()))
+            }
+            KafkaError::ClientConfig(_, what, name, value) => {
+                Self::Settings(format!("{what} ({name} = {value:?})"))
+            }
+            KafkaError::ClientCreation(what) => Self::Settings(what),
+            source => Self::Refused { doing, source },
+        }
+    }
+}
+
+/// No broker answered in the time given.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no broker of {brokers} answered within {}: {reason}", Seconds(*waited))]
+pub struct Unreachable {
+    /// The addresses tried.
+    pub brokers: String,
+    /// How long.
+    pub waited: Duration,
+    /// librdkafka's own words.
+    pub reason: String,
+}
+
+struct Seconds(Duration);
+
+impl fmt::Display for Seconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} s", self.0.as_secs_f32())
+    }
+}
+
+/// What a first contact tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterInfo {
+    /// `host:port` as the brokers advertise themselves.
+    pub brokers: Vec<String>,
+}
+
+/// Waits at most `wait` for any broker to answer.
+///
+/// # Errors
+/// [`ClientError::Unreachable`] with librdkafka's reason, [`ClientError::Settings`] at once.
+pub fn connect_check(
+    settings: &ClientSettings,
+    wait: Duration,
+) -> Result<ClusterInfo, ClientError> {
+    let metadata = metadata(settings, wait)?;
+    let address = |b: &rdkafka::metadata::MetadataBroker| format!("{}:{}", b.host(), b.port());
+    Ok(ClusterInfo {
+        brokers: metadata.brokers().iter().map(address).collect(),
+    })
+}
+
+/// The cluster's metadata, all topics.
+pub(crate) fn metadata(settings: &ClientSettings, wait: Duration) -> Result<Metadata, ClientError> {
+    let client: BaseConsumer<LogContext> = settings
+        .admin()
+        .create_with_context(LogContext::silent())
+        .map_err(ClientError::refused("connect"))?;
+    patient(&client, settings, wait, |step| {
+        client.fetch_metadata(None, step)
+    })
+}
+
+/// Asks again until it is answered or `wait` is over, collecting librdkafka's reasons meanwhile.
+pub(crate) fn patient<T>(
+    client: &BaseConsumer<LogContext>,
+    settings: &ClientSettings,
+    wait: Duration,
+    ask: impl Fn(Duration) -> Result<T, KafkaError>,
+) -> Result<T, ClientError> {
+    let deadline = Instant::now() + wait;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let error = match ask(left.min(Duration::from_millis(500))) {
+            Ok(answer) => return Ok(answer),
+            Err(error) => error,
+        };
+        // Serves the error events; a message cannot come, nothing is assigned.
+        drop(client.poll(Duration::from_millis(20)));
+        if Instant::now() >= deadline {
+            let reason = client.context().complaints.last_reason();
+            return Err(ClientError::Unreachable(Unreachable {
+                brokers: settings.brokers.clone(),
+                waited: wait,
+                reason: reason.unwrap_or_else(|| error.to_string()),
+            }));
+        }
+    }
+}
+
+/// The context of clients with nothing to add: logs, and remembers the last complaint.
+pub(crate) struct LogContext {
+    pub(crate) complaints: Complaints,
+}
+
+impl LogContext {
+    pub(crate) fn new() -> Self {
+        Self {
+            complaints: Complaints::new(true),
+        }
+    }
+
+    /// For a client whose caller prints the reason itself.
+    pub(crate) fn silent() -> Self {
+        Self {
+            complaints: Complaints::new(false),
+        }
+    }
+}
+
+impl ClientContext for LogContext {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        self.complaints.log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.complaints.error(&error, reason);
+    }
+}
+
+impl ConsumerContext for LogContext {}
+
+/// Librdkafka's error events and log lines on their way to our log, each kind of error at most once
+/// in ten seconds.
+pub(crate) struct Complaints {
+    aloud: bool,
+    kinds: Mutex<Vec<Kind>>,
+}
+
+/// One kind of error: as many as there are error codes, so the list is bounded.
+struct Kind {
+    code: Option<RDKafkaErrorCode>,
+    reason: String,
+    logged_at: Option<Instant>,
+    unlogged: u32,
+}
+
+impl Complaints {
+    const INTERVAL: Duration = Duration::from_secs(10);
+
+    pub(crate) fn new(aloud: bool) -> Self {
+        Self {
+            aloud,
+            kinds: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// For `ClientContext::error`.
+    pub(crate) fn error(&self, error: &KafkaError, reason: &str) {
+        let code = error.rdkafka_error_code();
+        let mut kinds = self.kinds.lock().unwrap_or_else(|e| e.into_inner());
+        // The latest goes last, where `last_reason` looks first.
+        let mut kind = match kinds.iter().position(|kind| kind.code == code) {
+            Some(index) => kinds.remove(index),
+            None => Kind {
+                code,
+                reason: String::new(),
+                logged_at: None,
+                unlogged: 0,
+            },
+        };
+        reason.clone_into(&mut kind.reason);
+        let due = kind
+            .logged_at
+            .is_none_or(|at| at.elapsed() >= Self::INTERVAL);
+        if due && self.aloud {
+            warn!(reason, unlogged = kind.unlogged, "kafka: {error}");
+            kind.logged_at = Some(Instant::now());
+            kind.unlogged = 0;
+        } else {
+            kind.unlogged += 1;
+        }
+        kinds.push(kind);
+    }
+
+    /// For `ClientContext::log`. Failed connections come as error events too, and properties of
+    /// producers are reported by every consumer: neither is worth a warning of its own.
+    pub(crate) fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        let told_elsewhere = matches!(facility, "FAIL" | "ERROR" | "CONFWARN");
+        match level {
+            _ if told_elsewhere || !self.aloud => debug!(facility, "librdkafka: {message}"),
+            RDKafkaLogLevel::Debug | RDKafkaLogLevel::Info => {
+                debug!(facility, "librdkafka: {message}");
+            }
+            RDKafkaLogLevel::Notice => info!(facility, "librdkafka: {message}"),
+            _ => warn!(facility, "librdkafka: {message}"),
+        }
+    }
+
+    /// The latest reason; "all brokers are down" only when there is no better one.
+    pub(crate) fn last_reason(&self) -> Option<String> {
+        let kinds = self.kinds.lock().unwrap_or_else(|e| e.into_inner());
+        let telling = |kind: &&Kind| kind.code != Some(RDKafkaErrorCode::AllBrokersDown);
+        let latest = kinds.iter().rev().find(telling).or_else(|| kinds.last());
+        latest.map(|kind| kind.reason.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(properties: &[(&str, &str)]) -> ClientSettings {
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        ClientSettings {
+            brokers: "127.0.0.1:9".to_owned(),
+            properties: properties.iter().map(owned).collect(),
+            client_id: "test".to_owned(),
+        }
+    }
+
+    #[test]
+    fn users_override_defaults_but_not_safety() {
+        let settings = settings(&[("fetch.wait.max.ms", "7"), ("enable.auto.commit", "true")]);
+        let config = settings.consumer("group");
+        assert_eq!(config.get("fetch.wait.max.ms"), Some("7"));
+        assert_eq!(config.get("enable.auto.commit"), Some("false"));
+        assert_eq!(
+            settings.quick().consumer("group").get("fetch.wait.max.ms"),
+            Some("10")
+        );
+    }
+
+    #[test]
+    fn an_absent_broker_is_named_with_the_reason() {
+        let wait = Duration::from_millis(300);
+        match connect_check(&settings(&[]), wait) {
+            Err(ClientError::Unreachable(unreachable)) => {
+                assert_eq!(unreachable.brokers, "127.0.0.1:9");
+                let reason = unreachable.reason;
+                assert!(reason.contains("Connection refused"), "{reason}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_wrong_property_is_refused_at_once() {
+        match connect_check(&settings(&[("no.such", "1")]), Duration::from_secs(60)) {
+            Err(ClientError::Settings(what)) => assert!(what.contains("no.such"), "{what}"),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_telling_reason_wins_over_all_brokers_down() {
+        let complaints = Complaints::new(false);
+        assert_eq!(complaints.last_reason(), None);
+        let error = |code| KafkaError::Global(code);
+        complaints.error(&error(RDKafkaErrorCode::BrokerTransportFailure), "refused");
+        complaints.error(&error(RDKafkaErrorCode::AllBrokersDown), "1/1 down");
+        assert_eq!(complaints.last_reason().as_deref(), Some("refused"));
+    }
+}

@@ -1,0 +1,175 @@
+//! Writing records and learning what became of each.
+//!
+//! Decides how librdkafka's answers are named ([`WriteError`]). Leaves retrying, and what an
+//! unwritten record means, to the caller: a record that failed here settles nothing.
+
+use std::time::Duration;
+
+use crossbeam_channel::{Sender, bounded};
+use postrider_domain::NewRecord;
+use rdkafka::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::DeliveryResult;
+use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
+
+use crate::client::{ClientError, ClientSettings, Complaints};
+use crate::record::owned_headers;
+
+/// Why a record is not on the log.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WriteError {
+    /// Larger than the topic's `max.message.bytes`; it will not fit later either.
+    #[error("the record is larger than the topic takes (max.message.bytes)")]
+    TooLarge,
+    /// The producer's queue is full; try again after some acknowledgements.
+    #[error("the producer's queue is full")]
+    QueueFull,
+    /// There is no such topic, or it has no such partition.
+    #[error("there is no such topic or partition; `postrider topics plan` shows what is missing")]
+    UnknownTopic,
+    /// The producer cannot go on and must be made anew.
+    #[error("the producer failed for good: {0}")]
+    Fatal(String),
+    /// Anything else, in librdkafka's words; may pass (a broker away, no permission yet).
+    #[error("{0}")]
+    Other(String),
+}
+
+impl From<&KafkaError> for WriteError {
+    fn from(error: &KafkaError) -> Self {
+        use RDKafkaErrorCode as Code;
+        match error.rdkafka_error_code() {
+            Some(Code::MessageSizeTooLarge | Code::InvalidMessageSize) => Self::TooLarge,
+            Some(Code::QueueFull) => Self::QueueFull,
+            Some(Code::UnknownTopic | Code::UnknownPartition | Code::UnknownTopicOrPartition) => {
+                Self::UnknownTopic
+            }
+            Some(code @ Code::Fatal) => Self::Fatal(code.to_string()),
+            Some(code) => Self::Other(code.to_string()),
+            None => Self::Other(error.to_string()),
+        }
+    }
+}
+
+/// An idempotent producer (`acks=all`) with a thread of its own that reports every record's fate,
+/// each exactly once, with the tag it was sent with.
+///
+/// Dropping it gives up what is still queued, reporting each as failed; [`flush`](Self::flush) first.
+pub struct Producer<T: Send + Sync + 'static> {
+    inner: ThreadedProducer<Acks<T>>,
+}
+
+impl<T: Send + Sync + 'static> Producer<T> {
+    /// `on_ack` runs on the producer's thread (and on the one that calls [`flush`](Self::flush)):
+    /// it must not block, and must not drop the producer.
+    ///
+    /// # Errors
+    /// [`ClientError::Settings`]; an absent broker is no error here.
+    pub fn new(
+        settings: &ClientSettings,
+        on_ack: impl Fn(T, Result<(), WriteError>) + Send + Sync + 'static,
+    ) -> Result<Self, ClientError> {
+        let context = Acks {
+            on_ack: Box::new(on_ack),
+            complaints: Complaints::new(true),
+        };
+        let inner = settings
+            .producer()
+            .create_with_context(context)
+            .map_err(ClientError::refused("make a producer"))?;
+        Ok(Self { inner })
+    }
+
+    /// Queues a record; never blocks. What becomes of it is reported with the tag.
+    ///
+    /// # Errors
+    /// The record was not queued: the tag comes back and is not reported.
+    pub fn send(&self, record: &NewRecord, tag: T) -> Result<(), (WriteError, T)> {
+        let message = BaseRecord::<[u8], [u8], Box<T>> {
+            topic: &record.topic,
+            partition: Some(record.partition),
+            payload: record.value.as_deref(),
+            key: record.key.as_deref(),
+            timestamp: None,
+            headers: Some(owned_headers(record)),
+            delivery_opaque: Box::new(tag),
+        };
+        self.inner
+            .send(message)
+            .map_err(|(error, back)| ((&error).into(), *back.delivery_opaque))
+    }
+
+    /// Waits until everything queued is reported, at most `timeout`; whether that was enough.
+    pub fn flush(&self, timeout: Duration) -> bool {
+        self.inner.flush(timeout).is_ok()
+    }
+
+    /// Records queued or on their way.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        usize::try_from(self.inner.in_flight_count()).unwrap_or(0)
+    }
+}
+
+type OnAck<T> = Box<dyn Fn(T, Result<(), WriteError>) + Send + Sync>;
+
+struct Acks<T> {
+    on_ack: OnAck<T>,
+    complaints: Complaints,
+}
+
+impl<T: Send + Sync + 'static> ClientContext for Acks<T> {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        self.complaints.log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.complaints.error(&error, reason);
+    }
+}
+
+impl<T: Send + Sync + 'static> ProducerContext for Acks<T> {
+    type DeliveryOpaque = Box<T>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, tag: Box<T>) {
+        let outcome = match result {
+            Ok(_) => Ok(()),
+            Err((error, _)) => Err(WriteError::from(error)),
+        };
+        (self.on_ack)(*tag, outcome);
+    }
+}
+
+/// Writes and waits, for commands.
+pub struct Writer {
+    producer: Producer<Sender<Result<(), WriteError>>>,
+}
+
+impl Writer {
+    /// A writer with a producer of its own.
+    ///
+    /// # Errors
+    /// As [`Producer::new`].
+    pub fn new(settings: &ClientSettings) -> Result<Self, ClientError> {
+        let producer = Producer::new(
+            settings,
+            |reply: Sender<Result<(), WriteError>>, outcome| {
+                // A reply nobody waits for any more is nobody's loss.
+                drop(reply.try_send(outcome));
+            },
+        )?;
+        Ok(Self { producer })
+    }
+
+    /// Writes one record and waits for its acknowledgement (30 s at most, `message.timeout.ms`).
+    ///
+    /// # Errors
+    /// The record is not known to be on the log.
+    pub fn send_and_wait(&self, record: &NewRecord) -> Result<(), WriteError> {
+        let (reply, outcome) = bounded(1);
+        self.producer.send(record, reply).map_err(|(e, _)| e)?;
+        let gone = |_| Err(WriteError::Other("the producer is gone".to_owned()));
+        outcome.recv().unwrap_or_else(gone)
+    }
+}
