@@ -1,0 +1,194 @@
+//! The checked configuration: what the rest of Postrider is started with.
+//!
+//! Decides the shape. Leaves reading and checking to `assemble`: a value of these types is within
+//! its bounds.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use postrider_domain::{RetryPolicy, SliceCount};
+use postrider_guard::Policy;
+
+use crate::assemble::{Sources, load};
+use crate::reference::ShowRow;
+
+/// Everything that can be configured, checked. Made by [`load`]; [`Config::default`] is what no
+/// file, no variable and no flag give.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `[kafka]`: the cluster and the installation's names in it.
+    pub kafka: Kafka,
+    /// `[[sources]]`: intake topics; empty when none are given (the router needs one).
+    pub sources: Vec<Source>,
+    /// `[dispatcher]`.
+    pub dispatcher: Dispatcher,
+    /// `[egress]`: where requests may go.
+    pub egress: Policy,
+    /// `[telemetry]`.
+    pub telemetry: Telemetry,
+    pub(crate) shown: Vec<ShowRow>,
+}
+
+impl Config {
+    /// The effective value of every key and where it came from, in the order of the reference;
+    /// secrets are hidden.
+    #[must_use]
+    pub fn show(&self) -> &[ShowRow] {
+        &self.shown
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        load(Sources::default()).expect("the defaults are within their own bounds")
+    }
+}
+
+/// `[kafka]`.
+#[derive(Clone, Debug)]
+pub struct Kafka {
+    /// `host:port`, comma-separated, as librdkafka's `bootstrap.servers` takes it.
+    pub brokers: String,
+    /// Before each of our topics and groups; 1 to 200 of `A-Z a-z 0-9 . _ -`.
+    pub prefix: String,
+    /// Partitions of every per-endpoint topic.
+    pub slices: SliceCount,
+    /// Copies of each partition of topics that we create, 1 to 15.
+    pub replication: u16,
+    /// Handed to librdkafka as they are; reserved ones are already refused.
+    pub properties: Properties,
+}
+
+/// librdkafka properties by name. Some hold passwords, so `Debug` shows the names only.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Properties(pub(crate) BTreeMap<String, String>);
+
+impl Properties {
+    /// Name and value of each, ordered by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (&**name, &**value))
+    }
+}
+
+impl fmt::Debug for Properties {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+/// One of `[[sources]]`: intake topics that are decoded alike.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// Which topics.
+    pub topics: Topics,
+    /// How their records become events.
+    pub decode: Decode,
+    /// Where a plain JSON record holds its attributes; empty unless `decode` reads plain JSON.
+    pub map: SourceMap,
+}
+
+/// Which topics a source reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Topics {
+    /// These, by name; at least one, none of them in another source.
+    Names(Vec<String>),
+    /// Every topic whose name matches; begins with `^`, which is how librdkafka tells it apart.
+    Regex(String),
+}
+
+/// How records become events (CONTRACT §4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decode {
+    /// CloudEvents where a record is one, otherwise JSON with the map.
+    Auto,
+    /// CloudEvents, binary or structured.
+    CloudEvents,
+    /// JSON with the map.
+    Json,
+}
+
+/// `[sources.map]`: where each attribute is. Syntax already checked: `key`, `header:NAME`, or a
+/// JSON pointer that begins with `/` (RFC 6901).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SourceMap {
+    /// The event's id; `None` = derived from topic, partition and offset.
+    pub id: Option<String>,
+    /// The event's type; always present with [`Decode::Json`].
+    pub event_type: Option<String>,
+    /// The tenant; `None` = `default`.
+    pub tenant: Option<String>,
+    /// When it happened; `None` = not known.
+    pub time: Option<String>,
+    /// What `ordering: key` orders by; `None` = nothing.
+    pub ordering_key: Option<String>,
+}
+
+/// `[dispatcher]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dispatcher {
+    /// Requests in flight per worker, 1 to 65 536.
+    pub in_flight_max: usize,
+    /// The group protocol that decides who owns a slice.
+    pub ownership: Ownership,
+    /// How long a silent worker keeps its slices.
+    pub session: Duration,
+    /// How often a worker is heard; at most a third of `session`.
+    pub heartbeat: Duration,
+    /// `[dispatcher.defaults]`: what an endpoint gets when it does not say.
+    pub defaults: Defaults,
+}
+
+impl Dispatcher {
+    /// What the lease keeps in reserve for clocks and scheduling (DESIGN §5.3).
+    pub const LEASE_MARGIN: Duration = Duration::from_secs(2);
+
+    /// The longest an attempt may take and still end within the lease: session − heartbeat −
+    /// [`Self::LEASE_MARGIN`]. An attempt of length t may start while the last accepted commit was
+    /// sent less than this minus t ago; the default timeout leaves more than zero.
+    #[must_use]
+    pub const fn lease(&self) -> Duration {
+        self.session
+            .saturating_sub(self.heartbeat)
+            .saturating_sub(Self::LEASE_MARGIN)
+    }
+}
+
+/// Who decides which worker owns a slice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ownership {
+    /// The broker (KIP-848), Kafka 4.0 and later.
+    Consumer,
+    /// The classic rebalance protocol; degraded.
+    Classic,
+}
+
+/// `[dispatcher.defaults]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Defaults {
+    /// Requests in flight per endpoint, 1 to 1 000.
+    pub concurrency: u16,
+    /// One deadline over the whole exchange, at most 60 s.
+    pub timeout: Duration,
+    /// When to try again and when to give up.
+    pub retry: RetryPolicy,
+}
+
+/// `[telemetry]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Telemetry {
+    /// Log filter in the syntax of `tracing`'s `EnvFilter`, not empty; checked where logging
+    /// starts.
+    pub log: String,
+    /// How log lines look.
+    pub format: LogFormat,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
