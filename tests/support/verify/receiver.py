@@ -1,0 +1,219 @@
+#!/usr/bin/env python3
+"""A merchant's endpoint that shares no code with Postrider.
+
+Verifies every request with the standardwebhooks library, appends one JSON line per request to
+the log, and only then answers: who saw an answer finds its line. Prints its port once it
+listens. Runs until SIGTERM or SIGINT, or until the pipe at its standard input closes.
+
+Several of them may share one log: each line is one appending write.
+
+A log line holds
+  arrived_ms  when the request's last byte was read, ms since the epoch
+  path        as requested, with the query
+  id, timestamp, attempt
+              the headers webhook-id, webhook-timestamp, postrider-attempt; null if missing
+  verdict     "ok", or why the library refused
+  sha256      of the body, hex
+  event       the member "id" if the body is a JSON object, else null
+  status      the answer
+"""
+
+import argparse
+import asyncio
+import hashlib
+import json
+import os
+import signal
+import stat
+import sys
+import time
+from http import HTTPStatus
+
+from standardwebhooks.webhooks import Webhook
+
+HEAD_BYTES_MAX = 64 * 1024
+
+
+def main():
+    arguments = parse_arguments()
+    secrets = read_secrets(arguments)
+    script = Script(arguments.always, arguments.fail_first)
+    log = os.open(arguments.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    asyncio.run(serve(arguments.port, lambda: Connection(secrets, script, log)))
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--log", required=True, metavar="FILE", help="appended to")
+    parser.add_argument("--port", type=int, default=0, help="default: a free one")
+    keys = parser.add_mutually_exclusive_group(required=True)
+    keys.add_argument("--secret", metavar="whsec_…", help="one secret for all paths")
+    keys.add_argument(
+        "--secrets", metavar="FILE", help='JSON: {"/path": "whsec_…", "*": "whsec_…"}'
+    )
+    parser.add_argument(
+        "--always",
+        type=rule,
+        action="append",
+        default=[],
+        metavar="PREFIX=STATUS",
+        help="answer paths that start with PREFIX with STATUS",
+    )
+    parser.add_argument(
+        "--fail-first",
+        type=rule,
+        action="append",
+        default=[],
+        metavar="PREFIX=N",
+        help="answer the first N requests of each webhook-id with 500, then 200",
+    )
+    return parser.parse_args()
+
+
+def rule(text):
+    prefix, _, number = text.rpartition("=")
+    if not prefix.startswith("/") or not number.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r}: expected /PREFIX=NUMBER")
+    return prefix, int(number)
+
+
+def read_secrets(arguments):
+    """From path to verifier; "*" stands for every other path."""
+    if arguments.secret:
+        by_path = {"*": arguments.secret}
+    else:
+        with open(arguments.secrets, encoding="utf-8") as file:
+            by_path = json.load(file)
+    return {path: Webhook(secret) for path, secret in by_path.items()}
+
+
+class Script:
+    """Which status a request gets."""
+
+    def __init__(self, always, fail_first):
+        self.always = always
+        self.fail_first = fail_first
+        self.seen = {}
+
+    def status(self, path, webhook_id):
+        for prefix, status in self.always:
+            if path.startswith(prefix):
+                return status
+        for prefix, failures in self.fail_first:
+            if path.startswith(prefix):
+                count = self.seen.get((path, webhook_id), 0) + 1
+                self.seen[path, webhook_id] = count
+                return 500 if count <= failures else 200
+        return 200
+
+
+class Connection(asyncio.Protocol):
+    """HTTP/1.1 with keep-alive and content-length, which is all a webhook sender needs."""
+
+    def __init__(self, secrets, script, log):
+        self.secrets = secrets
+        self.script = script
+        self.log = log
+        self.buffer = b""
+        self.transport = None
+
+    def connection_made(self, transport):
+        self.transport = transport
+
+    def data_received(self, data):
+        self.buffer += data
+        while not self.transport.is_closing():
+            end = self.buffer.find(b"\r\n\r\n")
+            if end < 0:
+                if len(self.buffer) > HEAD_BYTES_MAX:
+                    self.refuse(431)
+                return
+            path, headers = parse_head(self.buffer[:end])
+            length = headers.get("content-length", "0")
+            if path is None or not length.isdigit():
+                return self.refuse(400)
+            if "transfer-encoding" in headers:
+                return self.refuse(411)
+            body_end = end + 4 + int(length)
+            if len(self.buffer) < body_end:
+                return
+            body = self.buffer[end + 4 : body_end]
+            self.buffer = self.buffer[body_end:]
+            self.receive(path, headers, body)
+
+    def receive(self, path, headers, body):
+        arrived_ms = time.time_ns() // 1_000_000
+        webhook_id = headers.get("webhook-id")
+        status = self.script.status(path, webhook_id)
+        line = {
+            "arrived_ms": arrived_ms,
+            "path": path,
+            "id": webhook_id,
+            "timestamp": headers.get("webhook-timestamp"),
+            "attempt": headers.get("postrider-attempt"),
+            "verdict": self.verdict(path, headers, body),
+            "sha256": hashlib.sha256(body).hexdigest(),
+            "event": event_id(body),
+            "status": status,
+        }
+        os.write(self.log, json.dumps(line).encode() + b"\n")
+        self.answer(status)
+
+    def verdict(self, path, headers, body):
+        verifier = self.secrets.get(path) or self.secrets.get("*")
+        if verifier is None:
+            return "no secret for this path"
+        try:
+            verifier.verify(body, headers, json_parse=False)
+        except Exception as error:  # the library raises more than its own type
+            return f"{type(error).__name__}: {error}"
+        return "ok"
+
+    def answer(self, status, extra=b""):
+        try:
+            phrase = HTTPStatus(status).phrase
+        except ValueError:
+            phrase = "Scripted"
+        head = f"HTTP/1.1 {status} {phrase}\r\ncontent-length: 0\r\n".encode()
+        self.transport.write(head + extra + b"\r\n")
+
+    def refuse(self, status):
+        self.answer(status, b"connection: close\r\n")
+        self.transport.close()
+
+
+def parse_head(head):
+    """The path and the headers by lower-case name; the path is None if this is not HTTP."""
+    first, *lines = head.decode("latin-1").split("\r\n")
+    words = first.split(" ")
+    headers = {}
+    for line in lines:
+        name, _, value = line.partition(":")
+        headers[name.lower()] = value.strip()
+    return (words[1] if len(words) == 3 else None), headers
+
+
+def event_id(body):
+    try:
+        event = json.loads(body)
+    except ValueError:  # not JSON, or not UTF-8
+        return None
+    return event.get("id") if isinstance(event, dict) else None
+
+
+async def serve(port, connection):
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ended.set)
+    if stat.S_ISFIFO(os.fstat(sys.stdin.fileno()).st_mode):
+        loop.add_reader(sys.stdin.fileno(), lambda: sys.stdin.buffer.read1() or ended.set())
+    server = await loop.create_server(connection, "127.0.0.1", port, backlog=1024)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await ended.wait()
+
+
+if __name__ == "__main__":
+    main()
