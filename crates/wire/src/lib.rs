@@ -1,1 +1,20 @@
 //! Records, headers and topics: the serialised twins of domain values.
+//!
+//! Decides what Postrider's records look like on Kafka (CONTRACT §3, §4, §5, §7) and turns them
+//! into domain values and back. Bytes from outside never panic here. Leaves reading and writing
+//! them to `kafka`, and what they mean to `engine`.
+#![warn(missing_docs)]
+
+mod attributes;
+mod cloudevents;
+pub mod delivery;
+pub mod event;
+mod json;
+pub mod mapping;
+#[cfg(test)]
+mod testing;
+pub mod topics;
+
+pub use event::{DecodeRule, EVENT_BYTES_MAX, Undeliverable};
+pub use mapping::{FieldRef, InvalidFieldRef, Mapping};
+pub use topics::{TopicSpec, Topics};

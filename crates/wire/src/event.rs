@@ -1,0 +1,103 @@
+//! An intake record as an event (CONTRACT §4).
+//!
+//! Decides which decoding a record gets and how large an event may be. Leaves the decodings
+//! themselves to `cloudevents` and `mapping`, and what becomes of a record that is none to
+//! `dead_letter`.
+
+use postrider_domain::{DeadLetterReason, Event, Record};
+
+use crate::cloudevents::{self, Mode};
+use crate::mapping::{self, Mapping};
+
+/// Largest data of an event, in bytes. Above it a record is `oversized`.
+pub const EVENT_BYTES_MAX: usize = 1 << 20;
+
+/// How the records of a source are read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DecodeRule {
+    /// By what a record says of itself: CloudEvents structured or binary, else JSON with the
+    /// mapping where there is one.
+    Auto(Option<Mapping>),
+    /// CloudEvents, structured or binary.
+    CloudEvents,
+    /// JSON with a mapping, whatever the headers say.
+    Json(Mapping),
+}
+
+/// Why a record can be delivered to nobody; it becomes a dead letter.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Undeliverable {
+    /// The reason, for the record and the metrics.
+    pub reason: DeadLetterReason,
+    /// The cause in words.
+    pub message: String,
+}
+
+impl Undeliverable {
+    pub(crate) fn undecodable(message: impl Into<String>) -> Self {
+        Self {
+            reason: DeadLetterReason::Undecodable,
+            message: message.into(),
+        }
+    }
+
+    pub(crate) fn unmappable(message: impl Into<String>) -> Self {
+        Self {
+            reason: DeadLetterReason::Unmappable,
+            message: message.into(),
+        }
+    }
+
+    pub(crate) fn oversized(message: impl Into<String>) -> Self {
+        Self {
+            reason: DeadLetterReason::Oversized,
+            message: message.into(),
+        }
+    }
+}
+
+/// Reads an intake record. The event's data is the record's value, or a part of it, byte for byte
+/// and without a copy (but for base64 and JSON strings, which are decoded).
+///
+/// Without an id one is derived from where the record was read, without a source it is the topic,
+/// without a tenant it is [`Tenant::default`](postrider_domain::Tenant::default).
+///
+/// # Errors
+/// [`Undeliverable`] with `undecodable` (not what the rule asks for), `unmappable` (no type by the
+/// mapping, or a tenant that is none) or `oversized` (data above [`EVENT_BYTES_MAX`], attributes
+/// above 64 KiB or more than 128 extensions).
+pub fn decode(record: &Record, rule: &DecodeRule) -> Result<Event, Undeliverable> {
+    match rule {
+        DecodeRule::Json(mapping) => mapping::decode(record, mapping),
+        DecodeRule::CloudEvents => match Mode::of(record) {
+            Some(mode) => cloudevents::decode(record, mode),
+            None => Err(Undeliverable::undecodable(
+                "not a CloudEvent: looked for a content-type of application/cloudevents+json \
+                 (structured) and for the headers ce_specversion, or ce_id and ce_type (binary)",
+            )),
+        },
+        DecodeRule::Auto(mapping) => match (Mode::of(record), mapping) {
+            (Some(mode), _) => cloudevents::decode(record, mode),
+            (None, Some(mapping)) => mapping::decode(record, mapping),
+            (None, None) => Err(Undeliverable::undecodable(
+                "not an event: looked for a content-type of application/cloudevents+json \
+                 (structured), for the headers ce_specversion, or ce_id and ce_type (binary), and \
+                 for a JSON mapping of its source, which has none (sources.map)",
+            )),
+        },
+    }
+}
+
+/// The data, unless it is larger than what is delivered.
+pub(crate) fn check_size(bytes: usize) -> Result<(), Undeliverable> {
+    if bytes > EVENT_BYTES_MAX {
+        return Err(Undeliverable::oversized(format!(
+            "{bytes} bytes of data, at most {EVENT_BYTES_MAX} are delivered"
+        )));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;
