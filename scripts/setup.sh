@@ -64,10 +64,16 @@ need_packages() {
     stop "missing: $names; install them (Debian: apt-get install $packages), then run this again"
   fi
   echo "installing what is missing: $names" >&2
-  export DEBIAN_FRONTEND=noninteractive
-  apt-get -qq update >&2
+  local log=$cache/apt.log
+  mkdir -p "$cache"
   # shellcheck disable=SC2086 # a list of packages
-  apt-get -qq install -y --no-install-recommends $packages >&2
+  {
+    apt-get update && DEBIAN_FRONTEND=noninteractive \
+      apt-get install -y --no-install-recommends $packages
+  } </dev/null >"$log" 2>&1 || {
+    tail -n 20 "$log" >&2
+    stop "apt-get failed to install $packages; all it said is in $log"
+  }
   list=$(missing "$@")
   [[ -z $list ]] || stop "still missing after apt-get install $packages: $(cut -d'|' -f1 <<<"$list" | paste -sd,)"
 }
