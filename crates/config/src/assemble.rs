@@ -19,7 +19,7 @@ use crate::kind::{Complaint, Kind};
 use crate::mistake::{ConfigErrors, Mistake};
 use crate::property;
 use crate::reference::{HIDDEN, ShowRow};
-use crate::tree::{Layer, Place, Setting, Settings, merge, nearest, place};
+use crate::tree::{Layer, Place, Setting, Settings, merge, place, stray};
 
 /// Where a configuration comes from; later fields win over earlier ones, and all over the defaults.
 #[derive(Clone, Default)]
@@ -136,14 +136,7 @@ fn text_layer(path: &str, source: String, text: &str) -> Result<Layer, Mistake> 
                 .ok_or_else(|| mistake(path, &source, "other text", "a JSON list of tables"))?;
             Ok(Layer::single(source, &[SOURCES], &list))
         }
-        Place::NotYet => Ok(Layer::single(source, &steps, &Value::Null)),
-        _ => {
-            let expected = match nearest(path) {
-                Some(key) => format!("a key; did you mean {key}?"),
-                None => "a key that `postrider config reference` lists".to_owned(),
-            };
-            Err(mistake(path, &source, "an unknown key", &expected))
-        }
+        _ => Err(stray(path, source)),
     }
 }
 
@@ -317,7 +310,9 @@ impl Reader {
             ordering_key: self.take_at(&keys::MAP_ORDERING_KEY, index),
         };
         self.source_rules(index, decode);
-        let topics = names.map(Topics::Names).or_else(|| regex.map(Topics::Regex));
+        let topics = names
+            .map(Topics::Names)
+            .or_else(|| regex.map(Topics::Regex));
         Some(Source {
             topics: topics?,
             decode: decode?,

@@ -76,7 +76,7 @@ pub(crate) struct Settings {
 pub(crate) fn merge(layers: Vec<Layer>) -> Settings {
     let merged = layers.into_iter().fold(Figment::new(), Figment::merge);
     let mut settings = Settings::default();
-    let mut profiles = merged.data().unwrap_or_default();
+    let mut profiles = merged.data().expect("a layer always has its table");
     let tree = profiles.remove(&Profile::Default).unwrap_or_default();
     let mut walk = Walk {
         merged: &merged,
@@ -92,8 +92,8 @@ pub(crate) enum Place {
     Properties,
     Sources,
     Section,
-    NotYet,
-    Unknown,
+    /// Not a key, or one that has no effect yet.
+    Stray,
 }
 
 /// Looks a path up; indices may stand in it.
@@ -111,15 +111,39 @@ pub(crate) fn place(path: &str) -> Place {
         Place::Sources
     } else if is_section(&general) {
         Place::Section
-    } else if NOT_YET.contains(&&*general) {
-        Place::NotYet
     } else {
-        Place::Unknown
+        Place::Stray
+    }
+}
+
+/// What to say of a path that is no key.
+pub(crate) fn stray(path: &str, source: String) -> Mistake {
+    let below = |section: &str| {
+        let rest = path.strip_prefix(section);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    };
+    let (found, expected) = if NOT_YET.into_iter().any(below) {
+        (
+            "a key that is not available in this version",
+            "it to be left out".to_owned(),
+        )
+    } else {
+        let expected = match nearest(path) {
+            Some(key) => format!("a key; did you mean {key}?"),
+            None => "a key that `postrider config reference` lists".to_owned(),
+        };
+        ("an unknown key", expected)
+    };
+    Mistake {
+        path: path.to_owned(),
+        source,
+        found: found.to_owned(),
+        expected,
     }
 }
 
 /// The key that was probably meant, for "did you mean".
-pub(crate) fn nearest(path: &str) -> Option<&'static str> {
+fn nearest(path: &str) -> Option<&'static str> {
     let general = without_indices(path);
     let last = |path: &str| path.rsplit('.').next().unwrap_or_default().to_owned();
     let name = last(&general);
@@ -159,18 +183,9 @@ impl Walk<'_> {
                 let setting = self.setting(&value);
                 self.settings.keys.insert(path, setting);
             }
-            Place::NotYet => self.mistake(
-                path,
-                &value,
-                "a key that is not available in this version",
-                "it to be left out".to_owned(),
-            ),
-            Place::Unknown => {
-                let expected = match nearest(&path) {
-                    Some(key) => format!("a key; did you mean {key}?"),
-                    None => "a key that `postrider config reference` lists".to_owned(),
-                };
-                self.mistake(path, &value, "an unknown key", expected);
+            Place::Stray => {
+                let source = self.source(&value);
+                self.settings.mistakes.push(stray(&path, source));
             }
             Place::Sources => self.sources(path, value),
             Place::Section => match value {

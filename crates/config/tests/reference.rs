@@ -1,0 +1,68 @@
+//! The reference page and the example file say what the code does.
+
+use std::collections::BTreeSet;
+
+use postrider_config::{File, Sources, load, reference, reference_markdown};
+
+const EXAMPLE: &str = include_str!("../../../docs/reference/postrider.toml");
+
+fn example(text: String) -> Sources {
+    Sources {
+        file: Some(File::new("postrider.toml", text)),
+        ..Sources::default()
+    }
+}
+
+#[test]
+fn the_committed_page_is_the_generated_one() {
+    let page = include_str!("../../../docs/reference/configuration.md");
+    assert!(
+        page == reference_markdown(),
+        "write it anew: cargo run -p postrider-config --example reference"
+    );
+}
+
+#[test]
+fn the_example_file_sets_every_default() {
+    let config = load(example(EXAMPLE.to_owned())).unwrap();
+    for row in reference() {
+        let Some(default) = row.default.filter(|_| !row.path.contains("[]")) else {
+            continue;
+        };
+        let shown = config.show().iter().find(|shown| shown.path == row.path);
+        let shown = shown.expect("every key is shown");
+        assert_eq!(shown.value, default, "{}", row.path);
+        assert_eq!(shown.source, "postrider.toml", "{}", row.path);
+    }
+}
+
+#[test]
+fn its_examples_hold_every_other_key() {
+    let is_example = |line: &&str| line.starts_with('#') && !line.starts_with("# ") && *line != "#";
+    let uncommented: String = EXAMPLE
+        .lines()
+        .filter(|line| {
+            *line != "retry = \"standard\"" && !line.starts_with("retry = \"standard\" ")
+        })
+        .map(|line| {
+            Some(line)
+                .filter(is_example)
+                .map_or(line, |line| &line[1..])
+        })
+        .map(|line| format!("{line}\n"))
+        .collect();
+    let config = load(example(uncommented)).unwrap();
+    let used: BTreeSet<String> = config
+        .show()
+        .iter()
+        .filter(|row| row.source == "postrider.toml")
+        .map(|row| row.path.replace("[0]", "[]").replace("[1]", "[]"))
+        .collect();
+    for row in reference() {
+        let present = match row.path.strip_suffix('*') {
+            Some(section) => used.iter().any(|path| path.starts_with(section)),
+            None => used.contains(row.path),
+        };
+        assert!(present, "{}", row.path);
+    }
+}
