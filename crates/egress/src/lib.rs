@@ -1,1 +1,226 @@
 //! The only place an HTTP client exists.
+//!
+//! Decides how a request is put on the wire: one shared client, no redirect, no proxy, no
+//! decompression, one deadline over the whole exchange, caps on what is read, and the deny list
+//! asked at every point where an address turns up (P9). Judges nothing: whatever happens becomes
+//! an [`AttemptReport`], whose verdict is the engine's. Leaves which addresses are fine to `guard`,
+//! headers and signature to the caller.
+//!
+//! Where an address is checked, and what each check is for:
+//!
+//! | where | covers | before |
+//! | --- | --- | --- |
+//! | the URL | address literals, which never reach the resolver; names like `localhost` | anything |
+//! | the resolver | every answer for a name; one denied answer fails the attempt | connecting |
+//! | the connected socket | whatever slipped past both | the first byte of the request |
+//!
+//! A pooled connection was checked when it was made, under the policy it is used with: the policy
+//! of an [`Egress`] never changes.
+#![warn(missing_docs)]
+
+mod body;
+mod failure;
+mod gate;
+mod summary;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use postrider_domain::{
+    AttemptError, AttemptReport, AttemptResult, Phases, RequestSummary, Response, Timestamp,
+};
+use postrider_guard::Policy;
+use reqwest::header::{CONTENT_LENGTH, HeaderMap, HeaderValue, USER_AGENT};
+use reqwest::{Client, ClientBuilder, Method, redirect, retry};
+
+use body::{Progress, TrackedBody};
+use gate::{GuardedResolver, PeerGate};
+
+/// Bytes of a response body that are kept; what follows is not read.
+pub const BODY_BYTES_MAX: usize = 16 * 1024;
+
+/// Name, TCP and TLS together, within the request's own deadline.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Idle connections kept for one host. Many hosts, each with few requests at a time.
+const IDLE_PER_HOST_MAX: usize = 16;
+
+/// Shorter than the idle limits of common load balancers (60 s and more), so that we rarely write
+/// to a connection the other side is closing.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(45);
+
+/// Why there is no client.
+#[derive(Debug, thiserror::Error)]
+pub enum EgressError {
+    /// It cannot be sent as a header.
+    #[error("the user agent must be visible ASCII, found {0:?}")]
+    UserAgent(String),
+    /// The TLS library did not start: on a bare system because no CA certificates are there.
+    #[error(
+        "the HTTP client cannot be set up ({reason}); are the system's CA certificates installed (package ca-certificates)?"
+    )]
+    Client {
+        /// The innermost cause.
+        reason: String,
+    },
+}
+
+/// One request, ready to be sent: nothing is added but `user-agent`, `host`, `accept` and
+/// `content-length`.
+#[derive(Clone)]
+pub struct Request {
+    /// Checked again before sending.
+    pub url: Arc<str>,
+    /// Sent as they are, signature included.
+    pub headers: HeaderMap,
+    /// Sent byte for byte.
+    pub body: Bytes,
+    /// One deadline over everything: name, connection, request, and the response to its end.
+    pub timeout: Duration,
+}
+
+/// The HTTP client. Cloning is a reference count; all clones share their connections.
+#[derive(Clone)]
+pub struct Egress {
+    client: Client,
+    policy: Arc<Policy>,
+    user_agent: HeaderValue,
+}
+
+impl Egress {
+    /// A client that obeys `policy` and trusts the system's certificate authorities.
+    ///
+    /// # Errors
+    /// [`EgressError`] for a user agent that is no header value, or a system without CA
+    /// certificates.
+    pub fn new(policy: Policy, user_agent: &str) -> Result<Self, EgressError> {
+        Self::with_client(policy, user_agent, |builder| builder)
+    }
+
+    /// `adjust` is for tests: a private certificate authority, a name without DNS.
+    fn with_client(
+        policy: Policy,
+        user_agent: &str,
+        adjust: impl FnOnce(ClientBuilder) -> ClientBuilder,
+    ) -> Result<Self, EgressError> {
+        let user_agent = HeaderValue::from_str(user_agent)
+            .ok()
+            .filter(|value| value.to_str().is_ok())
+            .ok_or_else(|| EgressError::UserAgent(user_agent.to_owned()))?;
+        let policy = Arc::new(policy);
+        let client =
+            adjust(client_builder(&policy))
+                .build()
+                .map_err(|error| EgressError::Client {
+                    reason: failure::innermost(&error).to_string(),
+                })?;
+        Ok(Self {
+            client,
+            policy,
+            user_agent,
+        })
+    }
+
+    /// Makes one attempt; `started_at` is copied into the report. Never fails: what goes wrong is
+    /// in the report. Dropping the future abandons the request and its connection.
+    pub async fn send(&self, started_at: Timestamp, request: Request) -> AttemptReport {
+        let begin = Instant::now();
+        let progress = Arc::new(Progress::new(&request.body));
+        let headers = self.complete(request.headers, &request.body);
+        let summary = RequestSummary {
+            headers: summary::redacted(&headers),
+            url: Arc::clone(&request.url),
+        };
+        let body = TrackedBody::new(request.body, Arc::clone(&progress));
+        let exchange = Box::pin(self.exchange(&request.url, headers, body, &progress));
+        let result = match tokio::time::timeout(request.timeout, exchange).await {
+            Ok(Ok(response)) => AttemptResult::Response(response),
+            Ok(Err(error)) => AttemptResult::Error(error),
+            Err(_) => AttemptResult::Error(failure::deadline(request.timeout, &progress)),
+        };
+        AttemptReport {
+            started_at,
+            phases: Phases {
+                first_byte: progress.first_byte(),
+                total: begin.elapsed(),
+                ..Phases::default()
+            },
+            request: summary,
+            result,
+        }
+    }
+
+    /// Adds what belongs to us, so that the report shows it too.
+    fn complete(&self, mut headers: HeaderMap, body: &Bytes) -> HeaderMap {
+        headers
+            .entry(USER_AGENT)
+            .or_insert_with(|| self.user_agent.clone());
+        if body.is_empty() {
+            // The client leaves it out, and some servers answer 411.
+            headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+        }
+        headers
+    }
+
+    async fn exchange(
+        &self,
+        url: &str,
+        headers: HeaderMap,
+        body: TrackedBody,
+        progress: &Progress,
+    ) -> Result<Response, AttemptError> {
+        let url = self.policy.check_url(url).map_err(failure::refused)?;
+        let mut request = reqwest::Request::new(Method::POST, url);
+        *request.headers_mut() = headers;
+        *request.body_mut() = Some(reqwest::Body::wrap(body));
+        let failed = |error: reqwest::Error| failure::classify(&error, progress);
+        let response = self.client.execute(request).await.map_err(failed)?;
+        progress.on_head();
+        let status = response.status().as_u16();
+        let headers = summary::capped(response.headers());
+        let (body, truncated) = read_capped(response).await.map_err(failed)?;
+        Ok(Response {
+            status,
+            headers,
+            body,
+            truncated,
+        })
+    }
+}
+
+/// The first [`BODY_BYTES_MAX`] bytes and whether more followed. Memory grows with what arrives,
+/// never by `content-length`. Dropping a response with a rest closes its connection (HTTP/1.1) or
+/// resets its stream (HTTP/2).
+async fn read_capped(mut response: reqwest::Response) -> Result<(Bytes, bool), reqwest::Error> {
+    let mut kept = BytesMut::new();
+    while let Some(chunk) = response.chunk().await? {
+        let room = BODY_BYTES_MAX - kept.len();
+        kept.extend_from_slice(&chunk[..chunk.len().min(room)]);
+        if chunk.len() > room {
+            return Ok((kept.freeze(), true));
+        }
+    }
+    Ok((kept.freeze(), false))
+}
+
+fn client_builder(policy: &Arc<Policy>) -> ClientBuilder {
+    Client::builder()
+        .redirect(redirect::Policy::none())
+        .retry(retry::never())
+        .no_proxy()
+        .referer(false)
+        .connect_timeout(CONNECT_TIMEOUT)
+        .dns_resolver(GuardedResolver::new(Arc::clone(policy)))
+        .connector_layer(PeerGate::new(Arc::clone(policy)))
+        .pool_max_idle_per_host(IDLE_PER_HOST_MAX)
+        .pool_idle_timeout(IDLE_TIMEOUT)
+        .tcp_nodelay(true)
+        .http2_max_header_list_size(16 * 1024)
+        // One dead HTTP/2 connection would time out every attempt to its host until TCP gives up.
+        .http2_keep_alive_interval(Duration::from_secs(20))
+        .http2_keep_alive_timeout(Duration::from_secs(10))
+}
+
+#[cfg(test)]
+mod tests;

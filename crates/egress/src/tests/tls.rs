@@ -1,0 +1,127 @@
+//! Egress against TLS, with a certificate authority made for the test.
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use reqwest::Certificate;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::pki_types::PrivateKeyDer;
+
+use super::*;
+
+/// A server identity for `name` that offers `protocols`, and the authority that signed it.
+fn identity(name: &str, protocols: &[&[u8]]) -> (TlsAcceptor, Certificate) {
+    let mut authority = CertificateParams::default();
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate().expect("a key"))
+        .expect("an authority");
+    let key = KeyPair::generate().expect("a key");
+    let certificate = CertificateParams::new([name.to_owned()])
+        .and_then(|params| params.signed_by(&key, &authority))
+        .expect("a certificate");
+    let key = PrivateKeyDer::try_from(key.serialize_der()).expect("a key");
+    let mut config = ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.der().clone()], key)
+        .expect("a server");
+    config.alpn_protocols = protocols.iter().map(|p| p.to_vec()).collect();
+    let root = Certificate::from_der(authority.der()).expect("a root");
+    (TlsAcceptor::from(Arc::new(config)), root)
+}
+
+fn trusting(root: Certificate) -> Egress {
+    Egress::with_client(dev_policy(), "Postrider/test", |b| b.tls_certs_only([root]))
+        .expect("a client")
+}
+
+async fn send_with(egress: &Egress, address: SocketAddr) -> AttemptReport {
+    let request = request(&format!("https://{address}/?token=hunter2"), AMPLE);
+    egress.send(Timestamp::default(), request).await
+}
+
+#[tokio::test]
+async fn a_trusted_certificate_is_enough() {
+    let (acceptor, root) = identity("127.0.0.1", &[b"http/1.1"]);
+    let address = listen(move |stream| {
+        let acceptor = acceptor.clone();
+        async move {
+            let mut stream = acceptor.accept(stream).await.expect("a handshake");
+            answer(&mut stream, OK).await;
+        }
+    })
+    .await;
+    let response = response(send_with(&trusting(root), address).await);
+    assert_eq!(response.status, 200);
+}
+
+#[tokio::test]
+async fn http2_is_spoken_where_the_receiver_offers_it() {
+    let (acceptor, root) = identity("127.0.0.1", &[b"h2", b"http/1.1"]);
+    let (tell, mut told) = mpsc::channel(1);
+    let address = listen(move |stream| {
+        let (acceptor, tell) = (acceptor.clone(), tell.clone());
+        async move {
+            let mut stream = acceptor.accept(stream).await.expect("a handshake");
+            let mut preface = [0; 24];
+            stream.read_exact(&mut preface).await.expect("a preface");
+            tell.send(preface).await.expect("heard");
+        }
+    })
+    .await;
+    let error = error(send_with(&trusting(root), address).await);
+    assert_eq!(
+        told.recv().await.as_ref(),
+        Some(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+    );
+    assert_ne!(error.kind, ErrorKind::Tls);
+}
+
+#[tokio::test]
+async fn a_certificate_for_another_name_or_of_another_authority_fails() {
+    let (other_name, root) = identity("192.0.2.1", &[]);
+    let (other_authority, _) = identity("127.0.0.1", &[]);
+    let egress = trusting(root);
+    for acceptor in [other_name, other_authority] {
+        let address = listen(move |stream| {
+            let acceptor = acceptor.clone();
+            async move { assert!(acceptor.accept(stream).await.is_err()) }
+        })
+        .await;
+        let error = error(send_with(&egress, address).await);
+        assert_eq!(
+            (error.kind, error.ambiguous),
+            (ErrorKind::Tls, false),
+            "{}",
+            error.message
+        );
+        assert!(error.message.contains("certificate"), "{}", error.message);
+        assert!(!error.message.contains("hunter2"), "{}", error.message);
+    }
+}
+
+#[tokio::test]
+async fn a_peer_that_does_not_speak_tls_fails_the_handshake() {
+    let plain = listen(|mut stream| async move {
+        let mut hello = [0; 16];
+        stream.read_exact(&mut hello).await.expect("a hello");
+        stream
+            .write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            .await
+            .expect("written");
+    })
+    .await;
+    let silent = listen(|mut stream| async move {
+        let mut hello = [0; 16];
+        stream.read_exact(&mut hello).await.expect("a hello");
+    })
+    .await;
+    let egress = egress(dev_policy());
+    for address in [plain, silent] {
+        let error = error(send_with(&egress, address).await);
+        assert_eq!(
+            (error.kind, error.ambiguous),
+            (ErrorKind::Tls, false),
+            "{}",
+            error.message
+        );
+    }
+}
