@@ -1,6 +1,6 @@
 //! Which URLs and addresses a request may go to (P9).
 //!
-//! Decides, from values alone: the deny list ([`ranges`]), its exceptions, and what a URL must look
+//! Decides, from values alone: the deny list (`ranges`), its exceptions, and what a URL must look
 //! like before anything is sent to it. Leaves to `egress` asking at every point where an address
 //! turns up (URL, resolver, connected socket), and to `config` and `wire` telling the person who
 //! wrote the URL.
