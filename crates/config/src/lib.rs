@@ -1,6 +1,6 @@
 //! File, environment and flags to one checked [`Config`].
 //!
-//! Decides the keys, their defaults, bounds and meaning (one table, [`keys`](mod@keys), from which
+//! Decides the keys, their defaults, bounds and meaning (one table, `keys`, from which
 //! the checks, `config show`, `config reference` and the reference page all follow), and reports
 //! every mistake at once with its path, the value's source and what was expected (CONTRACT §2).
 //! It is the only reader of environment variables.
