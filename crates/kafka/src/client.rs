@@ -47,6 +47,8 @@ impl ClientSettings {
             ("queued.max.messages.kbytes", "8192"),
             ("max.partition.fetch.bytes", "262144"),
             ("fetch.queue.backoff.ms", "20"),
+            // A response with one record of 100 MiB, the most a broker takes, must fit.
+            ("receive.message.max.bytes", "209715200"),
         ];
         let fixed = [
             ("group.id", group),
@@ -67,6 +69,8 @@ impl ClientSettings {
         let base = [
             ("linger.ms", "1"),
             ("compression.type", "lz4"),
+            // Only for records without a partition: as the Java client would choose.
+            ("partitioner", "murmur2_random"),
             ("message.max.bytes", "104857600"),
             ("message.timeout.ms", "30000"),
             ("queue.buffering.max.messages", "1000000"),

@@ -16,6 +16,10 @@ use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProd
 use crate::client::{ClientError, ClientSettings, Complaints};
 use crate::record::owned_headers;
 
+/// As the partition of a record on a topic that is not ours: chosen by its key, as the Java client
+/// does, or at random without one.
+pub const ANY_PARTITION: i32 = -1;
+
 /// Why a record is not on the log.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WriteError {
