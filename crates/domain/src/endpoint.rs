@@ -49,6 +49,10 @@ pub struct Endpoint {
     pub retry: Option<RetryPolicy>,
     /// Sent with every request; names lower case, forbidden ones already refused.
     pub headers: Vec<(Box<str>, Box<str>)>,
+    /// For people; never sent.
+    pub description: Box<str>,
+    /// Free strings by name, for other programs; never sent.
+    pub metadata: Vec<(Box<str>, Box<str>)>,
 }
 
 impl Endpoint {

@@ -1,5 +1,35 @@
 //! The delivery engine: deterministic, without I/O.
+//!
+//! [`worker::Worker`] is the whole of it as a shell sees it: it owns slices, and each slice is a
+//! [`slice::SliceEngine`] that leads deliveries from being read to being settled. Inputs are
+//! `handle_*` methods with the time as an argument, outputs are polled, the seed is given at
+//! construction: same inputs, same outputs. There is no clock, no socket, no thread, no map with
+//! random order in here (`clippy.toml` bans them, `tests/tidy` checks the dependencies).
+//!
+//! Which rule is where:
+//!
+//! | rule | file |
+//! | --- | --- |
+//! | frontier, holes, bounds of a lane | [`offsets`] |
+//! | what is committed beside the frontier | [`commit_map`] |
+//! | life of a delivery, what settles it, holding and moving it | [`slice`] |
+//! | turns of endpoints, concurrency | `queues` |
+//! | what a response means | [`verdict`] |
+//! | when the next attempt is due | [`schedule`] |
+//! | dropping repeated copies | [`recent`] |
+//! | ownership, drain, hand-back, shared budget | [`worker`] |
+//! | pace of commits | [`commits`] |
 #![warn(missing_docs)]
 
 pub mod commit_map;
+pub mod commits;
+pub mod io;
 pub mod offsets;
+mod queues;
+pub mod recent;
+pub mod schedule;
+pub mod slice;
+#[cfg(test)]
+mod tests;
+pub mod verdict;
+pub mod worker;

@@ -81,6 +81,20 @@ impl OffsetTracker {
         self.read_to
     }
 
+    /// Whether reading goes on at half the bounds, so that it does not stop and go with each
+    /// record. A restored span is read again whatever it holds: only that empties it.
+    #[must_use]
+    pub fn has_half_free(&self) -> bool {
+        let Some(read_to) = self.read_to else {
+            return true;
+        };
+        if self.position.is_some_and(|position| read_to < position) {
+            return true;
+        }
+        let span = self.frontier().map_or(0, |frontier| read_to - frontier);
+        self.incomplete.len() <= HOLES_MAX / 2 && span <= SPAN_MAX / 2
+    }
+
     /// How many offsets are incomplete.
     #[must_use]
     pub fn incomplete(&self) -> usize {

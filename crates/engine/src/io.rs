@@ -1,0 +1,215 @@
+//! What goes into the engine and what comes out: the closed lists the shells translate.
+//!
+//! Decides nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use postrider_domain::{
+    AttemptReport, DeadLetterReason, Delivery, Endpoint, Lane, Outcome, Record, RetryPolicy, Rung,
+    Slice, Timestamp,
+};
+
+/// One ownership of a slice. Grows with each acquisition, so whatever comes back under an older
+/// number is stale.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Epoch(pub u64);
+
+/// One reading of a lane from an offset on. The shell puts it on every record it reads; records of
+/// an earlier reading are ignored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Reading {
+    /// The slice.
+    pub slice: Slice,
+    /// Its ownership.
+    pub epoch: Epoch,
+    /// The lane.
+    pub lane: Lane,
+    /// Counts the readings of this lane in this ownership.
+    pub number: u32,
+}
+
+/// A record of a lane.
+#[derive(Clone, Debug)]
+pub struct LaneRecord {
+    /// The reading it came in.
+    pub reading: Reading,
+    /// Its offset.
+    pub offset: i64,
+    /// Broker time of the append.
+    pub appended_at: Timestamp,
+    /// What holding it costs.
+    pub bytes: usize,
+    /// What it says.
+    pub content: Content,
+}
+
+/// What a record of a lane says.
+#[derive(Clone, Debug)]
+pub enum Content {
+    /// A delivery.
+    Delivery(Arc<Delivery>),
+    /// Not one: it goes to `dead-letters` as it is.
+    Unreadable {
+        /// The record, untouched.
+        record: Arc<Record>,
+        /// Why.
+        reason: DeadLetterReason,
+        /// Why, in words.
+        message: Box<str>,
+    },
+}
+
+/// Names an attempt between its start and its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket {
+    /// The slice.
+    pub slice: Slice,
+    /// Its ownership.
+    pub epoch: Epoch,
+    /// The entry in the slice's table.
+    pub entry: u64,
+}
+
+/// Names a write between its start and its acknowledgement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WriteId {
+    /// What it is for.
+    pub ticket: Ticket,
+    /// Counts the writes of the slice.
+    pub number: u64,
+}
+
+/// A request to be sent now.
+#[derive(Clone, Debug)]
+pub struct StartAttempt {
+    /// To be given back with the report.
+    pub ticket: Ticket,
+    /// What is sent.
+    pub delivery: Arc<Delivery>,
+    /// To whom.
+    pub endpoint: Arc<Endpoint>,
+    /// Number of this attempt, from 1.
+    pub attempt: u32,
+    /// Deadline of the whole exchange.
+    pub timeout: Duration,
+}
+
+/// A record to be written. Whoever writes it keeps it until the acknowledgement, to hand it back
+/// when the write failed.
+#[derive(Clone, Debug)]
+pub enum Write {
+    /// To `attempts`.
+    Attempt(Box<AttemptEntry>),
+    /// To a rung: the delivery with another count and due time.
+    Retry {
+        /// What.
+        delivery: Arc<Delivery>,
+        /// Attempts made.
+        attempts: u32,
+        /// When the next one is due.
+        due: Timestamp,
+        /// Where it waits.
+        rung: Rung,
+    },
+    /// To `dead-letters`: a delivery that is given up.
+    DeadLetter {
+        /// What.
+        delivery: Arc<Delivery>,
+        /// Attempts made.
+        attempts: u32,
+        /// Why.
+        reason: DeadLetterReason,
+        /// Status of the last response, if this worker saw one.
+        last_status: Option<u16>,
+        /// Where it was read.
+        lane: Lane,
+        /// Where it was read.
+        offset: i64,
+    },
+    /// To `dead-letters`: a record that is not a delivery.
+    Unreadable {
+        /// The record, untouched.
+        record: Arc<Record>,
+        /// Why.
+        reason: DeadLetterReason,
+        /// Why, in words.
+        message: Box<str>,
+    },
+}
+
+/// What the attempt log says of one request, or of one delivery that ended without one.
+#[derive(Clone, Debug)]
+pub struct AttemptEntry {
+    /// The delivery.
+    pub delivery: Arc<Delivery>,
+    /// Number of the attempt, from 1; attempts made when there was no request.
+    pub attempt: u32,
+    /// The facts; `None` = no request was made.
+    pub report: Option<AttemptReport>,
+    /// When, if there is no report.
+    pub at: Timestamp,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// When it is tried again.
+    pub next_attempt_at: Option<Timestamp>,
+    /// Where the delivery was read.
+    pub lane: Lane,
+    /// Where the delivery was read.
+    pub offset: i64,
+}
+
+/// What the engine of a slice asks for.
+#[derive(Clone, Debug)]
+pub enum Output {
+    /// Read a lane from an offset on (`None` = from its beginning), in place of any earlier
+    /// reading.
+    Read {
+        /// To be put on every record.
+        reading: Reading,
+        /// First offset wanted.
+        from: Option<i64>,
+    },
+    /// Stop reading a lane.
+    StopReading {
+        /// Which.
+        lane: Lane,
+    },
+    /// Write a record.
+    Write {
+        /// To be given back with the acknowledgement.
+        id: WriteId,
+        /// What.
+        write: Write,
+    },
+    /// Something worth counting.
+    Observe(Observation),
+}
+
+/// What is counted, for people who watch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Observation {
+    /// A repeated copy was dropped.
+    DuplicateDropped,
+    /// A completion or record of an earlier ownership or reading was ignored.
+    StaleInput,
+    /// Commit metadata could not be used: the lane is replayed from its frontier.
+    MapIgnored(Lane),
+    /// A write failed: nothing new is attempted until it succeeds.
+    AdmissionClosed,
+    /// All failed writes succeeded.
+    AdmissionOpened,
+    /// A delivery could not be attempted in time and was moved to a rung.
+    HoldExceeded,
+}
+
+/// What endpoints get that do not say.
+#[derive(Clone, Debug)]
+pub struct Defaults {
+    /// Requests in flight.
+    pub concurrency: u16,
+    /// Deadline of an exchange.
+    pub timeout: Duration,
+    /// When to try again.
+    pub retry: RetryPolicy,
+}

@@ -1,0 +1,780 @@
+//! The life of every delivery of one slice.
+//!
+//! Decides what happens to a record from the moment it is read until its offset is settled:
+//!
+//! ```text
+//!             ┌────────────── due ──────────────┐
+//! read ──► on rung ──► waiting ──► queued ──► in flight ──► settling ──► settled
+//!   └─ dropped repeat ─────────────┴─ hold passed: moved ───────▲
+//! ```
+//!
+//! A record is settled only when the attempt record of a success, or the copy on a rung or in
+//! `dead-letters`, is acknowledged (DESIGN §5.2). A failed write settles nothing: no attempt starts
+//! until it succeeded. No record is held longer than [`HOLD_MAX`] before it is attempted or moved,
+//! so no lane can stick.
+//! Leaves which slices are owned, commits and the worker's budget to [`crate::worker`], turns to
+//! `queues`, and everything that touches the world to the shells.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use postrider_catalog::{Catalog, Lookup};
+use postrider_domain::{
+    AttemptReport, AttemptResult, DeadLetterReason, Delivery, DiscardReason, Endpoint, EndpointId,
+    EndpointState, Lane, Outcome, Rung, Slice, Timestamp,
+};
+
+use crate::commit_map::CommitMap;
+use crate::io::{
+    AttemptEntry, Content, Defaults, Epoch, LaneRecord, Observation, Output, Reading, StartAttempt,
+    Ticket, Write, WriteId,
+};
+use crate::offsets::{self, OffsetTracker};
+use crate::queues::{EntryId, Queues};
+use crate::recent::Recent;
+use crate::schedule::next_due;
+use crate::verdict::{Verdict, judge};
+
+/// Longest time a delivery stays in memory between being read (or coming due on its rung) and its
+/// last settled attempt; past it, it is moved.
+pub const HOLD_MAX: Duration = Duration::from_secs(45);
+
+/// Bytes of records a slice holds; at this bound its lanes are not read.
+pub const HELD_BYTES_MAX: usize = 8 << 20;
+
+/// Records of a rung that are read before they are due, so that they are met on time.
+pub const LOOK_AHEAD_MAX: usize = 64;
+
+/// Bytes of such records.
+pub const LOOK_AHEAD_BYTES_MAX: usize = 256 << 10;
+
+/// Pause before a failed write is tried again.
+pub const WRITE_BACKOFF: Duration = Duration::from_secs(1);
+
+/// One owned slice. Every input is followed by draining [`SliceEngine::poll_output`];
+/// [`SliceEngine::poll_attempt`] yields requests while the caller has room for them;
+/// [`SliceEngine::next_deadline`] says when [`SliceEngine::handle_timeout`] is wanted. Time never
+/// goes back. Same inputs and seed, same outputs.
+#[derive(Debug)]
+pub struct SliceEngine {
+    slice: Slice,
+    epoch: Epoch,
+    defaults: Defaults,
+    catalog: Catalog,
+    lanes: [LaneState; Lane::COUNT],
+    entries: BTreeMap<EntryId, Entry>,
+    next_entry: EntryId,
+    next_write: u64,
+    queues: Queues,
+    timers: BTreeSet<(Timestamp, EntryId)>,
+    recent: Recent,
+    held_bytes: usize,
+    /// Writes that failed and are not yet acknowledged; those at a time wait to be tried again.
+    failed_writes: BTreeMap<WriteId, Option<(Timestamp, Write)>>,
+    draining: bool,
+    rng: fastrand::Rng,
+    outputs: VecDeque<Output>,
+}
+
+#[derive(Debug)]
+struct LaneState {
+    offsets: OffsetTracker,
+    /// Number of the reading under way, or of the last one.
+    number: u32,
+    reading: bool,
+    /// Never read again in this ownership.
+    stopped: bool,
+    look_ahead: usize,
+    look_ahead_bytes: usize,
+    settled: u32,
+}
+
+#[derive(Debug)]
+struct Entry {
+    lane: Lane,
+    offset: i64,
+    content: Content,
+    bytes: usize,
+    /// Attempts made, those of this worker included.
+    attempts: u32,
+    last_status: Option<u16>,
+    state: EntryState,
+    /// Moved when it passes.
+    hold_until: Timestamp,
+    timer: Option<Timestamp>,
+    unacked_writes: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum EntryState {
+    OnRung,
+    Waiting,
+    Queued,
+    InFlight,
+    Settling,
+}
+
+/// A committed offset with its metadata; `None` = never committed.
+pub type Committed = Option<(i64, String)>;
+
+impl SliceEngine {
+    /// A slice just acquired, `committed` by lane index. Nothing is read before
+    /// [`Self::open`].
+    #[must_use]
+    pub fn new(
+        slice: Slice,
+        epoch: Epoch,
+        seed: u64,
+        defaults: Defaults,
+        committed: &[Committed; Lane::COUNT],
+    ) -> Self {
+        let mut outputs = VecDeque::new();
+        let lanes = Lane::all().map(|lane| {
+            let offsets = match &committed[lane.index()] {
+                None => OffsetTracker::unread(),
+                Some((frontier, metadata)) => {
+                    let map = CommitMap::decode(*frontier, metadata).ok();
+                    if map.is_none() {
+                        outputs.push_back(Output::Observe(Observation::MapIgnored(lane)));
+                    }
+                    OffsetTracker::restored(*frontier, map)
+                }
+            };
+            LaneState {
+                offsets,
+                number: 0,
+                reading: false,
+                stopped: false,
+                look_ahead: 0,
+                look_ahead_bytes: 0,
+                settled: 0,
+            }
+        });
+        let lanes: Vec<LaneState> = lanes.collect();
+        Self {
+            slice,
+            epoch,
+            defaults,
+            catalog: Catalog::new(),
+            lanes: lanes.try_into().expect("one state per lane"),
+            entries: BTreeMap::new(),
+            next_entry: 0,
+            next_write: 0,
+            queues: Queues::default(),
+            timers: BTreeSet::new(),
+            recent: Recent::default(),
+            held_bytes: 0,
+            failed_writes: BTreeMap::new(),
+            draining: false,
+            rng: fastrand::Rng::with_seed(seed ^ u64::from(slice.0) ^ (epoch.0 << 16)),
+            outputs,
+        }
+    }
+
+    /// This ownership.
+    #[must_use]
+    pub const fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// Starts reading every lane: the slice's endpoints are loaded.
+    pub fn open(&mut self) {
+        for lane in Lane::all() {
+            self.reconsider_reading(lane);
+        }
+    }
+
+    /// An endpoint was created, changed or (`None`) deleted.
+    pub fn handle_endpoint(&mut self, now: Timestamp, id: EndpointId, endpoint: Option<Endpoint>) {
+        self.catalog.apply(id.clone(), endpoint);
+        if let Err(reason) = self.sendable(&id) {
+            for entry in self.queues.take_waiting(&id) {
+                self.discard(now, entry, reason);
+            }
+        }
+        self.queues.wake(&id);
+    }
+
+    /// A record was read.
+    pub fn handle_record(&mut self, now: Timestamp, record: LaneRecord) {
+        let lane = record.reading.lane;
+        let state = &self.lanes[lane.index()];
+        if !state.reading || state.number != record.reading.number {
+            // What was under way when reading stopped; it is read again.
+            return;
+        }
+        if !self.has_room(lane, record.bytes) || !state.offsets.admits(record.offset) {
+            self.stop_reading(lane);
+            return;
+        }
+        match self.lanes[lane.index()].offsets.read(record.offset) {
+            offsets::Reading::New => self.take_in(now, record),
+            offsets::Reading::Settled | offsets::Reading::Repeated => {}
+        }
+    }
+
+    /// An attempt ended.
+    pub fn handle_report(&mut self, now: Timestamp, ticket: Ticket, report: AttemptReport) {
+        let known = ticket.epoch == self.epoch
+            && self
+                .entries
+                .get(&ticket.entry)
+                .is_some_and(|e| e.state == EntryState::InFlight);
+        if !known {
+            self.observe(Observation::StaleInput);
+            return;
+        }
+        let (delivery, attempts, hold_until) = {
+            let entry = self.entry(ticket.entry);
+            entry.attempts += 1;
+            if let AttemptResult::Response(response) = &report.result {
+                entry.last_status = Some(response.status);
+            }
+            (entry.delivery(), entry.attempts, entry.hold_until)
+        };
+        self.queues.release(&delivery.endpoint);
+        let (outcome, due) = self.outcome(now, &delivery, attempts, &report.result);
+        self.write_attempt(now, ticket.entry, Some(report), outcome, due);
+        match (outcome, due) {
+            (Outcome::DeadLettered(reason), _) => self.write_dead_letter(ticket.entry, reason),
+            (Outcome::Retry, Some(due)) => {
+                let in_memory = Rung::for_wait(due.since(now)).is_none() && due <= hold_until;
+                if in_memory && !self.draining {
+                    self.wait(ticket.entry, EntryState::Waiting, due);
+                } else {
+                    self.write_retry(now, ticket.entry, due);
+                }
+            }
+            _ => self.entry(ticket.entry).state = EntryState::Settling,
+        }
+    }
+
+    /// A write was acknowledged by all in-sync replicas.
+    pub fn handle_write_acked(&mut self, id: WriteId) {
+        if id.ticket.epoch != self.epoch {
+            self.observe(Observation::StaleInput);
+            return;
+        }
+        if self.failed_writes.remove(&id).is_some() && self.failed_writes.is_empty() {
+            self.observe(Observation::AdmissionOpened);
+        }
+        let Some(entry) = self.entries.get_mut(&id.ticket.entry) else {
+            self.observe(Observation::StaleInput);
+            return;
+        };
+        entry.unacked_writes = entry
+            .unacked_writes
+            .checked_sub(1)
+            .expect("one ack per write");
+        self.settle_if_done(id.ticket.entry);
+    }
+
+    /// A write failed; it is tried again until it succeeds, and nothing starts meanwhile.
+    pub fn handle_write_failed(&mut self, now: Timestamp, id: WriteId, write: Write) {
+        if id.ticket.epoch != self.epoch {
+            self.observe(Observation::StaleInput);
+            return;
+        }
+        if self.failed_writes.is_empty() {
+            self.observe(Observation::AdmissionClosed);
+        }
+        self.failed_writes
+            .insert(id, Some((now + WRITE_BACKOFF, write)));
+    }
+
+    /// Time passed.
+    pub fn handle_timeout(&mut self, now: Timestamp) {
+        self.write_again(now);
+        while let Some(&(at, id)) = self.timers.first()
+            && at <= now
+        {
+            self.timers.remove(&(at, id));
+            let entry = self.entry(id);
+            entry.timer = None;
+            match entry.state {
+                EntryState::OnRung => {
+                    self.leave_look_ahead(id);
+                    self.admit(now, id);
+                }
+                EntryState::Waiting => self.enqueue(now, id),
+                EntryState::Queued => self.give_up_hold(now, id),
+                EntryState::InFlight | EntryState::Settling => {
+                    unreachable!("no timer runs in flight or while settling")
+                }
+            }
+        }
+    }
+
+    /// Stops reading and admission. What is in flight ends; what waits for another attempt is
+    /// moved to a rung so that its count and due time survive; the rest is dropped here and read
+    /// again by the next owner. Done when [`Self::is_drained`].
+    pub fn drain(&mut self, now: Timestamp) {
+        if self.draining {
+            return;
+        }
+        self.draining = true;
+        for lane in Lane::all() {
+            self.stop_reading(lane);
+        }
+        self.queues.clear_waiting();
+        let idle: Vec<EntryId> = self
+            .entries
+            .iter()
+            .filter(|(_, entry)| {
+                !matches!(entry.state, EntryState::InFlight | EntryState::Settling)
+            })
+            .map(|(id, _)| *id)
+            .collect();
+        for id in idle {
+            let entry = self.entry(id);
+            let due = if entry.state == EntryState::Waiting {
+                entry.timer
+            } else {
+                None
+            };
+            if entry.attempts > entry.attempts_read() {
+                self.write_retry(now, id, due.unwrap_or(now));
+            } else {
+                self.drop_entry(id);
+            }
+        }
+    }
+
+    /// Whether nothing is in flight and nothing waits for an acknowledgement.
+    #[must_use]
+    pub fn is_drained(&self) -> bool {
+        self.draining && self.entries.is_empty()
+    }
+
+    /// The next request to send, if any may start now.
+    pub fn poll_attempt(&mut self) -> Option<StartAttempt> {
+        if self.draining || !self.failed_writes.is_empty() || !self.queues.has_turns() {
+            return None;
+        }
+        let (catalog, default) = (&self.catalog, self.defaults.concurrency);
+        let (endpoint, id) = self.queues.pop(|id| match catalog.find(id) {
+            Lookup::Known(endpoint) if endpoint.state == EndpointState::Active => {
+                endpoint.concurrency.unwrap_or(default)
+            }
+            _ => 0,
+        })?;
+        let Lookup::Known(endpoint) = self.catalog.find(&endpoint) else {
+            unreachable!("only known endpoints have permits")
+        };
+        let endpoint = Arc::clone(endpoint);
+        self.clear_timer(id);
+        let entry = self.entry(id);
+        entry.state = EntryState::InFlight;
+        let (delivery, attempt) = (entry.delivery(), entry.attempts + 1);
+        let timeout = endpoint.timeout.unwrap_or(self.defaults.timeout);
+        Some(StartAttempt {
+            ticket: self.ticket(id),
+            delivery,
+            endpoint,
+            attempt,
+            timeout,
+        })
+    }
+
+    /// The next thing to do.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When [`Self::handle_timeout`] is wanted; `None` = never, as things are.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Timestamp> {
+        let timer = self.timers.first().map(|(at, _)| *at);
+        let writes = self.failed_writes.values().flatten().map(|(at, _)| *at);
+        timer.into_iter().chain(writes).min()
+    }
+
+    /// Offset and metadata to commit for a lane; `None` before its first record.
+    #[must_use]
+    pub fn commit_point(&self, lane: Lane) -> Option<(i64, String)> {
+        let (frontier, map) = self.lanes[lane.index()].offsets.commit_map()?;
+        let metadata = map.encode(frontier);
+        Some((frontier, metadata))
+    }
+
+    /// How many offsets each lane settled since the last call: lanes whose commit point changed.
+    pub fn take_settled(&mut self) -> impl Iterator<Item = (Lane, u32)> {
+        Lane::all().filter_map(|lane| {
+            let settled = std::mem::take(&mut self.lanes[lane.index()].settled);
+            (settled > 0).then_some((lane, settled))
+        })
+    }
+
+    /// A lane cannot be read (its log was deleted or does not hold the offset): it is left alone
+    /// until the slice is acquired anew.
+    pub fn handle_lane_lost(&mut self, lane: Lane) {
+        self.stop_reading(lane);
+        self.lanes[lane.index()].stopped = true;
+    }
+
+    fn take_in(&mut self, now: Timestamp, record: LaneRecord) {
+        let LaneRecord {
+            reading,
+            offset,
+            appended_at,
+            bytes,
+            content,
+        } = record;
+        let id = self.next_entry;
+        self.next_entry += 1;
+        let attempts = match &content {
+            Content::Delivery(delivery) => {
+                if !self.recent.insert(delivery.id, delivery.attempts) {
+                    self.observe(Observation::DuplicateDropped);
+                    self.settle_offset(reading.lane, offset);
+                    return;
+                }
+                delivery.attempts
+            }
+            Content::Unreadable { .. } => 0,
+        };
+        self.held_bytes += bytes;
+        let entry = Entry {
+            lane: reading.lane,
+            offset,
+            content,
+            bytes,
+            attempts,
+            last_status: None,
+            state: EntryState::Settling,
+            hold_until: now + HOLD_MAX,
+            timer: None,
+            unacked_writes: 0,
+        };
+        if let Content::Unreadable {
+            record,
+            reason,
+            message,
+        } = &entry.content
+        {
+            let (record, reason, message) = (Arc::clone(record), *reason, message.clone());
+            self.entries.insert(id, entry);
+            self.write(
+                id,
+                Write::Unreadable {
+                    record,
+                    reason,
+                    message,
+                },
+            );
+            return;
+        }
+        let due = entry.delivery().due;
+        self.entries.insert(id, entry);
+        match reading.lane {
+            Lane::Retry(rung) => {
+                let left = appended_at + rung.delay();
+                self.wait_on_rung(now, id, due.map_or(left, |due| due.min(left)));
+            }
+            Lane::Deliveries => self.admit(now, id),
+        }
+    }
+
+    fn wait_on_rung(&mut self, now: Timestamp, id: EntryId, until: Timestamp) {
+        if until <= now {
+            self.admit(now, id);
+            return;
+        }
+        let entry = self.entry(id);
+        let (lane, bytes) = (entry.lane, entry.bytes);
+        // What waits for hours must not take the room of what is due now.
+        self.held_bytes -= bytes;
+        let state = &mut self.lanes[lane.index()];
+        state.look_ahead += 1;
+        state.look_ahead_bytes += bytes;
+        self.wait(id, EntryState::OnRung, until);
+    }
+
+    fn leave_look_ahead(&mut self, id: EntryId) {
+        let entry = self.entry(id);
+        let (lane, bytes) = (entry.lane, entry.bytes);
+        let state = &mut self.lanes[lane.index()];
+        state.look_ahead -= 1;
+        state.look_ahead_bytes -= bytes;
+        self.held_bytes += bytes;
+        self.reconsider_reading(lane);
+    }
+
+    /// Its time on the lane is over: it goes down the ladder, waits in memory, or takes its turn.
+    fn admit(&mut self, now: Timestamp, id: EntryId) {
+        let entry = self.entry(id);
+        entry.hold_until = now + HOLD_MAX;
+        match entry.delivery().due {
+            Some(due) if Rung::for_wait(due.since(now)).is_some() => {
+                self.write_retry(now, id, due);
+            }
+            Some(due) if due > now => self.wait(id, EntryState::Waiting, due),
+            _ => self.enqueue(now, id),
+        }
+    }
+
+    fn enqueue(&mut self, now: Timestamp, id: EntryId) {
+        let endpoint = self.entry(id).delivery().endpoint.clone();
+        if let Err(reason) = self.sendable(&endpoint) {
+            self.discard(now, id, reason);
+            return;
+        }
+        let hold_until = self.entry(id).hold_until;
+        self.wait(id, EntryState::Queued, hold_until);
+        self.queues.push(&endpoint, id);
+    }
+
+    /// Whether deliveries of an endpoint are kept, or which rule discards them. An unknown
+    /// endpoint may become known: the topics have no common order.
+    fn sendable(&self, id: &EndpointId) -> Result<(), DiscardReason> {
+        match self.catalog.find(id) {
+            Lookup::Deleted => Err(DiscardReason::EndpointDeleted),
+            Lookup::Known(e) if e.state == EndpointState::Disabled => {
+                Err(DiscardReason::EndpointDisabled)
+            }
+            Lookup::Known(_) | Lookup::Unknown => Ok(()),
+        }
+    }
+
+    /// It could not be attempted in time.
+    fn give_up_hold(&mut self, now: Timestamp, id: EntryId) {
+        let endpoint = self.entry(id).delivery().endpoint.clone();
+        self.queues.remove(&endpoint, id);
+        if matches!(self.catalog.find(&endpoint), Lookup::Unknown) {
+            let reason = DeadLetterReason::EndpointUnknown;
+            self.write_attempt(now, id, None, Outcome::DeadLettered(reason), None);
+            self.write_dead_letter(id, reason);
+            return;
+        }
+        self.observe(Observation::HoldExceeded);
+        self.write_retry(now, id, now);
+    }
+
+    fn outcome(
+        &mut self,
+        now: Timestamp,
+        delivery: &Delivery,
+        attempts: u32,
+        result: &AttemptResult,
+    ) -> (Outcome, Option<Timestamp>) {
+        match judge(result) {
+            Verdict::Delivered => (Outcome::Delivered, None),
+            Verdict::Hopeless(reason) => (Outcome::DeadLettered(reason), None),
+            Verdict::Failed => {
+                let policy = match self.catalog.find(&delivery.endpoint) {
+                    Lookup::Known(endpoint) => endpoint.retry.as_ref(),
+                    Lookup::Deleted | Lookup::Unknown => None,
+                };
+                let policy = policy.unwrap_or(&self.defaults.retry);
+                let accepted_at = delivery.event.accepted_at;
+                match next_due(policy, attempts, accepted_at, now, self.rng.f64()) {
+                    Ok(due) => (Outcome::Retry, Some(due)),
+                    Err(reason) => (Outcome::DeadLettered(reason), None),
+                }
+            }
+        }
+    }
+
+    fn discard(&mut self, now: Timestamp, id: EntryId, reason: DiscardReason) {
+        self.clear_timer(id);
+        self.entry(id).state = EntryState::Settling;
+        self.write_attempt(now, id, None, Outcome::Discarded(reason), None);
+    }
+
+    fn write_attempt(
+        &mut self,
+        now: Timestamp,
+        id: EntryId,
+        report: Option<AttemptReport>,
+        outcome: Outcome,
+        next_attempt_at: Option<Timestamp>,
+    ) {
+        let entry = self.entry(id);
+        let attempt = AttemptEntry {
+            delivery: entry.delivery(),
+            attempt: entry.attempts,
+            report,
+            at: now,
+            outcome,
+            next_attempt_at,
+            lane: entry.lane,
+            offset: entry.offset,
+        };
+        self.write(id, Write::Attempt(Box::new(attempt)));
+    }
+
+    fn write_dead_letter(&mut self, id: EntryId, reason: DeadLetterReason) {
+        let entry = self.entry(id);
+        entry.state = EntryState::Settling;
+        let write = Write::DeadLetter {
+            delivery: entry.delivery(),
+            attempts: entry.attempts,
+            reason,
+            last_status: entry.last_status,
+            lane: entry.lane,
+            offset: entry.offset,
+        };
+        self.write(id, write);
+    }
+
+    /// Moves an entry to the rung its remaining wait calls for. A wait that is too short for any
+    /// goes to the shortest, whose records are read ahead of their delay.
+    fn write_retry(&mut self, now: Timestamp, id: EntryId, due: Timestamp) {
+        self.clear_timer(id);
+        let rung = Rung::for_wait(due.since(now)).unwrap_or(Rung::SHORTEST);
+        let entry = self.entry(id);
+        entry.state = EntryState::Settling;
+        let (delivery, attempts) = (entry.delivery(), entry.attempts);
+        if attempts == delivery.attempts {
+            // The copy is no repetition.
+            self.recent.forget(delivery.id, attempts);
+        }
+        self.write(
+            id,
+            Write::Retry {
+                delivery,
+                attempts,
+                due,
+                rung,
+            },
+        );
+    }
+
+    fn write(&mut self, entry: EntryId, write: Write) {
+        let id = WriteId {
+            ticket: self.ticket(entry),
+            number: self.next_write,
+        };
+        self.next_write += 1;
+        self.entry(entry).unacked_writes += 1;
+        self.outputs.push_back(Output::Write { id, write });
+    }
+
+    fn write_again(&mut self, now: Timestamp) {
+        for (id, failed) in &mut self.failed_writes {
+            if let Some((_, write)) = failed.take_if(|(at, _)| *at <= now) {
+                self.outputs.push_back(Output::Write { id: *id, write });
+            }
+        }
+    }
+
+    fn settle_if_done(&mut self, id: EntryId) {
+        let done = self
+            .entries
+            .get(&id)
+            .is_some_and(|e| e.state == EntryState::Settling && e.unacked_writes == 0);
+        if done {
+            let (lane, offset) = self.drop_entry(id);
+            self.settle_offset(lane, offset);
+        }
+    }
+
+    fn settle_offset(&mut self, lane: Lane, offset: i64) {
+        let state = &mut self.lanes[lane.index()];
+        let settled = state.offsets.settle(offset);
+        debug_assert!(settled, "{lane} offset {offset} was settled twice");
+        state.settled += 1;
+        for lane in Lane::all() {
+            self.reconsider_reading(lane);
+        }
+    }
+
+    fn drop_entry(&mut self, id: EntryId) -> (Lane, i64) {
+        self.clear_timer(id);
+        if self.entry(id).state == EntryState::OnRung {
+            self.leave_look_ahead(id);
+        }
+        let entry = self.entries.remove(&id).expect("a known entry");
+        self.held_bytes -= entry.bytes;
+        (entry.lane, entry.offset)
+    }
+
+    fn wait(&mut self, id: EntryId, state: EntryState, until: Timestamp) {
+        self.clear_timer(id);
+        let entry = self.entry(id);
+        entry.state = state;
+        entry.timer = Some(until);
+        self.timers.insert((until, id));
+    }
+
+    fn clear_timer(&mut self, id: EntryId) {
+        if let Some(at) = self.entry(id).timer.take() {
+            self.timers.remove(&(at, id));
+        }
+    }
+
+    fn has_room(&self, lane: Lane, bytes: usize) -> bool {
+        let state = &self.lanes[lane.index()];
+        let held = self.held_bytes == 0 || self.held_bytes + bytes <= HELD_BYTES_MAX;
+        let ahead = state.look_ahead == 0
+            || (state.look_ahead < LOOK_AHEAD_MAX
+                && state.look_ahead_bytes + bytes <= LOOK_AHEAD_BYTES_MAX);
+        held && ahead
+    }
+
+    fn stop_reading(&mut self, lane: Lane) {
+        let state = &mut self.lanes[lane.index()];
+        if state.reading {
+            state.reading = false;
+            self.outputs.push_back(Output::StopReading { lane });
+        }
+    }
+
+    /// Reads a lane again once half of every bound is free.
+    fn reconsider_reading(&mut self, lane: Lane) {
+        let state = &mut self.lanes[lane.index()];
+        let free = state.offsets.has_half_free()
+            && state.look_ahead <= LOOK_AHEAD_MAX / 2
+            && state.look_ahead_bytes <= LOOK_AHEAD_BYTES_MAX / 2
+            && self.held_bytes <= HELD_BYTES_MAX / 2;
+        if state.reading || state.stopped || self.draining || !free {
+            return;
+        }
+        state.reading = true;
+        state.number += 1;
+        let (slice, epoch) = (self.slice, self.epoch);
+        let reading = Reading {
+            slice,
+            epoch,
+            lane,
+            number: state.number,
+        };
+        self.outputs.push_back(Output::Read {
+            reading,
+            from: state.offsets.read_to(),
+        });
+    }
+
+    fn observe(&mut self, observation: Observation) {
+        self.outputs.push_back(Output::Observe(observation));
+    }
+
+    const fn ticket(&self, entry: EntryId) -> Ticket {
+        Ticket {
+            slice: self.slice,
+            epoch: self.epoch,
+            entry,
+        }
+    }
+
+    fn entry(&mut self, id: EntryId) -> &mut Entry {
+        self.entries.get_mut(&id).expect("a known entry")
+    }
+}
+
+impl Entry {
+    fn delivery(&self) -> Arc<Delivery> {
+        match &self.content {
+            Content::Delivery(delivery) => Arc::clone(delivery),
+            Content::Unreadable { .. } => unreachable!("an unreadable record only settles"),
+        }
+    }
+
+    fn attempts_read(&self) -> u32 {
+        match &self.content {
+            Content::Delivery(delivery) => delivery.attempts,
+            Content::Unreadable { .. } => 0,
+        }
+    }
+}

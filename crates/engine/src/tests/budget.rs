@@ -1,0 +1,111 @@
+//! Bounds: concurrency, holes, bytes, and what a failed write stops.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use postrider_domain::Lane;
+
+use super::harness::{Answer, Harness};
+use crate::io::Observation;
+use crate::offsets::HOLES_MAX;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[test]
+fn an_endpoint_keeps_to_its_concurrency() {
+    let mut world = Harness::owning();
+    let a = world.endpoint("a", |e| e.concurrency = Some(2));
+    let b = world.endpoint("b", |_| {});
+    world.answer = Box::new(|_| Answer::Status(200, SECOND));
+    for _ in 0..10 {
+        world.deliver("a");
+        world.deliver("b");
+    }
+    world.run_for(20 * SECOND);
+    assert_eq!(world.in_flight_high[&a], 2);
+    assert_eq!(world.in_flight_high[&b], 4, "the default");
+    assert_eq!(world.sent.len(), 20);
+}
+
+#[test]
+fn the_worker_keeps_to_its_requests_in_flight() {
+    let mut world = Harness::owning();
+    for endpoint in 0..40 {
+        let id = format!("e{endpoint}");
+        world.endpoint(&id, |_| {});
+        for _ in 0..4 {
+            world.deliver(&id);
+        }
+    }
+    world.answer = Box::new(|_| Answer::Status(200, SECOND));
+    world.run_for(SECOND / 2);
+    assert_eq!(world.worker.in_flight(), 64);
+    world.run_for(10 * SECOND);
+    assert_eq!(world.sent.len(), 160);
+}
+
+#[test]
+fn a_lane_stops_at_its_bound_and_goes_on_where_it_stopped() {
+    let mut world = Harness::owning();
+    world.endpoint("a", |_| {});
+    world.answer = Box::new(|_| Answer::Status(200, SECOND / 10));
+    for _ in 0..3 * HOLES_MAX {
+        world.deliver("a");
+    }
+    world.run_for(SECOND / 20);
+    assert_eq!(world.sent.len(), 4);
+    world.run_for(40 * SECOND);
+    let starts: Vec<i64> = world
+        .read_from
+        .iter()
+        .filter(|(lane, _)| *lane == Lane::Deliveries)
+        .filter_map(|(_, from)| *from)
+        .collect();
+    assert_eq!(starts[0], 40 + HOLES_MAX as i64);
+    assert!(starts.is_sorted());
+    world.run_for(200 * SECOND);
+    assert_eq!(world.sent.len(), 3 * HOLES_MAX);
+    assert!(world.all_committed());
+}
+
+#[test]
+fn large_records_stop_a_lane_by_their_bytes() {
+    let mut world = Harness::owning();
+    world.endpoint("a", |e| e.concurrency = Some(1));
+    world.answer = Box::new(|_| Answer::Status(200, SECOND / 100));
+    for _ in 0..40 {
+        world.deliver_sized("a", 1 << 20);
+    }
+    world.run_for(SECOND / 200);
+    let readings = world.read_from.len();
+    world.run_for(20 * SECOND);
+    assert!(world.read_from.len() > readings, "it stopped and went on");
+    assert_eq!(world.sent.len(), 40);
+    assert!(world.all_committed());
+}
+
+#[test]
+fn a_failed_write_settles_nothing_and_stops_new_attempts() {
+    let mut world = Harness::owning();
+    world.endpoint("a", |_| {});
+    let broken = Rc::new(Cell::new(true));
+    let fails = Rc::clone(&broken);
+    world.write_fails = Box::new(move || fails.get());
+    for _ in 0..20 {
+        world.deliver("a");
+    }
+    world.run_for(30 * SECOND);
+    assert_eq!(
+        world.sent.len(),
+        8,
+        "only what was started before the first failure was known"
+    );
+    assert_eq!(world.committed_to(Lane::Deliveries), None);
+    assert_eq!(world.observed, [Observation::AdmissionClosed]);
+    broken.set(false);
+    world.run_for(5 * SECOND);
+    assert_eq!(world.sent.len(), 20);
+    assert!(world.observed.contains(&Observation::AdmissionOpened));
+    assert!(world.all_committed());
+}

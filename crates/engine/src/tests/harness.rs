@@ -1,0 +1,559 @@
+//! One worker in a model world: logs, committed offsets, receivers, and a clock that jumps to the
+//! next thing that happens. Decides latencies and faults by what a test set; judges nothing.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use postrider_domain::{
+    AttemptError, AttemptReport, AttemptResult, DeadLetterReason, Delivery, DeliveryId, Endpoint,
+    EndpointId, EndpointState, ErrorKind, Event, Lane, Phases, RequestSummary, Response,
+    RetryPolicy, Scheme, Signing, Slice, Timestamp,
+};
+
+use crate::commit_map::CommitMap;
+use crate::commits::CommitEntry;
+use crate::io::{
+    AttemptEntry, Content, Defaults, Epoch, LaneRecord, Observation, Reading, Ticket, Write,
+    WriteId,
+};
+use crate::slice::Committed;
+use crate::worker::{CommitAnswer, Order, Settings, Worker};
+
+/// The slice that tests use when one is enough.
+pub(crate) const SLICE: Slice = Slice(0);
+const READ_LATENCY: Duration = Duration::from_millis(1);
+const WRITE_LATENCY: Duration = Duration::from_millis(2);
+const COMMIT_LATENCY: Duration = Duration::from_millis(5);
+
+/// What a receiver does with a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    Status(u16, Duration),
+    Fails(ErrorKind, Duration),
+}
+
+/// A request that reached a receiver.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Sent {
+    pub(crate) at: Timestamp,
+    pub(crate) delivery: DeliveryId,
+    pub(crate) endpoint: EndpointId,
+    pub(crate) attempt: u32,
+    pub(crate) incarnation: u32,
+    /// Whether the receiver took it.
+    pub(crate) taken: bool,
+}
+
+#[derive(Debug)]
+enum Happening {
+    Offsets(Slice, Epoch),
+    EndpointsLoaded(Slice, Epoch),
+    Record(LaneRecord),
+    WriteDone(WriteId, Write),
+    Report(Ticket, EndpointId, AttemptReport),
+    CommitDone(Vec<CommitEntry>),
+}
+
+type Script = Box<dyn FnMut(&Sent) -> Answer>;
+type Fault = Box<dyn FnMut() -> bool>;
+
+#[derive(Clone, Debug)]
+struct Stored {
+    offset: i64,
+    appended_at: Timestamp,
+    delivery: Arc<Delivery>,
+}
+
+pub(crate) struct Harness {
+    pub(crate) now: Timestamp,
+    pub(crate) worker: Worker,
+    pub(crate) sent: Vec<Sent>,
+    pub(crate) in_flight: BTreeMap<EndpointId, u32>,
+    pub(crate) in_flight_high: BTreeMap<EndpointId, u32>,
+    pub(crate) attempts: Vec<AttemptEntry>,
+    pub(crate) dead: Vec<(DeliveryId, DeadLetterReason, u32)>,
+    pub(crate) retries: Vec<(DeliveryId, u32, &'static str)>,
+    pub(crate) observed: Vec<Observation>,
+    pub(crate) hand_backs: u32,
+    pub(crate) left: bool,
+    pub(crate) committed: BTreeMap<(Slice, Lane), (i64, String)>,
+    pub(crate) commits: u32,
+    pub(crate) read_from: Vec<(Lane, Option<i64>)>,
+    /// Decides whether a write fails.
+    pub(crate) write_fails: Fault,
+    /// Decides whether a commit is refused.
+    pub(crate) commit_fails: Fault,
+    pub(crate) answer: Script,
+    logs: BTreeMap<(Slice, Lane), Vec<Stored>>,
+    readers: BTreeMap<(Slice, Lane), (Reading, i64)>,
+    endpoints: BTreeMap<EndpointId, Endpoint>,
+    happenings: BTreeMap<(Timestamp, u64), Happening>,
+    sequence: u64,
+    incarnation: u32,
+    made: u128,
+}
+
+impl Harness {
+    pub(crate) fn new() -> Self {
+        Self {
+            now: Timestamp::from_secs(1_000_000),
+            worker: Worker::new(settings(64, 0)),
+            sent: Vec::new(),
+            in_flight: BTreeMap::new(),
+            in_flight_high: BTreeMap::new(),
+            attempts: Vec::new(),
+            dead: Vec::new(),
+            retries: Vec::new(),
+            observed: Vec::new(),
+            hand_backs: 0,
+            left: false,
+            committed: BTreeMap::new(),
+            commits: 0,
+            read_from: Vec::new(),
+            write_fails: Box::new(|| false),
+            commit_fails: Box::new(|| false),
+            answer: Box::new(|_| Answer::Status(200, Duration::from_millis(10))),
+            logs: BTreeMap::new(),
+            readers: BTreeMap::new(),
+            endpoints: BTreeMap::new(),
+            happenings: BTreeMap::new(),
+            sequence: 0,
+            incarnation: 0,
+            made: 0,
+        }
+    }
+
+    /// With one slice owned.
+    pub(crate) fn owning() -> Self {
+        let mut harness = Self::new();
+        harness.assign([SLICE]);
+        harness
+    }
+
+    pub(crate) fn assign(&mut self, slices: impl IntoIterator<Item = Slice>) {
+        self.worker.handle_assigned(slices);
+        self.settle_orders();
+    }
+
+    pub(crate) fn revoke(&mut self, slices: impl IntoIterator<Item = Slice>) {
+        self.worker.handle_revoked(self.now, slices);
+        self.settle_orders();
+    }
+
+    pub(crate) fn shut_down(&mut self) {
+        self.worker.handle_shutdown(self.now);
+        self.settle_orders();
+    }
+
+    /// The process dies and a new one starts; what the broker has, it has.
+    pub(crate) fn crash(&mut self, slices: impl IntoIterator<Item = Slice>) {
+        self.incarnation += 1;
+        self.worker = Worker::new(settings(64, u64::from(self.incarnation)));
+        self.happenings.clear();
+        self.readers.clear();
+        self.in_flight.clear();
+        self.assign(slices);
+    }
+
+    /// Creates or changes an endpoint.
+    pub(crate) fn endpoint(&mut self, id: &str, change: impl FnOnce(&mut Endpoint)) -> EndpointId {
+        let id: EndpointId = id.parse().unwrap();
+        let endpoint = self
+            .endpoints
+            .entry(id.clone())
+            .or_insert_with(|| plain(&id));
+        endpoint.version += 1;
+        change(endpoint);
+        let endpoint = endpoint.clone();
+        self.worker
+            .handle_endpoint(self.now, SLICE, id.clone(), Some(endpoint));
+        self.settle_orders();
+        id
+    }
+
+    pub(crate) fn delete_endpoint(&mut self, id: &EndpointId) {
+        self.endpoints.remove(id);
+        self.worker
+            .handle_endpoint(self.now, SLICE, id.clone(), None);
+        self.settle_orders();
+    }
+
+    /// The router wrote a delivery.
+    pub(crate) fn deliver(&mut self, endpoint: &str) -> DeliveryId {
+        self.deliver_sized(endpoint, 100)
+    }
+
+    pub(crate) fn deliver_sized(&mut self, endpoint: &str, bytes: usize) -> DeliveryId {
+        self.made += 1;
+        let id = DeliveryId::from_bytes(self.made.to_be_bytes());
+        let delivery = Delivery {
+            id,
+            endpoint: endpoint.parse().unwrap(),
+            event: event(self.now, bytes),
+            attempts: 0,
+            due: None,
+        };
+        self.append(Lane::Deliveries, Arc::new(delivery));
+        id
+    }
+
+    /// The router crashed and wrote a delivery again.
+    pub(crate) fn repeat_last(&mut self) {
+        let log = &self.logs[&(SLICE, Lane::Deliveries)];
+        let delivery = Arc::clone(&log[log.len() - 1].delivery);
+        self.append(Lane::Deliveries, delivery);
+    }
+
+    pub(crate) fn append(&mut self, lane: Lane, delivery: Arc<Delivery>) {
+        let log = self.logs.entry((SLICE, lane)).or_default();
+        let offset = log.last().map_or(40, |last| last.offset + 1);
+        log.push(Stored {
+            offset,
+            appended_at: self.now,
+            delivery,
+        });
+        self.feed();
+        self.settle_orders();
+    }
+
+    /// Lets time pass; everything that happens by then happens.
+    pub(crate) fn run_for(&mut self, duration: Duration) {
+        let end = self.now + duration;
+        loop {
+            let happening = self.happenings.first_key_value().map(|((at, _), _)| *at);
+            let deadline = self.worker.next_deadline();
+            let next = happening.into_iter().chain(deadline).min();
+            let Some(next) = next.filter(|next| *next <= end) else {
+                break;
+            };
+            self.now = next.max(self.now);
+            if deadline.is_some_and(|at| at <= self.now) {
+                self.worker.handle_timeout(self.now);
+                self.settle_orders();
+                let again = self.worker.next_deadline();
+                assert!(
+                    again.is_none_or(|at| at > self.now),
+                    "a deadline that stays due"
+                );
+            }
+            while let Some(entry) = self.happenings.first_entry()
+                && entry.key().0 <= self.now
+            {
+                let happening = entry.remove();
+                self.happen(happening);
+                self.settle_orders();
+            }
+        }
+        self.now = end;
+    }
+
+    /// The offset below which everything on a lane is settled and committed.
+    pub(crate) fn committed_to(&self, lane: Lane) -> Option<i64> {
+        self.committed
+            .get(&(SLICE, lane))
+            .map(|(offset, _)| *offset)
+    }
+
+    pub(crate) fn log_end(&self, lane: Lane) -> i64 {
+        let log = self.logs.get(&(SLICE, lane));
+        log.and_then(|log| log.last())
+            .map_or(0, |last| last.offset + 1)
+    }
+
+    /// Whether nothing is left to do on any lane, as the committed offsets have it.
+    pub(crate) fn all_committed(&self) -> bool {
+        Lane::all().all(|lane| {
+            let end = self.log_end(lane);
+            end == 0 || self.committed_to(lane) == Some(end)
+        })
+    }
+
+    /// Copies this incarnation sent a request for and that a restart would read as new: what was
+    /// in flight, waited for another attempt, or ended since the last accepted commit.
+    pub(crate) fn repeatable(&self) -> usize {
+        let current = self
+            .sent
+            .iter()
+            .filter(|sent| sent.incarnation == self.incarnation);
+        let touched: BTreeSet<DeliveryId> = current.map(|sent| sent.delivery).collect();
+        let mut copies = 0;
+        for (key, log) in &self.logs {
+            let (frontier, metadata) = self.committed.get(key).cloned().unwrap_or_default();
+            let map = CommitMap::decode(frontier, &metadata).unwrap();
+            let open = |offset| offset >= map.position || map.holes.contains(&offset);
+            let open =
+                |stored: &&Stored| open(stored.offset) && touched.contains(&stored.delivery.id);
+            copies += log.iter().filter(open).count();
+        }
+        copies
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        match happening {
+            Happening::Offsets(slice, epoch) => {
+                let committed: Vec<Committed> = Lane::all()
+                    .map(|l| self.committed.get(&(slice, l)).cloned())
+                    .collect();
+                let committed = committed.try_into().unwrap();
+                self.worker
+                    .handle_offsets(self.now, slice, epoch, &committed);
+            }
+            Happening::EndpointsLoaded(slice, epoch) => {
+                for (id, endpoint) in self.endpoints.clone() {
+                    self.worker
+                        .handle_endpoint(self.now, slice, id, Some(endpoint));
+                }
+                self.worker.handle_endpoints_loaded(self.now, slice, epoch);
+            }
+            Happening::Record(record) => self.worker.handle_record(self.now, record),
+            Happening::WriteDone(id, write) => {
+                if (self.write_fails)() {
+                    self.worker.handle_write_failed(self.now, id, write);
+                } else {
+                    self.store(write);
+                    self.worker.handle_write_acked(self.now, id);
+                }
+            }
+            Happening::Report(ticket, endpoint, report) => {
+                *self.in_flight.get_mut(&endpoint).unwrap() -= 1;
+                self.worker.handle_report(self.now, ticket, report);
+            }
+            Happening::CommitDone(entries) => {
+                let refused = (self.commit_fails)();
+                if !refused {
+                    self.commit(entries);
+                }
+                let answer = if refused {
+                    CommitAnswer::Refused
+                } else {
+                    CommitAnswer::Accepted
+                };
+                self.worker.handle_commit_finished(self.now, answer);
+            }
+        }
+    }
+
+    fn commit(&mut self, entries: Vec<CommitEntry>) {
+        self.commits += 1;
+        for entry in entries {
+            let key = (entry.slice, entry.lane);
+            let before = self.committed.get(&key).map(|(offset, _)| *offset);
+            assert!(
+                before.is_none_or(|before| before <= entry.offset),
+                "{key:?} fell"
+            );
+            assert!(entry.metadata.len() < 4_096);
+            self.committed.insert(key, (entry.offset, entry.metadata));
+        }
+    }
+
+    fn store(&mut self, write: Write) {
+        match write {
+            Write::Attempt(entry) => self.attempts.push(*entry),
+            Write::Retry {
+                delivery,
+                attempts,
+                due,
+                rung,
+            } => {
+                self.retries.push((delivery.id, attempts, rung.name()));
+                let copy = Delivery {
+                    attempts,
+                    due: Some(due),
+                    ..(*delivery).clone()
+                };
+                self.append(Lane::Retry(rung), Arc::new(copy));
+            }
+            Write::DeadLetter {
+                delivery,
+                attempts,
+                reason,
+                ..
+            } => {
+                self.dead.push((delivery.id, reason, attempts));
+            }
+            Write::Unreadable { .. } => unreachable!("the harness writes deliveries only"),
+        }
+    }
+
+    fn settle_orders(&mut self) {
+        loop {
+            while let Some(order) = self.worker.poll_order() {
+                self.obey(order);
+            }
+            let Some(start) = self.worker.poll_attempt() else {
+                break;
+            };
+            let mut sent = Sent {
+                at: self.now,
+                delivery: start.delivery.id,
+                endpoint: start.endpoint.id.clone(),
+                attempt: start.attempt,
+                incarnation: self.incarnation,
+                taken: false,
+            };
+            assert!(
+                start.delivery.due.is_none_or(|due| due <= self.now),
+                "early: {sent:?}"
+            );
+            let running = self.in_flight.entry(sent.endpoint.clone()).or_default();
+            *running += 1;
+            let high = self
+                .in_flight_high
+                .entry(sent.endpoint.clone())
+                .or_default();
+            *high = (*high).max(*running);
+            let (result, latency) = match (self.answer)(&sent) {
+                Answer::Status(status, latency) => {
+                    sent.taken = (200..300).contains(&status);
+                    let response = Response {
+                        status,
+                        ..Response::default()
+                    };
+                    (AttemptResult::Response(response), latency)
+                }
+                Answer::Fails(kind, latency) => {
+                    let error = AttemptError {
+                        kind,
+                        message: "".into(),
+                        ambiguous: false,
+                    };
+                    (AttemptResult::Error(error), latency)
+                }
+            };
+            let phases = Phases {
+                total: latency,
+                ..Phases::default()
+            };
+            let request = RequestSummary::default();
+            let report = AttemptReport {
+                started_at: self.now,
+                phases,
+                request,
+                result,
+            };
+            let endpoint = sent.endpoint.clone();
+            self.sent.push(sent);
+            self.later(latency, Happening::Report(start.ticket, endpoint, report));
+        }
+    }
+
+    fn obey(&mut self, order: Order) {
+        match order {
+            Order::FetchOffsets { slice, epoch } => {
+                self.later(COMMIT_LATENCY, Happening::Offsets(slice, epoch));
+            }
+            Order::LoadEndpoints { slice, epoch } => {
+                self.later(COMMIT_LATENCY, Happening::EndpointsLoaded(slice, epoch));
+            }
+            Order::Read { reading, from } => {
+                self.read_from.push((reading.lane, from));
+                self.readers
+                    .insert((reading.slice, reading.lane), (reading, from.unwrap_or(0)));
+                self.feed();
+            }
+            Order::StopReading { slice, lane } => {
+                self.readers.remove(&(slice, lane));
+            }
+            Order::Write { id, write } => {
+                self.later(WRITE_LATENCY, Happening::WriteDone(id, write));
+            }
+            Order::Commit(entries) => self.later(COMMIT_LATENCY, Happening::CommitDone(entries)),
+            Order::Released(slice) => self.readers.retain(|(of, _), _| *of != slice),
+            Order::HandBack => self.hand_backs += 1,
+            Order::Leave => self.left = true,
+            Order::Observe(observation) => self.observed.push(observation),
+        }
+    }
+
+    /// Readers read what they have not yet read.
+    fn feed(&mut self) {
+        let mut records = VecDeque::new();
+        for (key, (reading, next)) in &mut self.readers {
+            let Some(log) = self.logs.get(key) else {
+                continue;
+            };
+            let unread = log.partition_point(|stored| stored.offset < *next);
+            for stored in &log[unread..] {
+                *next = stored.offset + 1;
+                records.push_back(LaneRecord {
+                    reading: *reading,
+                    offset: stored.offset,
+                    appended_at: stored.appended_at,
+                    bytes: stored.delivery.event.data.len(),
+                    content: Content::Delivery(Arc::clone(&stored.delivery)),
+                });
+            }
+        }
+        for record in records {
+            self.later(READ_LATENCY, Happening::Record(record));
+        }
+    }
+
+    fn later(&mut self, latency: Duration, happening: Happening) {
+        self.sequence += 1;
+        self.happenings
+            .insert((self.now + latency, self.sequence), happening);
+    }
+}
+
+pub(crate) fn retry(schedule: &[u64]) -> Option<RetryPolicy> {
+    let schedule = schedule.iter().copied().map(Duration::from_secs).collect();
+    Some(RetryPolicy {
+        schedule,
+        window: Duration::from_secs(86_400),
+        jitter_permille: 0,
+    })
+}
+
+fn settings(in_flight_max: usize, seed: u64) -> Settings {
+    let defaults = Defaults {
+        concurrency: 4,
+        timeout: Duration::from_secs(15),
+        retry: retry(&[5, 20, 60]).expect("a policy"),
+    };
+    Settings {
+        in_flight_max,
+        defaults,
+        seed,
+    }
+}
+
+fn event(now: Timestamp, bytes: usize) -> Event {
+    Event {
+        id: "e".into(),
+        source: "s".into(),
+        event_type: "t".into(),
+        tenant: "acme".parse().unwrap(),
+        time: None,
+        ordering_key: None,
+        content_type: None,
+        traceparent: None,
+        extensions: Vec::new(),
+        data: Bytes::from(vec![0; bytes]),
+        accepted_at: now,
+    }
+}
+
+fn plain(id: &EndpointId) -> Endpoint {
+    Endpoint {
+        id: id.clone(),
+        tenant: "acme".parse().unwrap(),
+        url: "https://acme.example/".into(),
+        state: EndpointState::Active,
+        version: 0,
+        types: Vec::new(),
+        signing: Signing {
+            scheme: Scheme::None,
+            secrets: Vec::new(),
+        },
+        concurrency: None,
+        timeout: None,
+        retry: None,
+        headers: Vec::new(),
+        description: "".into(),
+        metadata: Vec::new(),
+    }
+}

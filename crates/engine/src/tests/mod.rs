@@ -1,0 +1,8 @@
+//! Scenarios of the engine in a world of virtual time. [`harness`] is the world; the other files
+//! hold one theme each.
+
+mod budget;
+mod chaos;
+mod harness;
+mod ownership;
+mod retry;

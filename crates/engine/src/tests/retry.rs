@@ -1,0 +1,188 @@
+//! Retries: when, where they wait, and how they end.
+
+use std::time::Duration;
+
+use postrider_domain::{
+    DeadLetterReason, DiscardReason, EndpointState, ErrorKind, Lane, Outcome, Rung,
+};
+
+use super::harness::{Answer, Harness, Sent, retry};
+use crate::io::Observation;
+use crate::slice::HOLD_MAX;
+
+const SECOND: Duration = Duration::from_secs(1);
+const QUICK: Duration = Duration::from_millis(10);
+
+fn waits(sent: &[Sent]) -> Vec<u64> {
+    sent.windows(2)
+        .map(|pair| pair[1].at.since(pair[0].at).as_millis() as u64)
+        .collect()
+}
+
+#[test]
+fn a_delivery_that_succeeds_is_settled_once_its_attempt_is_logged() {
+    let mut world = Harness::owning();
+    world.endpoint("a", |_| {});
+    let id = world.deliver("a");
+    world.run_for(2 * SECOND);
+    assert_eq!(world.sent.len(), 1);
+    assert_eq!(world.attempts.len(), 1);
+    assert_eq!(world.attempts[0].delivery.id, id);
+    assert_eq!(world.attempts[0].outcome, Outcome::Delivered);
+    assert!(world.all_committed());
+    assert_eq!(world.commits, 1, "one commit for one change");
+}
+
+#[test]
+fn short_waits_stay_in_memory_and_keep_the_schedule() {
+    let mut world = Harness::owning();
+    world.endpoint("a", |e| e.retry = retry(&[2, 4, 6]));
+    world.answer =
+        Box::new(|sent| Answer::Status(if sent.attempt <= 3 { 500 } else { 200 }, QUICK));
+    world.deliver("a");
+    world.run_for(30 * SECOND);
+    assert_eq!(waits(&world.sent), [2_010, 4_010, 6_010]);
+    assert!(world.retries.is_empty(), "nothing was copied");
+    assert!(world.all_committed());
+}
+
+#[test]
+fn long_waits_go_through_rungs_and_are_met_exactly() {
+    let mut world = Harness::owning();
+    world.endpoint("a", |e| e.retry = retry(&[31, 100, 4_000]));
+    world.answer =
+        Box::new(|sent| Answer::Status(if sent.attempt <= 3 { 503 } else { 200 }, QUICK));
+    world.deliver("a");
+    world.run_for(5_000 * SECOND);
+    assert_eq!(waits(&world.sent), [31_010, 100_010, 4_000_010]);
+    let rungs: Vec<&str> = world.retries.iter().map(|(_, _, rung)| *rung).collect();
+    assert_eq!(
+        rungs,
+        ["30s", "30s", "30s", "30s", "1h", "2m", "2m", "2m", "30s"]
+    );
+    assert!(world.all_committed());
+    let numbers: Vec<u32> = world.attempts.iter().map(|a| a.attempt).collect();
+    assert_eq!(numbers, [1, 2, 3, 4]);
+}
+
+#[test]
+fn a_spent_schedule_ends_in_a_dead_letter() {
+    let mut world = Harness::owning();
+    world.endpoint("a", |e| e.retry = retry(&[1, 1]));
+    world.answer = Box::new(|_| Answer::Fails(ErrorKind::Timeout, 15 * SECOND));
+    let id = world.deliver("a");
+    world.run_for(100 * SECOND);
+    assert_eq!(world.sent.len(), 3);
+    assert_eq!(world.dead, [(id, DeadLetterReason::AttemptsExhausted, 3)]);
+    let outcomes: Vec<&str> = world.attempts.iter().map(|a| a.outcome.as_str()).collect();
+    assert_eq!(outcomes, ["retry", "retry", "dead_lettered"]);
+    assert!(world.all_committed());
+}
+
+#[test]
+fn a_denied_address_is_not_tried_again() {
+    let mut world = Harness::owning();
+    world.endpoint("a", |_| {});
+    world.answer = Box::new(|_| Answer::Fails(ErrorKind::Denied, QUICK));
+    let id = world.deliver("a");
+    world.run_for(10 * SECOND);
+    assert_eq!(world.dead, [(id, DeadLetterReason::EgressDenied, 1)]);
+}
+
+#[test]
+fn short_retries_past_the_hold_are_moved_and_still_exact() {
+    let mut world = Harness::owning();
+    world.endpoint("a", |e| e.retry = retry(&[20, 20, 20, 20, 20]));
+    world.answer = Box::new(|_| Answer::Status(500, QUICK));
+    world.deliver("a");
+    world.run_for(200 * SECOND);
+    assert_eq!(waits(&world.sent), [20_010; 5]);
+    assert!(
+        !world.retries.is_empty(),
+        "a record is not held past the bound"
+    );
+    assert!(world.all_committed());
+}
+
+#[test]
+fn a_delivery_that_gets_no_turn_is_moved_after_the_hold() {
+    let mut world = Harness::owning();
+    world.endpoint("a", |e| e.state = EndpointState::Paused);
+    world.deliver("a");
+    world.run_for(HOLD_MAX + SECOND);
+    assert_eq!(world.retries.len(), 1);
+    assert!(world.observed.contains(&Observation::HoldExceeded));
+    world.endpoint("a", |e| e.state = EndpointState::Active);
+    world.run_for(40 * SECOND);
+    assert_eq!(world.sent.len(), 1, "and is not taken for a repeated copy");
+    assert!(world.all_committed());
+}
+
+#[test]
+fn an_unknown_endpoint_may_become_known() {
+    let mut world = Harness::owning();
+    world.deliver("late");
+    let lost = world.deliver("never");
+    world.run_for(10 * SECOND);
+    world.endpoint("late", |_| {});
+    world.run_for(60 * SECOND);
+    assert_eq!(world.sent.len(), 1);
+    assert_eq!(world.dead, [(lost, DeadLetterReason::EndpointUnknown, 0)]);
+    assert!(world.all_committed());
+}
+
+#[test]
+fn deleted_and_disabled_endpoints_discard_by_name() {
+    let mut world = Harness::owning();
+    let gone = world.endpoint("gone", |e| e.state = EndpointState::Paused);
+    world.endpoint("off", |e| e.state = EndpointState::Disabled);
+    world.deliver("gone");
+    world.deliver("off");
+    world.run_for(SECOND);
+    world.delete_endpoint(&gone);
+    world.run_for(5 * SECOND);
+    let reasons: Vec<Outcome> = world.attempts.iter().map(|a| a.outcome).collect();
+    assert_eq!(
+        reasons,
+        [
+            Outcome::Discarded(DiscardReason::EndpointDisabled),
+            Outcome::Discarded(DiscardReason::EndpointDeleted),
+        ]
+    );
+    assert!(world.sent.is_empty() && world.all_committed());
+}
+
+#[test]
+fn a_repeated_fan_out_is_sent_once() {
+    let mut world = Harness::owning();
+    world.endpoint("a", |_| {});
+    world.deliver("a");
+    world.repeat_last();
+    world.run_for(5 * SECOND);
+    assert_eq!(world.sent.len(), 1);
+    assert!(world.observed.contains(&Observation::DuplicateDropped));
+    assert!(world.all_committed());
+}
+
+#[test]
+fn a_rung_is_read_ahead_within_its_bound() {
+    let mut world = Harness::owning();
+    world.endpoint("a", |e| e.retry = retry(&[300]));
+    world.answer =
+        Box::new(|sent| Answer::Status(if sent.attempt == 1 { 500 } else { 200 }, QUICK));
+    for _ in 0..500 {
+        world.deliver("a");
+    }
+    world.run_for(10 * SECOND);
+    assert_eq!(world.retries.len(), 500);
+    world.run_for(400 * SECOND);
+    assert_eq!(world.sent.len(), 1_000);
+    let rung = Rung::for_wait(Duration::from_secs(120)).expect("2m");
+    let readings = world
+        .read_from
+        .iter()
+        .filter(|(lane, _)| *lane == Lane::Retry(rung))
+        .count();
+    assert!(readings > 2, "the rung was not read in one go");
+    assert!(world.all_committed());
+}
