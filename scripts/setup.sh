@@ -88,13 +88,19 @@ missing() {
   done
 }
 
-# python_environment FOLDER REQUIREMENTS: a virtual environment with exactly these packages
+# python_environment FOLDER REQUIREMENTS: a virtual environment with exactly these packages.
+# Any number of processes may ask at once; one of them makes it.
 python_environment() {
   cmp -s "$2" "$1/requirements.txt" && return 0
-  rm -rf "$1"
-  python3 -m venv "$1"
-  "$1/bin/pip" install --quiet --disable-pip-version-check --requirement "$2" >&2
-  cp "$2" "$1/requirements.txt"
+  mkdir -p "$cache"
+  (
+    flock 9
+    cmp -s "$2" "$1/requirements.txt" && exit 0
+    rm -rf "$1"
+    python3 -m venv "$1"
+    "$1/bin/pip" install --quiet --disable-pip-version-check --requirement "$2" >&2
+    cp "$2" "$1/requirements.txt"
+  ) 9>"$1.lock"
 }
 
 stop() {
