@@ -1,5 +1,5 @@
-//! Rules about the repository itself, run as tests: which crate may know which ([`crates`]) and
-//! what every file owes its reader ([`files`]).
+//! Rules about the repository itself, run as tests: which crate may know which (`crates`) and
+//! what every file owes its reader (`files`).
 
 #[cfg(test)]
 mod crates;
