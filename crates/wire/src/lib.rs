@@ -8,13 +8,16 @@
 mod attributes;
 mod cloudevents;
 pub mod delivery;
+pub mod endpoint;
 pub mod event;
+mod instant;
 mod json;
 pub mod mapping;
 #[cfg(test)]
 mod testing;
 pub mod topics;
 
+pub use endpoint::{FieldError, FileFormat, InvalidEndpoint};
 pub use event::{DecodeRule, EVENT_BYTES_MAX, Undeliverable};
 pub use mapping::{FieldRef, InvalidFieldRef, Mapping};
 pub use topics::{TopicSpec, Topics};

@@ -1,0 +1,101 @@
+//! An endpoint as people write it in files and as programs write it to `endpoints` (CONTRACT §5).
+//!
+//! Decides the fields, their bounds and defaults. Every mistake of a file is reported at once, each
+//! with its place. In files an unknown field is an error, for a typo must not pass; in records it
+//! is ignored, for the writer may be newer. A field that this version cannot honour yet (a rate
+//! limit, a filter, …) is an error in both: ignoring it would harm a merchant. Leaves whether a URL
+//! may be sent to to `guard`, the written form of a secret to `signing`.
+
+mod check;
+mod file;
+mod form;
+mod headers;
+mod read;
+mod retry;
+
+use std::fmt;
+
+use postrider_domain::{Endpoint, Timestamp};
+use url::Url;
+
+pub use file::{FILE_BYTES_MAX, FileFormat, parse_file};
+pub(crate) use form::EndpointForm;
+
+use crate::instant;
+use check::check;
+use read::{Mistakes, UnknownFields};
+
+/// A mistake in a file of endpoints.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FieldError {
+    /// Which document of the file, from 1; 0 = the file as a whole.
+    pub document: usize,
+    /// The field, such as `signing.secrets[0].value`; empty = the document as a whole.
+    pub path: String,
+    /// What is wrong and what is expected. Never repeats a secret.
+    pub message: String,
+}
+
+impl fmt::Display for FieldError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.document > 0 {
+            write!(f, "document {}: ", self.document)?;
+        }
+        if !self.path.is_empty() {
+            write!(f, "{}: ", self.path)?;
+        }
+        f.write_str(&self.message)
+    }
+}
+
+/// Why a record of `endpoints` is not used: every mistake, each with its field, no secrets.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct InvalidEndpoint(String);
+
+/// The value of an endpoint's record; its key is the endpoint id.
+#[must_use]
+pub fn to_record(endpoint: &Endpoint, updated_at: Timestamp) -> Vec<u8> {
+    let mut form = EndpointForm::of(endpoint);
+    form.updated_at = Some(instant::to_text_millis(updated_at));
+    serde_json::to_vec(&form).expect("a form is made of texts, numbers and lists")
+}
+
+/// Reads a record of `endpoints` that is no tombstone. Whether its URL is allowed is asked again
+/// when something is sent to it, so here it only has to be one.
+///
+/// # Errors
+/// [`InvalidEndpoint`] when the value is not an endpoint, or not the one of the key.
+pub fn from_record(key: &[u8], value: &[u8]) -> Result<Endpoint, InvalidEndpoint> {
+    let invalid = |message: String| Err(InvalidEndpoint(message));
+    let value = match serde_json::from_slice(value) {
+        Ok(value) => value,
+        Err(error) => return invalid(format!("the value is not JSON: {error}")),
+    };
+    let mut mistakes = Mistakes::default();
+    let form = read::form(value, UnknownFields::Ignore, &mut mistakes);
+    match form.and_then(|form| check(form, &any_http_url, &mut mistakes)) {
+        Some(endpoint) if endpoint.id.as_str().as_bytes() == key => Ok(endpoint),
+        Some(endpoint) => invalid(format!("its id is {}, but not its key", endpoint.id)),
+        None => invalid(mistakes.to_string()),
+    }
+}
+
+/// The endpoint for people to read: as in a file, its secrets masked.
+#[must_use]
+pub fn to_display_json(endpoint: &Endpoint) -> serde_json::Value {
+    let mut form = EndpointForm::of(endpoint);
+    form.mask_secrets();
+    serde_json::to_value(&form).expect("a form is made of texts, numbers and lists")
+}
+
+fn any_http_url(text: &str) -> Result<String, String> {
+    match Url::parse(text) {
+        Ok(url) if matches!(url.scheme(), "http" | "https") => Ok(url.into()),
+        Ok(_) => Err("expected an https URL".to_owned()),
+        Err(error) => Err(format!("not a URL: {error}")),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,317 @@
+//! A form as an endpoint: what is required, the bounds, the defaults.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use postrider_domain::{
+    Endpoint, EndpointState, Scheme, Signing, SigningSecret, Tenant, TypePattern,
+};
+use postrider_signing::parse_secret;
+
+use super::form::{EndpointForm, STATES, SecretForm, SigningForm, scheme_name, state_name};
+use super::headers::headers;
+use super::read::Mistakes;
+use super::retry::policy;
+use crate::attributes::clip;
+use crate::instant;
+
+const TYPES_MAX: usize = 100;
+const SECRETS_MAX: usize = 10;
+const URL_BYTES_MAX: usize = 2_048;
+const DESCRIPTION_BYTES_MAX: usize = 1_024;
+const METADATA_MAX: usize = 50;
+const METADATA_NAME_BYTES_MAX: usize = 64;
+const METADATA_VALUE_BYTES_MAX: usize = 512;
+const CONCURRENCY_MAX: u64 = 1_000;
+pub(super) const SECOND: Duration = Duration::from_secs(1);
+const TIMEOUT_MAX: Duration = Duration::from_secs(60);
+
+/// The endpoint, or `None` with at least one mistake noted.
+pub(super) fn check(
+    form: EndpointForm,
+    url_rule: &dyn Fn(&str) -> Result<String, String>,
+    mistakes: &mut Mistakes,
+) -> Option<Endpoint> {
+    let id = match form.id.as_deref() {
+        None => note(mistakes, "id", "is required, such as ep_acme_orders"),
+        Some(text) => text
+            .parse()
+            .map_err(|e| mistakes.push("id", invalid(&e)))
+            .ok(),
+    };
+    let tenant = match form.tenant.as_deref() {
+        None => Some(Tenant::default()),
+        Some(text) => text
+            .parse()
+            .map_err(|e| mistakes.push("tenant", invalid(&e)))
+            .ok(),
+    };
+    let url = url(form.url, url_rule, mistakes);
+    let state = state(form.state.as_deref(), mistakes);
+    let types = types(form.types.unwrap_or_default(), mistakes);
+    let signing = signing(form.signing, mistakes);
+    let concurrency = form.concurrency.and_then(|n| concurrency(n, mistakes));
+    let timeout = form
+        .timeout
+        .and_then(|text| duration("timeout", &text, SECOND..=TIMEOUT_MAX, mistakes));
+    let retry = form.retry.and_then(|form| policy(form, mistakes));
+    let headers = headers(form.headers.unwrap_or_default(), mistakes);
+    let metadata = metadata(form.metadata.unwrap_or_default(), mistakes);
+    let description = form.description.unwrap_or_default();
+    at_most(
+        "description",
+        "bytes",
+        description.len(),
+        DESCRIPTION_BYTES_MAX,
+        mistakes,
+    );
+    if !mistakes.is_empty() {
+        return None;
+    }
+    Some(Endpoint {
+        id: id?,
+        tenant: tenant?,
+        url: url?,
+        state: state?,
+        version: form.version.unwrap_or_default(),
+        types,
+        signing: signing?,
+        concurrency,
+        timeout,
+        retry,
+        headers,
+        description: description.into(),
+        metadata,
+    })
+}
+
+pub(super) fn note<T>(mistakes: &mut Mistakes, path: &str, message: &str) -> Option<T> {
+    mistakes.push(path, message);
+    None
+}
+
+fn invalid(error: &postrider_domain::InvalidId) -> String {
+    error.to_string()
+}
+
+pub(super) fn at_most(path: &str, unit: &str, found: usize, max: usize, mistakes: &mut Mistakes) {
+    if found > max {
+        mistakes.push(path, format!("at most {max} {unit}, found {found}"));
+    }
+}
+
+fn url(
+    text: Option<String>,
+    rule: &dyn Fn(&str) -> Result<String, String>,
+    mistakes: &mut Mistakes,
+) -> Option<Arc<str>> {
+    let Some(text) = text else {
+        return note(mistakes, "url", "is required");
+    };
+    match rule(&text) {
+        // Normalising may lengthen it.
+        Ok(url) if url.len() <= URL_BYTES_MAX => Some(url.into()),
+        Ok(url) => {
+            at_most("url", "bytes", url.len(), URL_BYTES_MAX, mistakes);
+            None
+        }
+        Err(message) => note(mistakes, "url", &message),
+    }
+}
+
+fn state(text: Option<&str>, mistakes: &mut Mistakes) -> Option<EndpointState> {
+    let Some(text) = text else {
+        return Some(EndpointState::default());
+    };
+    let known = STATES.into_iter().find(|state| state_name(*state) == text);
+    if known.is_none() {
+        let message = format!(
+            "expected active, paused or disabled, found {:?}",
+            clip(text)
+        );
+        mistakes.push("state", message);
+    }
+    known
+}
+
+fn types(texts: Vec<String>, mistakes: &mut Mistakes) -> Vec<TypePattern> {
+    at_most("types", "patterns", texts.len(), TYPES_MAX, mistakes);
+    let mut patterns = Vec::with_capacity(texts.len());
+    for (n, text) in texts.iter().enumerate() {
+        match TypePattern::new(text) {
+            Some(pattern) => patterns.push(pattern),
+            None => mistakes.push(
+                format!("types[{n}]"),
+                format!(
+                    "expected an event type, or its beginning and .* (payment.*), of at most 256 \
+                     bytes without spaces, found {:?}",
+                    clip(text)
+                ),
+            ),
+        }
+    }
+    patterns
+}
+
+fn signing(form: Option<SigningForm>, mistakes: &mut Mistakes) -> Option<Signing> {
+    let Some(form) = form else {
+        let message = "is required: a secret, or scheme: none to send without a signature";
+        return note(mistakes, "signing", message);
+    };
+    let scheme = match form.scheme.as_deref() {
+        None => Some(Scheme::default()),
+        Some(text) => scheme(text, mistakes),
+    };
+    let forms = form.secrets.unwrap_or_default();
+    at_most(
+        "signing.secrets",
+        "secrets",
+        forms.len(),
+        SECRETS_MAX,
+        mistakes,
+    );
+    if forms.is_empty() && scheme == Some(Scheme::Standard) {
+        let message =
+            "at least one secret is required, or scheme: none to send without a signature";
+        mistakes.push("signing.secrets", message);
+    }
+    let mut secrets: Vec<SigningSecret> = Vec::with_capacity(forms.len());
+    for (n, form) in forms.into_iter().enumerate() {
+        let path = format!("signing.secrets[{n}]");
+        let Some(secret) = secret(form, &path, mistakes) else {
+            continue;
+        };
+        if secrets.iter().any(|other| other.id == secret.id) {
+            mistakes.push(
+                format!("{path}.id"),
+                format!("{:?} is there twice", secret.id),
+            );
+        }
+        secrets.push(secret);
+    }
+    Some(Signing {
+        scheme: scheme?,
+        secrets,
+    })
+}
+
+fn scheme(text: &str, mistakes: &mut Mistakes) -> Option<Scheme> {
+    const LATER: [&str; 8] = [
+        "standard-ed25519",
+        "stripe",
+        "github",
+        "shopify",
+        "slack",
+        "corefy",
+        "rfc9421",
+        "jws",
+    ];
+    let known = [Scheme::Standard, Scheme::None].into_iter();
+    let scheme = known
+        .into_iter()
+        .find(|scheme| scheme_name(*scheme) == text);
+    if scheme.is_none() {
+        let message = if LATER.contains(&text) {
+            format!("{text} is not available in this version; standard and none are")
+        } else {
+            format!("expected standard or none, found {:?}", clip(text))
+        };
+        mistakes.push("signing.scheme", message);
+    }
+    scheme
+}
+
+fn secret(form: SecretForm, path: &str, mistakes: &mut Mistakes) -> Option<SigningSecret> {
+    let mut wrong =
+        |field: &str, message: String| mistakes.push(format!("{path}.{field}"), message);
+    let id = match form.id {
+        Some(id) if is_secret_id(&id) => Some(id),
+        Some(id) => {
+            wrong(
+                "id",
+                format!("expected 1 to 64 of A-Z a-z 0-9 _ -, found {:?}", clip(&id)),
+            );
+            None
+        }
+        None => {
+            wrong("id", "is required, such as s1".to_owned());
+            None
+        }
+    };
+    let key = match form.value.as_ref().map(|text| parse_secret(text)) {
+        Some(Ok(key)) => Some(key),
+        Some(Err(error)) => {
+            wrong("value", error.to_string());
+            None
+        }
+        None => {
+            wrong("value", "is required: whsec_ and base64".to_owned());
+            None
+        }
+    };
+    let not_after = form.not_after.as_deref().map(instant::from_text);
+    if not_after == Some(None) {
+        wrong(
+            "not_after",
+            "expected a time such as 2026-12-01T00:00:00Z".to_owned(),
+        );
+    }
+    Some(SigningSecret {
+        id: id?.into(),
+        key: key?,
+        not_after: not_after.flatten(),
+    })
+}
+
+fn is_secret_id(id: &str) -> bool {
+    let clean = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
+    (1..=64).contains(&id.len()) && id.bytes().all(clean)
+}
+
+fn concurrency(found: u64, mistakes: &mut Mistakes) -> Option<u16> {
+    if (1..=CONCURRENCY_MAX).contains(&found) {
+        return u16::try_from(found).ok();
+    }
+    let message = format!("expected 1 to {CONCURRENCY_MAX}, found {found}");
+    note(mistakes, "concurrency", &message)
+}
+
+pub(super) fn duration(
+    path: &str,
+    text: &str,
+    bounds: std::ops::RangeInclusive<Duration>,
+    mistakes: &mut Mistakes,
+) -> Option<Duration> {
+    let parsed = humantime::parse_duration(text).ok();
+    let duration = parsed.filter(|duration| bounds.contains(duration));
+    if duration.is_none() {
+        let written = |bound: &Duration| humantime::format_duration(*bound).to_string();
+        let message = format!(
+            "expected {} to {}, a number and ms, s, m, h or d, found {:?}",
+            written(bounds.start()),
+            written(bounds.end()),
+            clip(text)
+        );
+        mistakes.push(path, message);
+    }
+    duration
+}
+
+fn metadata(form: BTreeMap<String, String>, mistakes: &mut Mistakes) -> Vec<(Box<str>, Box<str>)> {
+    at_most("metadata", "entries", form.len(), METADATA_MAX, mistakes);
+    for (name, value) in &form {
+        let fits = (1..=METADATA_NAME_BYTES_MAX).contains(&name.len())
+            && value.len() <= METADATA_VALUE_BYTES_MAX;
+        if !fits {
+            let message = format!(
+                "expected a name of 1 to {METADATA_NAME_BYTES_MAX} bytes and at most \
+                 {METADATA_VALUE_BYTES_MAX} bytes of text"
+            );
+            mistakes.push(format!("metadata.{}", clip(name)), message);
+        }
+    }
+    form.into_iter()
+        .map(|(name, value)| (name.into(), value.into()))
+        .collect()
+}

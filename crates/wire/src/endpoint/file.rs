@@ -1,0 +1,107 @@
+//! Files of endpoints: YAML or JSON, one document or many.
+
+use std::collections::BTreeMap;
+
+use postrider_domain::Endpoint;
+use postrider_guard::Policy;
+use serde_json::Value;
+
+use super::FieldError;
+use super::check::check;
+use super::read::{self, Mistakes, UnknownFields};
+
+/// Largest file that is read, in bytes. 10 000 endpoints fit many times over.
+pub const FILE_BYTES_MAX: usize = 64 << 20;
+
+/// How a file is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileFormat {
+    /// Documents parted by `---`.
+    Yaml,
+    /// JSON texts one after the other.
+    Json,
+}
+
+/// Reads a file of endpoints. Their `version` is what the file says, 0 when it does not; who writes
+/// the record sets it.
+///
+/// # Errors
+/// Every mistake in it, each with document and field; nothing of the file is used then.
+pub fn parse_file(
+    bytes: &[u8],
+    format: FileFormat,
+    policy: &Policy,
+) -> Result<Vec<Endpoint>, Vec<FieldError>> {
+    let documents = documents(bytes, format).map_err(|message| vec![whole(message)])?;
+    if documents.is_empty() {
+        return Err(vec![whole("there is no endpoint in it".to_owned())]);
+    }
+    let url_rule = |text: &str| match policy.check_url(text) {
+        Ok(url) => Ok(url.into()),
+        Err(refusal) => Err(refusal.to_string()),
+    };
+    let mut endpoints = Vec::with_capacity(documents.len());
+    let mut errors = Vec::new();
+    let mut seen = BTreeMap::new();
+    for (index, document) in documents.into_iter().enumerate() {
+        let number = index + 1;
+        let mut mistakes = Mistakes::default();
+        if let Some(form) = read::form(document, UnknownFields::Refuse, &mut mistakes) {
+            let id = form.id.clone();
+            endpoints.extend(check(form, &url_rule, &mut mistakes));
+            if let Some(first) = id.and_then(|id| seen.insert(id, number)) {
+                mistakes.push("id", format!("is also the id of document {first}"));
+            }
+        }
+        errors.extend(mistakes.0.into_iter().map(|(path, message)| FieldError {
+            document: number,
+            path,
+            message,
+        }));
+    }
+    if errors.is_empty() {
+        Ok(endpoints)
+    } else {
+        Err(errors)
+    }
+}
+
+const fn whole(message: String) -> FieldError {
+    FieldError {
+        document: 0,
+        path: String::new(),
+        message,
+    }
+}
+
+fn documents(bytes: &[u8], format: FileFormat) -> Result<Vec<Value>, String> {
+    if bytes.len() > FILE_BYTES_MAX {
+        return Err(format!(
+            "it has {} bytes, at most {FILE_BYTES_MAX} are read; cut it into several",
+            bytes.len()
+        ));
+    }
+    match format {
+        FileFormat::Json => serde_json::Deserializer::from_slice(bytes)
+            .into_iter()
+            .collect::<Result<_, _>>()
+            .map_err(|error| format!("not JSON: {error}")),
+        FileFormat::Yaml => serde_saphyr::from_slice_multiple_with_options(bytes, yaml_options())
+            .map_err(|error| format!("not YAML: {error}")),
+    }
+}
+
+/// Room for a large file of endpoints, none for aliases that grow a small file into a large one.
+/// Messages show no excerpt of the file, for there are secrets in it.
+fn yaml_options() -> serde_saphyr::Options {
+    serde_saphyr::options! {
+        budget: serde_saphyr::budget! {
+            max_depth: 32,
+            max_documents: 100_000,
+            max_nodes: 10_000_000,
+            max_events: 20_000_000,
+            max_recorded_anchor_events: 10_000,
+        },
+        with_snippet: false,
+    }
+}

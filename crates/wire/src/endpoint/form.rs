@@ -1,0 +1,256 @@
+//! The fields of an endpoint as they are written, unchecked.
+//!
+//! Decides names and shapes. Every field is optional here, so that one that is missing can be
+//! reported beside the others; what is required is `check`'s.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use postrider_domain::{Endpoint, EndpointState, RetryPolicy, RetryPreset, Scheme, SigningSecret};
+use postrider_signing::format_secret;
+use schemars::JsonSchema;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserializer, Error, MapAccess, Visitor};
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use crate::instant;
+
+/// Where webhooks are sent, and how: the value of a record of the `endpoints` topic, and a document
+/// of the file of `endpoint apply`. In records, fields that are not known are ignored.
+#[derive(Default, Deserialize, Serialize, JsonSchema)]
+#[serde(expecting = "the fields of an endpoint")]
+#[schemars(rename = "Endpoint")]
+pub(crate) struct EndpointForm {
+    /// Unique in an installation; the key of the record.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(required, extend("pattern" = "^[A-Za-z0-9_-]{1,64}$"))]
+    pub(super) id: Option<String>,
+    /// The merchant account it belongs to, by default `default`: 1 to 128 bytes, no control
+    /// characters.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) tenant: Option<String>,
+    /// Where requests go, an absolute https URL without user name and fragment.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(required, length(max = 2048))]
+    pub(super) url: Option<String>,
+    /// Paused: deliveries wait. Disabled: none are made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("enum" = ["active", "paused", "disabled"]))]
+    pub(super) state: Option<String>,
+    /// Grows with each change; an older version never replaces a newer one. The writer of the
+    /// record sets it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) version: Option<u64>,
+    /// When the record was written, RFC 3339. Its writer sets it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) updated_at: Option<String>,
+    /// For people; never sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub(super) description: Option<String>,
+    /// The event types it gets: whole ones, or beginnings such as `payment.*`. None = all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 100))]
+    pub(super) types: Option<Vec<String>>,
+    /// How requests are signed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(required)]
+    pub(super) signing: Option<SigningForm>,
+    /// Requests in flight at once; the dispatcher has a default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub(super) concurrency: Option<u64>,
+    /// How long a whole exchange may take, 1s to 60s; the dispatcher has a default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) timeout: Option<String>,
+    /// When to try again, and when to give up; the dispatcher has a default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) retry: Option<RetryForm>,
+    /// Sent with every request, at most 32.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) headers: Option<BTreeMap<String, String>>,
+    /// Free strings for other programs, at most 50; never sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) metadata: Option<BTreeMap<String, String>>,
+}
+
+/// How requests are signed.
+#[derive(Default, Deserialize, Serialize, JsonSchema)]
+#[serde(expecting = "scheme and secrets")]
+#[schemars(rename = "Signing")]
+pub(super) struct SigningForm {
+    /// `standard` is Standard Webhooks v1 (HMAC-SHA256), the default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("enum" = ["standard", "none"]))]
+    pub(super) scheme: Option<String>,
+    /// Newest first; every one still valid signs. At most 10, at least one unless the scheme is
+    /// `none`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 10))]
+    pub(super) secrets: Option<Vec<SecretForm>>,
+}
+
+/// One signing key.
+#[derive(Default, Deserialize, Serialize, JsonSchema)]
+#[serde(expecting = "id and value")]
+#[schemars(rename = "Secret")]
+pub(super) struct SecretForm {
+    /// Names it in files and commands; not sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(required, extend("pattern" = "^[A-Za-z0-9_-]{1,64}$"))]
+    pub(super) id: Option<String>,
+    /// `whsec_` and the base64 of 24 to 64 random bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(required, with = "String")]
+    pub(super) value: Option<Zeroizing<String>>,
+    /// It signs until then, RFC 3339.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) not_after: Option<String>,
+}
+
+/// When to try again.
+#[derive(Serialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(rename = "Retry")]
+pub(super) enum RetryForm {
+    /// A preset.
+    #[schemars(extend("enum" = ["standard", "stripe", "adyen", "corefy"]))]
+    Preset(String),
+    /// A schedule of one's own.
+    Custom(ScheduleForm),
+}
+
+/// A retry schedule.
+#[derive(Default, Deserialize, Serialize, JsonSchema)]
+#[serde(expecting = "schedule, window and jitter")]
+#[schemars(rename = "Schedule")]
+pub(super) struct ScheduleForm {
+    /// The waits before attempt 2, 3, …, each 100ms to 30d, such as `[5s, 5m, 30m, 2h]`; empty =
+    /// one attempt.
+    #[schemars(required, length(max = 200))]
+    pub(super) schedule: Option<Vec<String>>,
+    /// No attempt is made later than this after the event; by default 3d, at most 30d.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) window: Option<String>,
+    /// Each wait is drawn from ± this share of it; by default 0.1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.0, max = 0.5))]
+    pub(super) jitter: Option<f64>,
+}
+
+/// By hand, because a derived untagged enum loses the path to a mistake inside it.
+impl<'de> Deserialize<'de> for RetryForm {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct PresetOrSchedule;
+
+        impl<'de> Visitor<'de> for PresetOrSchedule {
+            type Value = RetryForm;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a preset's name, or schedule, window and jitter")
+            }
+
+            fn visit_str<E: Error>(self, name: &str) -> Result<RetryForm, E> {
+                Ok(RetryForm::Preset(name.to_owned()))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<RetryForm, A::Error> {
+                ScheduleForm::deserialize(MapAccessDeserializer::new(map)).map(RetryForm::Custom)
+            }
+        }
+
+        deserializer.deserialize_any(PresetOrSchedule)
+    }
+}
+
+impl EndpointForm {
+    /// The form of an endpoint: what `check` makes the endpoint of again.
+    pub(super) fn of(endpoint: &Endpoint) -> Self {
+        let map = |pairs: &[(Box<str>, Box<str>)]| {
+            let own = |(name, value): &(Box<str>, Box<str>)| (name.to_string(), value.to_string());
+            (!pairs.is_empty()).then(|| pairs.iter().map(own).collect())
+        };
+        let types = endpoint.types.iter().map(|t| t.as_str().to_owned());
+        let secrets = endpoint.signing.secrets.iter().map(SecretForm::of);
+        Self {
+            id: Some(endpoint.id.to_string()),
+            tenant: Some(endpoint.tenant.to_string()),
+            url: Some(endpoint.url.to_string()),
+            state: Some(state_name(endpoint.state).to_owned()),
+            version: Some(endpoint.version),
+            updated_at: None,
+            description: Some(endpoint.description.to_string()).filter(|text| !text.is_empty()),
+            types: (!endpoint.types.is_empty()).then(|| types.collect()),
+            signing: Some(SigningForm {
+                scheme: Some(scheme_name(endpoint.signing.scheme).to_owned()),
+                secrets: Some(secrets.collect()),
+            }),
+            concurrency: endpoint.concurrency.map(u64::from),
+            timeout: endpoint.timeout.map(duration_text),
+            retry: endpoint.retry.as_ref().map(RetryForm::of),
+            headers: map(&endpoint.headers),
+            metadata: map(&endpoint.metadata),
+        }
+    }
+
+    /// Replaces every secret by what may be shown of it.
+    pub(super) fn mask_secrets(&mut self) {
+        let secrets = self.signing.iter_mut().flat_map(|form| &mut form.secrets);
+        for secret in secrets.flatten() {
+            secret.value = Some(Zeroizing::new("whsec_…".to_owned()));
+        }
+    }
+}
+
+impl SecretForm {
+    fn of(secret: &SigningSecret) -> Self {
+        Self {
+            id: Some(secret.id.to_string()),
+            value: Some(format_secret(&secret.key)),
+            not_after: secret.not_after.map(instant::to_text),
+        }
+    }
+}
+
+impl RetryForm {
+    fn of(policy: &RetryPolicy) -> Self {
+        if let Some(preset) = RetryPreset::ALL.into_iter().find(|p| p.policy() == *policy) {
+            return Self::Preset(preset.name().to_owned());
+        }
+        Self::Custom(ScheduleForm {
+            schedule: Some(policy.schedule.iter().copied().map(duration_text).collect()),
+            window: Some(duration_text(policy.window)),
+            jitter: Some(f64::from(policy.jitter_permille) / 1_000.0),
+        })
+    }
+}
+
+pub(super) const STATES: [EndpointState; 3] = [
+    EndpointState::Active,
+    EndpointState::Paused,
+    EndpointState::Disabled,
+];
+
+pub(super) const fn state_name(state: EndpointState) -> &'static str {
+    match state {
+        EndpointState::Active => "active",
+        EndpointState::Paused => "paused",
+        EndpointState::Disabled => "disabled",
+    }
+}
+
+pub(super) const fn scheme_name(scheme: Scheme) -> &'static str {
+    match scheme {
+        Scheme::Standard => "standard",
+        Scheme::None => "none",
+    }
+}
+
+/// Without a space between its parts, as one writes it.
+fn duration_text(duration: Duration) -> String {
+    humantime::format_duration(duration)
+        .to_string()
+        .replace(' ', "")
+}

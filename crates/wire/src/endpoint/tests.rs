@@ -1,0 +1,457 @@
+use std::time::Duration;
+
+use postrider_domain::{
+    EndpointState, RetryPolicy, RetryPreset, Scheme, Secret, Signing, SigningSecret, TypePattern,
+};
+use postrider_guard::Policy;
+use proptest::prelude::*;
+
+use super::*;
+
+const SECRET: &str = "whsec_AQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eHyA=";
+
+fn parse(yaml: &str) -> Result<Vec<Endpoint>, Vec<FieldError>> {
+    parse_file(yaml.as_bytes(), FileFormat::Yaml, &Policy::default())
+}
+
+/// The mistakes of a file that must have some, as lines.
+fn mistakes(yaml: &str) -> Vec<String> {
+    let errors = parse(yaml).expect_err("must have mistakes");
+    errors.iter().map(FieldError::to_string).collect()
+}
+
+#[track_caller]
+fn assert_one(extra: &str, start: &str) {
+    let yaml = format!("id: ep_1\nurl: https://a.example/\n{extra}\n");
+    let signing = if extra.contains("signing") {
+        ""
+    } else {
+        "signing: {scheme: none}\n"
+    };
+    let found = mistakes(&format!("{yaml}{signing}"));
+    let start = format!("document 1: {start}");
+    assert!(
+        found.len() == 1 && found[0].starts_with(&start),
+        "{extra}\nexpected {start}\nfound    {found:?}"
+    );
+}
+
+#[test]
+fn a_full_file_is_read() {
+    let yaml = format!(
+        r#"
+id: ep_acme_orders
+tenant: acme
+url: https://ACME.example:443/webhooks
+state: paused
+description: order service
+types: ["payment.*", refund.created]
+format: raw
+ordering: none
+on_exhausted: continue
+signing:
+  scheme: standard
+  secrets:
+    - {{ id: s2, value: {SECRET} }}
+    - {{ id: s1, value: {SECRET}, not_after: 2026-12-01T00:00:00Z }}
+concurrency: 32
+timeout: 1500ms
+retry: {{ schedule: [5s, 5m, 30m, 2h], window: 72h, jitter: 0.25 }}
+headers: {{ X-Shop: "42" }}
+metadata: {{ plan: gold }}
+"#
+    );
+    let endpoints = parse(&yaml).unwrap();
+    let [endpoint] = &endpoints[..] else {
+        panic!("one document is one endpoint");
+    };
+    assert_eq!(endpoint.id.as_str(), "ep_acme_orders");
+    assert_eq!(endpoint.tenant.as_str(), "acme");
+    assert_eq!(&*endpoint.url, "https://acme.example/webhooks");
+    assert_eq!(endpoint.state, EndpointState::Paused);
+    assert!(endpoint.wants("payment.captured") && !endpoint.wants("refund.failed"));
+    assert_eq!(endpoint.signing.secrets.len(), 2);
+    let key: Vec<u8> = (1..=32).collect();
+    assert_eq!(endpoint.signing.secrets[0].key.expose(), key);
+    assert_eq!(
+        endpoint.signing.secrets[1].not_after,
+        Some(Timestamp::from_secs(1_796_083_200))
+    );
+    assert_eq!(endpoint.concurrency, Some(32));
+    assert_eq!(endpoint.timeout, Some(Duration::from_millis(1_500)));
+    let retry = endpoint.retry.as_ref().unwrap();
+    assert_eq!(retry.schedule.len(), 4);
+    assert_eq!(retry.window, Duration::from_secs(72 * 3_600));
+    assert_eq!(retry.jitter_permille, 250);
+    assert_eq!(endpoint.headers, [("x-shop".into(), "42".into())]);
+    assert_eq!(endpoint.metadata, [("plan".into(), "gold".into())]);
+    assert_eq!(&*endpoint.description, "order service");
+}
+
+#[test]
+fn a_short_file_gets_the_defaults() {
+    let yaml = "---\nid: a\nurl: https://a.example/\nsigning: {scheme: none}\n---\n\
+                id: b\nurl: https://b.example/\nretry: corefy\nsigning: {scheme: none}\n---\n";
+    let endpoints = parse(yaml).unwrap();
+    assert_eq!(endpoints.len(), 2);
+    assert_eq!(endpoints[0].tenant.as_str(), "default");
+    assert_eq!(endpoints[0].state, EndpointState::Active);
+    assert!(endpoints[0].types.is_empty() && endpoints[0].retry.is_none());
+    assert_eq!(endpoints[1].retry, Some(RetryPreset::Corefy.policy()));
+    let json = br#"{"id":"a","url":"https://a.example/","signing":{"scheme":"none"}} "#;
+    let json = parse_file(json, FileFormat::Json, &Policy::default()).unwrap();
+    assert_eq!(json[0], endpoints[0]);
+}
+
+#[test]
+fn every_mistake_is_reported_at_once() {
+    let yaml = "
+id: a.b
+tennant: acme
+url: https://127.0.0.1/
+state: 5
+types: [pay*]
+signing:
+  scheme: standard
+  secret: x
+  secrets:
+    - { id: s1, value: whsec_AAAA }
+    - { id: 7, value: 8 }
+timeout: 2m
+concurrency: -1
+retry: { schedule: [5s, 1y], windw: 1h }
+rate_limit: { attempts: 100, per: 1s }
+headers: { Host: evil, webhook-id: x }
+---
+url: https://b.example/
+";
+    let found = mistakes(yaml);
+    let has = |start: &str| found.iter().filter(|line| line.starts_with(start)).count();
+    for start in [
+        "document 1: id: an endpoint id must be",
+        "document 1: tennant: there is no such field",
+        "document 1: url: the URL's host is denied",
+        "document 1: state: expected a string, found a number",
+        "document 1: types[0]: expected an event type",
+        "document 1: signing.secret: there is no such field",
+        "document 1: signing.secrets[0].value: a signing secret",
+        "document 1: signing.secrets[1].id: expected a string, found a number",
+        "document 1: signing.secrets[1].value: expected a string, found a number",
+        "document 1: timeout: expected 1s to 1m",
+        "document 1: concurrency: expected a whole number, found a negative number",
+        "document 1: retry.schedule[1]: expected 100ms to 30days",
+        "document 1: retry.windw: there is no such field",
+        "document 1: rate_limit: is not available in this version",
+        "document 1: headers.Host: is set by",
+        "document 1: headers.webhook-id: is set by",
+        "document 2: id: is required",
+        "document 2: signing: is required",
+    ] {
+        assert_eq!(has(start), 1, "{start}\n{found:#?}");
+    }
+    assert_eq!(found.len(), 18, "{found:#?}");
+}
+
+#[test]
+fn what_is_not_available_yet_is_never_ignored() {
+    for extra in [
+        "filter: data.amount > 1000",
+        "template: x",
+        "content_type: text/plain",
+        "success: {status: [200]}",
+        "auth: {basic: {}}",
+    ] {
+        let field = extra.split(':').next().unwrap();
+        assert_one(extra, &format!("{field}: is not available in this version"));
+    }
+    assert_one(
+        "format: standard",
+        "format: anything but raw is not available",
+    );
+    assert_one(
+        "ordering: key",
+        "ordering: anything but none is not available",
+    );
+    assert_one("on_exhausted: block", "on_exhausted: anything but continue");
+    assert_one(
+        "signing: {scheme: stripe}",
+        "signing.scheme: stripe is not available in this version",
+    );
+}
+
+#[test]
+fn bounds_are_kept() {
+    let many = |n: usize, item: &str| vec![item; n].join(", ");
+    assert_one("concurrency: 0", "concurrency: expected 1 to 1000");
+    assert_one("concurrency: 1001", "concurrency: expected 1 to 1000");
+    assert_one("timeout: 999ms", "timeout: expected 1s to 1m");
+    assert_one("timeout: 15", "timeout: expected a string");
+    assert_one("tenant: ''", "tenant: a tenant must be");
+    assert_one(
+        &format!("types: [{}]", many(101, "a")),
+        "types: at most 100",
+    );
+    assert_one("retry: never", "retry: expected one of standard, stripe");
+    assert_one(
+        "retry: [5s]",
+        "retry: expected a preset's name, or schedule",
+    );
+    assert_one("retry: {window: 1h}", "retry.schedule: is required");
+    assert_one(
+        "retry: {schedule: [1h], window: 31d}",
+        "retry.window: expected",
+    );
+    assert_one(
+        "retry: {schedule: [2h], window: 1h}",
+        "retry.schedule: its waits",
+    );
+    assert_one(
+        "retry: {schedule: [1h], jitter: 0.6}",
+        "retry.jitter: expected 0 to",
+    );
+    assert_one(
+        &format!("retry: {{schedule: [{}]}}", many(201, "1s")),
+        "retry.schedule: at most 200",
+    );
+    assert_one(
+        &format!("description: {}", "x".repeat(1_025)),
+        "description: at most",
+    );
+    assert_one(
+        "headers: {x-a: \"a\\r\\nb\"}",
+        "headers.x-a: expected visible",
+    );
+    assert_one("headers: {x-a: é}", "headers.x-a: expected visible");
+    assert_one("headers: {\"x a\": b}", "headers.x a: is not a header name");
+    assert_one("headers: {X-A: b, x-a: c}", "headers.x-a: is there twice");
+    assert_one("metadata: {\"\": b}", "metadata.: expected a name");
+    assert_one("signing: [none]", "signing: expected scheme and secrets");
+    assert_one(
+        &format!("signing: {{secrets: [[a, {SECRET}]]}}"),
+        "signing.secrets[0]: expected id and value",
+    );
+    assert_one(
+        "signing: {scheme: standard}",
+        "signing.secrets: at least one",
+    );
+    assert_one(
+        "signing: whsec_secret",
+        "signing: expected scheme and secrets",
+    );
+    assert_one(
+        &format!("signing: {{secrets: [{{id: a, value: {SECRET}, not_after: soon}}]}}"),
+        "signing.secrets[0].not_after: expected a time",
+    );
+    assert_one(
+        &format!(
+            "signing: {{secrets: [{}]}}",
+            many(2, &format!("{{id: a, value: {SECRET}}}"))
+        ),
+        "signing.secrets[1].id: \"a\" is there twice",
+    );
+}
+
+#[test]
+fn files_that_are_none_say_so() {
+    for (yaml, start) in [
+        ("", "there is no endpoint"),
+        ("a: [", "not YAML"),
+        ("id: a\nid: b", "not YAML"),
+        (
+            "- id: a",
+            "document 1: expected the fields of an endpoint, found a list",
+        ),
+        (
+            "x",
+            "document 1: expected the fields of an endpoint, found a string",
+        ),
+        ("jitter: .nan", "not YAML"),
+        ("&a [*a]", "not YAML"),
+    ] {
+        let found = mistakes(yaml);
+        assert!(found[0].starts_with(start), "{yaml:?}: {found:?}");
+    }
+    let endpoint = "id: a\nurl: https://a.example/\nsigning: {scheme: none}\n";
+    let twice = mistakes(&format!("{endpoint}---\n{endpoint}"));
+    assert_eq!(twice, ["document 2: id: is also the id of document 1"]);
+    let not_json = parse_file(b"{", FileFormat::Json, &Policy::default()).unwrap_err();
+    assert!(not_json[0].to_string().starts_with("not JSON"));
+    let laughs = format!(
+        "a: &a [{}]\nb: &b [{}]\nc: &c [{}]\nd: &d [{}]\ne: [{}]\n",
+        ["x"; 10].join(","),
+        ["*a"; 10].join(","),
+        ["*b"; 10].join(","),
+        ["*c"; 10].join(","),
+        ["*d"; 200].join(","),
+    );
+    assert!(
+        mistakes(&laughs)[0].starts_with("not YAML"),
+        "aliases are bounded"
+    );
+}
+
+#[test]
+fn no_message_repeats_a_secret() {
+    let marker = "c2VjcmV0c2VjcmV0";
+    for yaml in [
+        format!("signing: whsec_{marker}"),
+        format!("signing: {{secrets: whsec_{marker}}}"),
+        format!("signing: {{secrets: [whsec_{marker}]}}"),
+        format!("signing: {{secrets: [{{id: a, value: whsec_{marker}}}]}}"),
+        format!("signing: {{secrets: [{{id: a, value: [whsec_{marker}]}}]}}"),
+        format!("signing:\n  secrets:\n  - value: whsec_{marker}\n - bad"),
+    ] {
+        let found = mistakes(&yaml).join("\n");
+        assert!(!found.contains(marker), "{found}");
+    }
+    let record = format!(r#"{{"id":"a","signing":{{"secrets":["whsec_{marker}"]}}}}"#);
+    let error = from_record(b"a", record.as_bytes()).unwrap_err();
+    assert!(!error.to_string().contains(marker), "{error}");
+}
+
+#[test]
+fn the_display_form_masks_secrets() {
+    let yaml = format!(
+        "id: a\nurl: https://a.example/\nsigning: {{secrets: [{{id: s1, value: {SECRET}}}]}}"
+    );
+    let shown = to_display_json(&parse(&yaml).unwrap()[0]);
+    assert_eq!(shown["signing"]["secrets"][0]["value"], "whsec_…");
+    assert_eq!(shown["signing"]["secrets"][0]["id"], "s1");
+}
+
+#[test]
+fn records_are_read_by_older_and_newer_versions() {
+    let record = |extra: &str| {
+        let text = format!(
+            r#"{{"id":"a","url":"https://10.0.0.1/","signing":{{"scheme":"none","x":1}},
+                "version":7,"updated_at":"2026-01-01T00:00:00Z"{extra}}}"#
+        );
+        from_record(b"a", text.as_bytes())
+    };
+    assert_eq!(record("").unwrap().version, 7);
+    assert!(record(r#","of_the_future":{"a":1}"#).is_ok());
+    let limited = record(r#","rate_limit":{"attempts":1,"per":"1s"}"#).unwrap_err();
+    assert!(limited.to_string().contains("rate_limit"), "{limited}");
+    assert!(from_record(b"b", br#"{"id":"a"}"#).is_err());
+    for bad in [&b""[..], b"null", b"[]", b"\xff", br#"{"id":"a"}"#] {
+        assert!(from_record(b"a", bad).is_err());
+    }
+    let other_key = br#"{"id":"a","url":"https://a/","signing":{"scheme":"none"}}"#;
+    assert!(
+        from_record(b"b", other_key)
+            .unwrap_err()
+            .to_string()
+            .contains("key")
+    );
+}
+
+fn any_duration(max_ms: u64) -> impl Strategy<Value = Duration> {
+    (100..=max_ms).prop_map(Duration::from_millis)
+}
+
+prop_compose! {
+    fn any_retry()(
+        schedule in proptest::collection::vec(any_duration(3_600_000), 0..20),
+        window in any_duration(86_400_000),
+        jitter_permille in 0..=500_u16,
+        preset in proptest::option::of(0..4_usize),
+    ) -> RetryPolicy {
+        let total: Duration = schedule.iter().sum();
+        preset.map_or_else(
+            || RetryPolicy {
+                schedule: schedule.into(),
+                window: window + total + Duration::from_secs(1),
+                jitter_permille,
+            },
+            |n| RetryPreset::ALL[n].policy(),
+        )
+    }
+}
+
+prop_compose! {
+    fn any_signing()(
+        none in any::<bool>(),
+        keys in proptest::collection::vec(
+            (
+                proptest::collection::vec(any::<u8>(), 24..=64),
+                proptest::option::of(0..253_370_000_000_000_000_u64),
+            ),
+            1..=10,
+        ),
+    ) -> Signing {
+        let secret = |(n, (key, not_after)): (usize, (Vec<u8>, Option<u64>))| SigningSecret {
+            id: format!("s{n}").into(),
+            key: Secret::new(key),
+            not_after: not_after.map(Timestamp::from_micros),
+        };
+        Signing {
+            scheme: if none { Scheme::None } else { Scheme::Standard },
+            secrets: keys.into_iter().enumerate().map(secret).collect(),
+        }
+    }
+}
+
+prop_compose! {
+    fn any_endpoint()(
+        id in "[A-Za-z0-9_-]{1,64}",
+        tenant in "[^\\pC]{1,30}",
+        path in "[a-z0-9/]{0,20}",
+        state in 0..3_usize,
+        version in any::<u64>(),
+        types in proptest::collection::vec("[a-z]{1,8}(\\.[a-z]{1,8})?(\\.\\*)?", 0..10),
+        signing in any_signing(),
+        (concurrency, timeout) in (
+            proptest::option::of(1..=1_000_u16),
+            proptest::option::of((1_000..=60_000_u64).prop_map(Duration::from_millis)),
+        ),
+        retry in proptest::option::of(any_retry()),
+        headers in proptest::collection::btree_map("x-[a-z0-9]{1,20}", "[!-~]{0,30}", 0..5),
+        description in ".{0,100}",
+        metadata in proptest::collection::btree_map("\\PC{1,10}", ".{0,30}", 0..5),
+    ) -> Endpoint {
+        let boxed = |map: std::collections::BTreeMap<String, String>| {
+            map.into_iter().map(|(n, v)| (n.into(), v.into())).collect()
+        };
+        Endpoint {
+            id: id.parse().unwrap(),
+            tenant: tenant.parse().unwrap_or_default(),
+            url: format!("https://acme.example/{path}").into(),
+            state: [EndpointState::Active, EndpointState::Paused, EndpointState::Disabled][state],
+            version,
+            types: types.iter().filter_map(|text| TypePattern::new(text)).collect(),
+            signing,
+            concurrency,
+            timeout,
+            retry,
+            headers: boxed(headers),
+            description: description.into(),
+            metadata: boxed(metadata),
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn an_endpoint_is_read_as_it_was_written(
+        endpoint in any_endpoint(),
+        updated_at in 0..253_370_000_000_000_u64,
+    ) {
+        let record = to_record(&endpoint, Timestamp::from_millis(updated_at));
+        let read = from_record(endpoint.id.as_str().as_bytes(), &record);
+        prop_assert_eq!(read.as_ref(), Ok(&endpoint));
+        let file = parse_file(&record, FileFormat::Json, &Policy::default());
+        prop_assert_eq!(file, Ok(vec![endpoint]));
+    }
+
+    #[test]
+    fn any_bytes_are_an_endpoint_or_mistakes(
+        bytes in proptest::collection::vec(any::<u8>(), 0..100),
+        yaml in "([a-z]{1,5}: ?[\\[{&*!|>'\"a-z0-9-]{0,10}\n( {1,3})?){0,6}",
+    ) {
+        prop_assert!(from_record(b"a", &bytes).is_err());
+        for format in [FileFormat::Yaml, FileFormat::Json] {
+            prop_assert!(parse_file(&bytes, format, &Policy::default()).is_err());
+        }
+        prop_assert!(parse(&yaml).is_err());
+    }
+}
