@@ -29,7 +29,9 @@ fn allowed(name: &str) -> Option<Vec<&'static str>> {
         "domain" => Some(vec![]),
         "guard" | "catalog" | "signing" => Some(vec!["domain"]),
         "engine" => Some(vec!["domain", "catalog"]),
-        "wire" | "config" => Some(vec!["domain", "guard"]),
+        "config" => Some(vec!["domain", "guard"]),
+        // signing knows how secrets are written, and endpoint records hold secrets
+        "wire" => Some(vec!["domain", "guard", "signing"]),
         "kafka" | "telemetry" => Some(vec!["domain"]),
         "egress" => Some(vec!["domain", "guard"]),
         "router" => shell_free(&["kafka", "telemetry"]),
