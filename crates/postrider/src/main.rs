@@ -1,2 +1,28 @@
-//! The `postrider` binary.
-fn main() {}
+//! The `postrider` binary: commands, flags and exit codes (CONTRACT §1).
+//!
+//! Decides how the parts are wired together and how results are shown. Leaves every rule of
+//! delivering to the other crates.
+
+mod cli;
+mod commands;
+mod exit;
+mod input;
+mod installation;
+mod output;
+mod receiver;
+
+use std::panic;
+use std::process::ExitCode;
+
+use exit::{Code, Failure};
+
+fn main() -> ExitCode {
+    let outcome = panic::catch_unwind(cli::run).unwrap_or_else(|_| {
+        let what = "this is a bug; please report it with the lines above";
+        Err(Failure::new(Code::Bug, what))
+    });
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}

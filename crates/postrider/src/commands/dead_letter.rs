@@ -1,0 +1,201 @@
+//! `postrider dead-letter list`: what was given up and why, from the `dead-letters` topic.
+//!
+//! Decides what of a dead letter is shown: its headers, which are public (CONTRACT §7); payloads
+//! stay where they are.
+
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use postrider_domain::{EndpointId, Record, Timestamp};
+use postrider_kafka::Tail;
+use postrider_kafka::tail::From;
+use serde::Serialize;
+
+use crate::exit::Failure;
+use crate::input;
+use crate::installation::{WAIT, Where};
+use crate::output::Output;
+
+/// How long a broker may be silent before the end of the topic.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// List dead letters, oldest first
+    List(ListArguments),
+}
+
+#[derive(Args)]
+pub(crate) struct ListArguments {
+    /// Only of this endpoint
+    #[arg(long, env = "POSTRIDER_ENDPOINT", value_name = "ID")]
+    endpoint: Option<EndpointId>,
+    /// Only with this reason, for example attempts_exhausted
+    #[arg(long, env = "POSTRIDER_REASON")]
+    reason: Option<String>,
+    /// Only those since a time (RFC 3339) or within a duration (24h)
+    #[arg(long, env = "POSTRIDER_SINCE", value_name = "TIME|DURATION", value_parser = since)]
+    since: Option<Timestamp>,
+}
+
+/// A header of a dead letter that is not there is one that could not be known.
+#[derive(Debug, Serialize)]
+struct Row {
+    at: String,
+    endpoint: Option<String>,
+    delivery: Option<String>,
+    #[serde(rename = "type")]
+    event_type: Option<String>,
+    tenant: Option<String>,
+    event: Option<String>,
+    reason: Option<String>,
+    attempts: Option<u64>,
+    last_status: Option<u16>,
+    bytes: usize,
+    /// Where the letter came from.
+    origin: Option<String>,
+    /// Where it lies.
+    record: String,
+}
+
+const COLUMNS: [&str; 8] = [
+    "at",
+    "endpoint",
+    "delivery",
+    "type",
+    "reason",
+    "attempts",
+    "last_status",
+    "origin",
+];
+
+pub(crate) fn run(command: &Command, at: &Where, output: Output) -> Result<(), Failure> {
+    let Command::List(arguments) = command;
+    let installation = at.load()?;
+    let settings = installation.reach()?;
+    let topic = installation.topics.dead_letters();
+    installation.check_topics(&settings, &[topic])?;
+    let partition = arguments
+        .endpoint
+        .as_ref()
+        .map(|id| installation.partition(id));
+    let group = installation.group();
+    let tail = Tail::open(&settings, &group, topic, partition, From::Beginning, WAIT)?;
+    let mut found: Vec<(Timestamp, Row)> = Vec::new();
+    tail.read_all(PATIENCE, |record| {
+        if arguments.wants(&record) {
+            found.push((record.timestamp, row(&record)));
+        }
+    })?;
+    found.sort_by_key(|(time, _)| *time);
+    let rows: Vec<Row> = found.into_iter().map(|(_, row)| row).collect();
+    Ok(output.rows(&COLUMNS, &rows)?)
+}
+
+impl ListArguments {
+    fn wants(&self, record: &Record) -> bool {
+        let key = record.key.as_deref();
+        let of_endpoint = |id: &EndpointId| key == Some(id.as_str().as_bytes());
+        let with_reason = |reason: &String| record.header("pr_reason") == Some(reason.as_bytes());
+        self.endpoint.as_ref().is_none_or(of_endpoint)
+            && self.reason.as_ref().is_none_or(with_reason)
+            && self.since.is_none_or(|since| record.timestamp >= since)
+    }
+}
+
+fn row(record: &Record) -> Row {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let header = |name: &str| record.header(name).map(text);
+    Row {
+        at: input::rfc3339(record.timestamp),
+        endpoint: record.key.as_deref().map(text),
+        delivery: header("pr_delivery"),
+        event_type: header("ce_type"),
+        tenant: header("ce_tenant"),
+        event: header("ce_id"),
+        reason: header("pr_reason"),
+        attempts: header("pr_attempts").and_then(|n| n.parse().ok()),
+        last_status: header("pr_last_status").and_then(|n| n.parse().ok()),
+        bytes: record.value.as_ref().map_or(0, |value| value.len()),
+        origin: header("pr_origin"),
+        record: record.origin.to_string(),
+    }
+}
+
+/// A moment, or how long ago it was.
+fn since(text: &str) -> Result<Timestamp, String> {
+    if let Ok(ago) = humantime::parse_duration(text) {
+        return Ok(input::now() - ago);
+    }
+    let time: jiff::Timestamp = text
+        .parse()
+        .map_err(|_| "write 24h or 2026-01-31T12:00:00Z".to_owned())?;
+    let millis = u64::try_from(time.as_millisecond()).map_err(|_| "before 1970".to_owned())?;
+    Ok(Timestamp::from_millis(millis))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use postrider_domain::Origin;
+
+    fn letter() -> Record {
+        let header = |name: &str, value: &'static str| {
+            (name.into(), Some(Bytes::from_static(value.as_bytes())))
+        };
+        Record {
+            origin: Origin {
+                topic: "postrider.dead-letters".into(),
+                partition: 3,
+                offset: 9,
+            },
+            timestamp: Timestamp::from_secs(1_000),
+            key: Some(Bytes::from_static(b"ep_1")),
+            value: Some(Bytes::from_static(b"\xff")),
+            headers: vec![
+                header("pr_reason", "attempts_exhausted"),
+                header("pr_attempts", "10"),
+                header("pr_origin", "postrider.deliveries/3/7"),
+            ],
+        }
+    }
+
+    #[test]
+    fn a_row_shows_what_the_headers_say() {
+        let row = row(&letter());
+        assert_eq!(row.reason.as_deref(), Some("attempts_exhausted"));
+        assert_eq!(row.attempts, Some(10));
+        assert_eq!((row.last_status, row.bytes), (None, 1));
+        assert_eq!(row.record, "postrider.dead-letters/3/9");
+    }
+
+    #[test]
+    fn filters_hold_together() {
+        let wants = |endpoint: Option<&str>, reason: Option<&str>, since: Option<u64>| {
+            let arguments = ListArguments {
+                endpoint: endpoint.map(|id| id.parse().unwrap()),
+                reason: reason.map(str::to_owned),
+                since: since.map(Timestamp::from_secs),
+            };
+            arguments.wants(&letter())
+        };
+        assert!(wants(None, None, None));
+        assert!(wants(Some("ep_1"), Some("attempts_exhausted"), Some(1_000)));
+        assert!(!wants(Some("ep_2"), None, None));
+        assert!(!wants(None, Some("undecodable"), None));
+        assert!(!wants(None, None, Some(1_001)));
+    }
+
+    #[test]
+    fn since_is_a_time_or_a_duration() {
+        assert_eq!(
+            since("1970-01-01T00:16:40Z"),
+            Ok(Timestamp::from_secs(1_000))
+        );
+        let then = since("24h").unwrap();
+        let ago = input::now().since(then);
+        assert!(ago >= Duration::from_secs(86_400) && ago < Duration::from_secs(86_460));
+        assert!(since("yesterday").is_err());
+    }
+}

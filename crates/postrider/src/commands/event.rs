@@ -1,0 +1,157 @@
+//! `postrider event publish`: one event on an intake topic, as a CloudEvent in binary form.
+
+use bytes::Bytes;
+use clap::{Args, Subcommand};
+use postrider_domain::{NewRecord, Tenant};
+use postrider_kafka::{Writer, admin, producer::ANY_PARTITION};
+use serde::Serialize;
+use serde::de::IgnoredAny;
+
+use crate::cli::DryRun;
+use crate::exit::Failure;
+use crate::input;
+use crate::installation::{WAIT, Where};
+use crate::output::{Output, printable};
+
+/// What the events published by hand name as their origin.
+const SOURCE: &str = "/postrider/cli";
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Put one event on an intake topic
+    Publish(Publish),
+}
+
+#[derive(Args)]
+pub(crate) struct Publish {
+    /// The intake topic; it must exist
+    #[arg(long, env = "POSTRIDER_TOPIC")]
+    topic: String,
+    /// The event's type, for example payment.captured
+    #[arg(long = "type", env = "POSTRIDER_TYPE")]
+    event_type: String,
+    /// The merchant account whose endpoints get it
+    #[arg(long, env = "POSTRIDER_TENANT")]
+    tenant: Tenant,
+    /// The event's id, unique for its source; random if absent
+    #[arg(long, env = "POSTRIDER_ID")]
+    id: Option<String>,
+    /// Record key and ordering key
+    #[arg(long, env = "POSTRIDER_KEY")]
+    key: Option<String>,
+    /// The payload: JSON, @FILE, or @- for standard input
+    #[arg(long, env = "POSTRIDER_DATA", value_name = "JSON|@FILE")]
+    data: String,
+    #[command(flatten)]
+    dry: DryRun,
+}
+
+#[derive(Serialize)]
+struct Published {
+    id: String,
+    topic: String,
+    #[serde(rename = "type")]
+    event_type: String,
+    tenant: String,
+    bytes: usize,
+    published: bool,
+}
+
+pub(crate) fn run(command: &Command, at: &Where, output: Output) -> Result<(), Failure> {
+    let Command::Publish(publish) = command;
+    let id = match &publish.id {
+        Some(id) => id.clone(),
+        None => format!("evt_{:032x}", u128::from_be_bytes(input::random()?)),
+    };
+    let (data, content_type) = payload(&publish.data)?;
+    let bytes = data.len();
+    let record = record(publish, &id, data, content_type);
+    let installation = at.load()?;
+    let settings = installation.reach()?;
+    if !admin::missing(&settings, &[&publish.topic], WAIT)?.is_empty() {
+        return Err(Failure::no(format!(
+            "there is no topic {}; intake topics are yours to create",
+            publish.topic
+        )));
+    }
+    if !publish.dry.dry_run {
+        Writer::new(&settings)?.send_and_wait(&record)?;
+    }
+    let done = Published {
+        id,
+        topic: publish.topic.clone(),
+        event_type: publish.event_type.clone(),
+        tenant: publish.tenant.to_string(),
+        bytes,
+        published: !publish.dry.dry_run,
+    };
+    let verb = if done.published {
+        "published"
+    } else {
+        "would publish"
+    };
+    let line = format!("{verb} {} to {}", printable(&done.id), done.topic);
+    Ok(output.item(&done, &line)?)
+}
+
+/// What is typed must be JSON; what a file holds is sent as it is and only called JSON if it is.
+fn payload(data: &str) -> Result<(Bytes, &'static str), Failure> {
+    const JSON: &str = "application/json";
+    let json = |bytes: &[u8]| serde_json::from_slice::<IgnoredAny>(bytes);
+    match data.strip_prefix('@') {
+        Some(path) => {
+            let bytes = input::read(path)?;
+            let content_type = match json(&bytes) {
+                Ok(_) => JSON,
+                Err(_) => "application/octet-stream",
+            };
+            Ok((bytes.into(), content_type))
+        }
+        None => match json(data.as_bytes()) {
+            Ok(_) => Ok((data.to_owned().into(), JSON)),
+            Err(error) => Err(Failure::usage(format!(
+                "--data is not JSON ({error}); quote it for the shell, or name a file with @"
+            ))),
+        },
+    }
+}
+
+fn record(publish: &Publish, id: &str, data: Bytes, content_type: &'static str) -> NewRecord {
+    let text = |value: &str| Some(Bytes::copy_from_slice(value.as_bytes()));
+    let time = input::rfc3339(input::now());
+    let mut headers = vec![
+        ("ce_specversion".into(), text("1.0")),
+        ("ce_id".into(), text(id)),
+        ("ce_source".into(), text(SOURCE)),
+        ("ce_type".into(), text(&publish.event_type)),
+        ("ce_time".into(), text(&time)),
+        ("ce_tenant".into(), text(publish.tenant.as_str())),
+        ("content-type".into(), text(content_type)),
+    ];
+    if let Some(key) = &publish.key {
+        headers.push(("ce_partitionkey".into(), text(key)));
+    }
+    NewRecord {
+        topic: publish.topic.as_str().into(),
+        partition: ANY_PARTITION,
+        key: publish.key.as_deref().and_then(text),
+        value: Some(data),
+        headers,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn typed_data_must_be_json_and_stays_as_typed() {
+        let (data, content_type) = payload("{ \"a\" : 1 }").unwrap();
+        assert_eq!(
+            (&data[..], content_type),
+            (&b"{ \"a\" : 1 }"[..], "application/json")
+        );
+        assert!(payload("{a:1}").is_err());
+        assert!(payload("@/no/such/file").is_err());
+    }
+}

@@ -1,0 +1,107 @@
+//! What commands are given as text, file or standard input.
+//!
+//! Decides how `@FILE`, `@-`, durations and secrets are written on the command line.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use postrider_domain::{Secret, Timestamp};
+use zeroize::Zeroizing;
+
+use crate::exit::{Code, Failure};
+
+/// The largest thing a command reads: what a broker takes at most.
+const BYTES_MAX: u64 = 100 << 20;
+
+/// A file's bytes; `-` is standard input.
+pub(crate) fn read(path: &str) -> Result<Vec<u8>, Failure> {
+    let reader: io::Result<Box<dyn Read>> = match path {
+        "-" => Ok(Box::new(io::stdin().lock())),
+        path => File::open(path).map(|file| Box::new(file) as _),
+    };
+    let mut bytes = Vec::new();
+    let result = reader.and_then(|reader| reader.take(BYTES_MAX + 1).read_to_end(&mut bytes));
+    match result {
+        Err(error) => Err(Failure::usage(format!("cannot read {path}: {error}"))),
+        Ok(_) if bytes.len() as u64 > BYTES_MAX => {
+            let reason = format!("{path} is larger than {BYTES_MAX} bytes");
+            Err(Failure::usage(reason))
+        }
+        Ok(_) => Ok(bytes),
+    }
+}
+
+/// A signing secret, `whsec_…` or `@FILE`; nothing of it is repeated in an error.
+pub(crate) fn secret(text: &str) -> Result<Secret, Failure> {
+    let parse = |text: &str| {
+        postrider_signing::parse_secret(text.trim_end())
+            .map_err(|e| Failure::usage(format!("--secret: {e}")))
+    };
+    match text.strip_prefix('@') {
+        None => parse(text),
+        Some(path) => {
+            let bytes = Zeroizing::new(read(path)?);
+            let text = std::str::from_utf8(&bytes)
+                .map_err(|_| Failure::usage(format!("--secret: {path} is not text")))?;
+            parse(text)
+        }
+    }
+}
+
+/// A duration as people write it: `2s`, `1h 30m`.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|error| format!("{error}; write 500ms, 2s or 1h 30m"))
+}
+
+/// The time now.
+pub(crate) fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    let micros = since.map_or(0, |since| since.as_micros());
+    Timestamp::from_micros(u64::try_from(micros).unwrap_or(u64::MAX))
+}
+
+/// A time for people and programs: RFC 3339, UTC.
+pub(crate) fn rfc3339(time: Timestamp) -> String {
+    let millis = i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
+    jiff::Timestamp::from_millisecond(millis).map_or_else(|_| "-".to_owned(), |t| t.to_string())
+}
+
+/// `N` random bytes of the system.
+pub(crate) fn random<const N: usize>() -> Result<[u8; N], Failure> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes)
+        .map_err(|e| Failure::new(Code::Bug, format!("no random numbers: {e}")))?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_secret_is_not_repeated() {
+        match secret("whsec_tooshort") {
+            Err(Failure::Ended(Code::Usage, reason)) => {
+                assert!(!reason.contains("tooshort"), "{reason}");
+            }
+            _ => panic!("accepted"),
+        }
+    }
+
+    #[test]
+    fn durations_are_written_as_in_the_configuration() {
+        assert_eq!(duration("2s"), Ok(Duration::from_secs(2)));
+        assert_eq!(duration("1h 30m"), Ok(Duration::from_secs(5_400)));
+        assert!(duration("2").is_err());
+    }
+
+    #[test]
+    fn times_are_printed_in_utc() {
+        assert_eq!(
+            rfc3339(Timestamp::from_millis(1_500)),
+            "1970-01-01T00:00:01.5Z"
+        );
+        assert_eq!(rfc3339(Timestamp::MAX), "-");
+    }
+}
