@@ -252,6 +252,9 @@ impl ClientContext for LogContext {
 
 impl ConsumerContext for LogContext {}
 
+/// The target of librdkafka's lines in our log, to filter by.
+const LOG: &str = "librdkafka";
+
 /// Librdkafka's error events and log lines on their way to our log, each kind of error at most once
 /// in ten seconds.
 pub(crate) struct Complaints {
@@ -277,9 +280,12 @@ impl Complaints {
         }
     }
 
-    /// For `ClientContext::error`.
+    /// For `ClientContext::error`, which is also called at the end of a partition: no complaint.
     pub(crate) fn error(&self, error: &KafkaError, reason: &str) {
         let code = error.rdkafka_error_code();
+        if code == Some(RDKafkaErrorCode::PartitionEOF) {
+            return;
+        }
         let mut kinds = self.kinds.lock().unwrap_or_else(|e| e.into_inner());
         // The latest goes last, where `last_reason` looks first.
         let mut kind = match kinds.iter().position(|kind| kind.code == code) {
@@ -296,7 +302,7 @@ impl Complaints {
             .logged_at
             .is_none_or(|at| at.elapsed() >= Self::INTERVAL);
         if due && self.aloud {
-            warn!(reason, unlogged = kind.unlogged, "kafka: {error}");
+            warn!(target: LOG, reason, unlogged = kind.unlogged, "{error}");
             kind.logged_at = Some(Instant::now());
             kind.unlogged = 0;
         } else {
@@ -305,17 +311,18 @@ impl Complaints {
         kinds.push(kind);
     }
 
-    /// For `ClientContext::log`. Failed connections come as error events too, and properties of
-    /// producers are reported by every consumer: neither is worth a warning of its own.
+    /// For `ClientContext::log`. Failed connections come as error events too, properties of
+    /// producers are reported by every consumer, and the first producer of a new cluster waits for
+    /// its id: none is worth a warning.
     pub(crate) fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        let told_elsewhere = matches!(facility, "FAIL" | "ERROR" | "CONFWARN");
+        let harmless = matches!(facility, "FAIL" | "ERROR" | "CONFWARN" | "GETPID");
         match level {
-            _ if told_elsewhere || !self.aloud => debug!(facility, "librdkafka: {message}"),
+            _ if harmless || !self.aloud => debug!(target: LOG, facility, "{message}"),
             RDKafkaLogLevel::Debug | RDKafkaLogLevel::Info => {
-                debug!(facility, "librdkafka: {message}");
+                debug!(target: LOG, facility, "{message}");
             }
-            RDKafkaLogLevel::Notice => info!(facility, "librdkafka: {message}"),
-            _ => warn!(facility, "librdkafka: {message}"),
+            RDKafkaLogLevel::Notice => info!(target: LOG, facility, "{message}"),
+            _ => warn!(target: LOG, facility, "{message}"),
         }
     }
 
@@ -381,6 +388,7 @@ mod tests {
         let error = |code| KafkaError::Global(code);
         complaints.error(&error(RDKafkaErrorCode::BrokerTransportFailure), "refused");
         complaints.error(&error(RDKafkaErrorCode::AllBrokersDown), "1/1 down");
+        complaints.error(&error(RDKafkaErrorCode::PartitionEOF), "the end");
         assert_eq!(complaints.last_reason().as_deref(), Some("refused"));
     }
 }

@@ -3,14 +3,16 @@
 //! Decides names, help texts and that every flag can also be a variable `POSTRIDER_…`. Leaves each
 //! command to its module below `commands`.
 
+use std::io::{self, IsTerminal};
+
 use clap::builder::BoolishValueParser;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use postrider_config::Environment;
-use tracing_subscriber::filter::LevelFilter;
+use postrider_telemetry::logs;
 
 use crate::commands;
-use crate::exit::Failure;
+use crate::exit::{Code, Failure};
 use crate::installation::Where;
 use crate::output::{Format, Output};
 
@@ -91,8 +93,9 @@ pub(crate) fn run() -> Result<(), Failure> {
         Ok(cli) => cli,
         Err(error) => return explain(&error),
     };
-    let output = Output::new(cli.global.output, Environment::of_process().no_color());
-    log_warnings();
+    let no_color = Environment::of_process().no_color();
+    let output = Output::new(cli.global.output, no_color);
+    log_warnings(no_color)?;
     let at = &cli.global.at;
     match cli.command {
         Command::Config(command) => commands::config::run(&command, at, output),
@@ -116,6 +119,13 @@ pub(crate) fn run() -> Result<(), Failure> {
 fn explain(error: &clap::Error) -> Result<(), Failure> {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Ok(error.print()?),
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            let text = error.render().to_string();
+            Err(Failure::usage(format!(
+                "a command is missing\n\n{}",
+                text.trim_end()
+            )))
+        }
         _ => {
             let text = error.render().to_string();
             let text = text.strip_prefix("error: ").unwrap_or(&text);
@@ -124,14 +134,10 @@ fn explain(error: &clap::Error) -> Result<(), Failure> {
     }
 }
 
-/// Short commands show warnings only; long-running ones set their own logging up.
-fn log_warnings() {
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(LevelFilter::WARN)
-        .with_writer(std::io::stderr)
-        .finish();
-    // It is the first and only one.
-    drop(tracing::subscriber::set_global_default(subscriber));
+/// Short commands show warnings only; long-running ones start logging themselves.
+fn log_warnings(no_color: bool) -> Result<(), Failure> {
+    let color = !no_color && io::stderr().is_terminal();
+    logs::init("warn", logs::Format::Text, color).map_err(|e| Failure::new(Code::Bug, e))
 }
 
 #[cfg(test)]
@@ -169,7 +175,7 @@ mod tests {
         let error = parse("postrider no-such-command").unwrap_err();
         match explain(&error) {
             Err(Failure::Ended(code, reason)) => {
-                assert_eq!(code, crate::exit::Code::Usage);
+                assert_eq!(code, Code::Usage);
                 assert!(reason.contains("no-such-command"), "{reason}");
             }
             other => panic!("{other:?}"),

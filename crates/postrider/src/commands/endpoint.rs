@@ -85,6 +85,7 @@ fn read_file(file: &str, installation: &Installation) -> Result<Vec<Endpoint>, F
     endpoint::parse_file(&bytes, format(file, &bytes), &installation.config.egress).map_err(
         |errors| {
             let lines: Vec<String> = errors.iter().map(|error| format!("\n  {error}")).collect();
+            let file = if file == "-" { "standard input" } else { file };
             Failure::usage(format!(
                 "{file} has {} mistakes, nothing was written:{}",
                 errors.len(),
