@@ -8,12 +8,18 @@
 
 pub mod admin;
 pub mod client;
+mod group;
+pub mod intake;
+pub mod lanes;
+pub mod membership;
+pub mod offsets;
 pub mod producer;
 mod record;
 pub mod table;
 pub mod tail;
 
 pub use client::{ClientError, ClientSettings, ClusterInfo, Unreachable, connect_check};
+pub use group::GroupProtocol;
 pub use producer::{Producer, WriteError, Writer};
 pub use table::{TableEvent, TableReader};
 pub use tail::Tail;

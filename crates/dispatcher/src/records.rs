@@ -1,0 +1,126 @@
+//! Between the engine's values and Kafka's records.
+//!
+//! Decides nothing: `wire` knows the forms, this knows which topic and partition a write goes to.
+
+use std::sync::Arc;
+
+use postrider_domain::{Lane, NewRecord, Origin, Record, Slice, SliceCount};
+use postrider_engine::io::{AttemptEntry, Content, Epoch, LaneRecord, Reading, Write};
+use postrider_wire::topics::Topics;
+use postrider_wire::{attempt, dead_letter, delivery};
+
+use crate::settings::DispatcherSettings;
+
+/// What an entry of the engine costs beside the record's own bytes, about.
+const ENTRY_BYTES: usize = 512;
+
+/// What a record of a lane says.
+pub(crate) fn decode(reading: Reading, record: Record) -> LaneRecord {
+    let offset = record.origin.offset;
+    let appended_at = record.timestamp;
+    let bytes = record.len() + ENTRY_BYTES;
+    let content = match delivery::decode(&record) {
+        Ok(delivery) => Content::Delivery(Arc::new(delivery)),
+        Err(undeliverable) => Content::Unreadable {
+            record: Arc::new(record),
+            reason: undeliverable.reason,
+            message: undeliverable.message.into(),
+        },
+    };
+    LaneRecord {
+        reading,
+        offset,
+        appended_at,
+        bytes,
+        content,
+    }
+}
+
+/// Knows where writes go.
+pub(crate) struct Encoder {
+    topics: Topics,
+    slices: SliceCount,
+    worker: Box<str>,
+}
+
+impl Encoder {
+    pub(crate) fn new(settings: &DispatcherSettings) -> Self {
+        Self {
+            topics: settings.topics.clone(),
+            slices: settings.slices,
+            worker: settings.worker.as_str().into(),
+        }
+    }
+
+    /// The topic of a write.
+    pub(crate) fn topic(&self, write: &Write) -> Arc<str> {
+        Arc::clone(match write {
+            Write::Attempt(_) => self.topics.attempts(),
+            Write::Retry { rung, .. } => self.topics.lane(Lane::Retry(*rung)),
+            Write::DeadLetter { .. } | Write::Unreadable { .. } => self.topics.dead_letters(),
+        })
+    }
+
+    pub(crate) fn encode(&self, slice: Slice, epoch: Epoch, write: &Write) -> NewRecord {
+        let topic = self.topic(write);
+        let partition = i32::from(slice.0);
+        match write {
+            Write::Attempt(entry) => self.attempt(slice, epoch, entry, topic),
+            Write::Retry {
+                delivery,
+                attempts,
+                due,
+                ..
+            } => delivery::encode(delivery, *attempts, Some(*due), topic, partition),
+            Write::DeadLetter {
+                delivery,
+                attempts,
+                reason,
+                last_status,
+                lane,
+                offset,
+            } => {
+                let origin = self.origin(slice, *lane, *offset);
+                let (attempts, status) = (*attempts, *last_status);
+                dead_letter::of_delivery(
+                    delivery, attempts, *reason, status, &origin, topic, partition,
+                )
+            }
+            Write::Unreadable {
+                record,
+                reason,
+                message,
+            } => dead_letter::of_record(record, *reason, message, topic, self.slices),
+        }
+    }
+
+    fn attempt(
+        &self,
+        slice: Slice,
+        epoch: Epoch,
+        entry: &AttemptEntry,
+        topic: Arc<str>,
+    ) -> NewRecord {
+        let attempt = attempt::Attempt {
+            delivery: &entry.delivery,
+            attempt: entry.attempt,
+            report: entry.report.as_ref(),
+            at: entry.at,
+            outcome: entry.outcome,
+            next_attempt_at: entry.next_attempt_at,
+            origin: &self.origin(slice, entry.lane, entry.offset),
+            worker: &self.worker,
+            slice,
+            epoch: epoch.0,
+        };
+        attempt::encode(&attempt, topic)
+    }
+
+    fn origin(&self, slice: Slice, lane: Lane, offset: i64) -> Origin {
+        Origin {
+            topic: Arc::clone(self.topics.lane(lane)),
+            partition: slice.0.into(),
+            offset,
+        }
+    }
+}

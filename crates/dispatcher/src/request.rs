@@ -1,0 +1,87 @@
+//! From an attempt the engine wants to the facts of the exchange.
+//!
+//! Decides the headers of a request (CONTRACT §6) and signs it, at send time. Leaves the exchange
+//! to `egress` and the verdict to `engine`.
+
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use postrider_domain::{
+    AttemptError, AttemptReport, AttemptResult, ErrorKind, Phases, RequestSummary, Timestamp,
+};
+use postrider_egress::{Egress, Request};
+use postrider_engine::io::StartAttempt;
+
+/// Number of the attempt, from 1.
+const ATTEMPT: HeaderName = HeaderName::from_static("postrider-attempt");
+/// When the producer did not say what its data is.
+const OPAQUE: HeaderValue = HeaderValue::from_static("application/octet-stream");
+
+/// Sends one attempt. `wall` stamps the signature, `started_at` is the engine's time.
+pub(crate) async fn send(
+    egress: &Egress,
+    start: &StartAttempt,
+    wall: Timestamp,
+    started_at: Timestamp,
+) -> AttemptReport {
+    let headers = match headers(start, wall) {
+        Ok(headers) => headers,
+        Err(message) => return failed(start, started_at, &message),
+    };
+    let request = Request {
+        url: start.endpoint.url.clone(),
+        headers,
+        body: start.delivery.event.data.clone(),
+        timeout: start.timeout,
+    };
+    egress.send(started_at, request).await
+}
+
+/// The report of an attempt that Postrider itself could not make.
+pub(crate) fn failed(start: &StartAttempt, started_at: Timestamp, message: &str) -> AttemptReport {
+    let error = AttemptError {
+        kind: ErrorKind::Internal,
+        message: message.into(),
+        ambiguous: false,
+    };
+    AttemptReport {
+        started_at,
+        phases: Phases::default(),
+        request: RequestSummary {
+            url: start.endpoint.url.clone(),
+            headers: Vec::new(),
+        },
+        result: AttemptResult::Error(error),
+    }
+}
+
+fn headers(start: &StartAttempt, wall: Timestamp) -> Result<HeaderMap, String> {
+    let StartAttempt {
+        delivery,
+        endpoint,
+        attempt,
+        ..
+    } = start;
+    let signed =
+        postrider_signing::sign(&endpoint.signing, delivery.id, wall, &delivery.event.data)
+            .map_err(|error| error.to_string())?;
+    let mut headers = HeaderMap::with_capacity(8 + endpoint.headers.len());
+    for (name, value) in &endpoint.headers {
+        let name = HeaderName::from_bytes(name.as_bytes()).map_err(|e| format!("{name}: {e}"))?;
+        headers.append(name, text(value)?);
+    }
+    let content_type = delivery.event.content_type.as_deref().map(text);
+    headers.insert(CONTENT_TYPE, content_type.transpose()?.unwrap_or(OPAQUE));
+    headers.insert(ATTEMPT, HeaderValue::from(*attempt));
+    headers.insert(postrider_signing::ID_HEADER, text(&signed.id)?);
+    headers.insert(
+        postrider_signing::TIMESTAMP_HEADER,
+        text(&signed.timestamp)?,
+    );
+    if let Some(signature) = &signed.signature {
+        headers.insert(postrider_signing::SIGNATURE_HEADER, text(signature)?);
+    }
+    Ok(headers)
+}
+
+fn text(value: &str) -> Result<HeaderValue, String> {
+    HeaderValue::from_str(value).map_err(|_| "a header value is not printable text".to_owned())
+}

@@ -1,0 +1,462 @@
+//! The thread that feeds the engine and carries out its orders.
+//!
+//! Decides the order in which inputs are taken (answers before records, so that what is under way
+//! ends before more begins) and nothing else.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Select, Sender, bounded, never, unbounded};
+use postrider_domain::{AttemptReport, AttemptResult, Lane, Slice, Timestamp};
+use postrider_egress::Egress;
+use postrider_engine::commits::CommitEntry;
+use postrider_engine::io::{Epoch, Observation, Reading, StartAttempt, Ticket, Write, WriteId};
+use postrider_engine::slice::Committed;
+use postrider_engine::worker::{CommitAnswer, Order, Settings, Worker};
+use postrider_kafka::lanes::{LaneEvent, LaneReader};
+use postrider_kafka::membership::{CommitOffset, CommitResult, Membership, MembershipEvent};
+use postrider_kafka::offsets::OffsetReader;
+use postrider_kafka::{Producer, TableEvent, TableReader, WriteError};
+use postrider_telemetry::Metrics;
+use postrider_wire::topics::Topics;
+use tokio::runtime::Handle;
+use tracing::{error, info, warn};
+
+use crate::clock::{Clock, wall_time};
+use crate::endpoints::{Endpoints, Known};
+use crate::records::Encoder;
+use crate::settings::DispatcherSettings;
+use crate::{Ended, StartError, records, request};
+
+/// Records between a reader and the engine.
+const RECORDS_MAX: usize = 256;
+/// Endpoint records between the table reader and the engine.
+const TABLE_EVENTS_MAX: usize = 1_024;
+/// Inputs of one kind taken before the orders are carried out.
+const BATCH_MAX: usize = 128;
+/// How often the thread looks around when nothing happens.
+const IDLE: Duration = Duration::from_millis(500);
+
+/// An answer to something the engine ordered.
+enum Answer {
+    Membership(MembershipEvent),
+    Offsets(Slice, Epoch, Box<[Committed; Lane::COUNT]>),
+    Acked(WriteId),
+    WriteFailed(WriteId, Write, WriteError),
+    Report(Ticket, Box<AttemptReport>),
+}
+
+pub(crate) struct Shell {
+    clock: Clock,
+    worker: Worker,
+    metrics: Metrics,
+    topics: Topics,
+    encoder: Encoder,
+    egress: Egress,
+    runtime: Handle,
+    endpoints: Endpoints,
+    membership: Membership,
+    offsets: OffsetReader<(Slice, Epoch)>,
+    hot: LaneReader<Reading>,
+    cold: LaneReader<Reading>,
+    producer: Producer<(WriteId, Write)>,
+    answers: Receiver<Answer>,
+    answer: Sender<Answer>,
+    hot_records: Receiver<LaneEvent<Reading>>,
+    cold_records: Receiver<LaneEvent<Reading>>,
+    table: Receiver<TableEvent>,
+    stopping: Receiver<()>,
+    ended: Option<Ended>,
+}
+
+impl Shell {
+    pub(crate) fn new(
+        settings: &DispatcherSettings,
+        metrics: Metrics,
+        runtime: Handle,
+        stopping: Receiver<()>,
+    ) -> Result<Self, StartError> {
+        let DispatcherSettings {
+            client,
+            topics,
+            slices,
+            membership,
+            ..
+        } = settings;
+        let group = &membership.group;
+        let user_agent = concat!("Postrider/", env!("CARGO_PKG_VERSION"));
+        let egress = Egress::new(settings.policy.clone(), user_agent)?;
+        // Not bounded: whoever answers must not wait for the thread that waits for answers. The
+        // engine's own bounds limit how many can be under way.
+        let (answer, answers) = unbounded();
+        let acked = answer.clone();
+        let producer = Producer::new(client, move |(id, write), result| {
+            drop(acked.send(match result {
+                Ok(()) => Answer::Acked(id),
+                Err(error) => Answer::WriteFailed(id, write, error),
+            }));
+        })?;
+        let fetched = answer.clone();
+        let offsets = OffsetReader::start(client, group, move |(slice, epoch), committed| {
+            if let Ok(committed) = committed.try_into() {
+                drop(fetched.send(Answer::Offsets(slice, epoch, Box::new(committed))));
+            }
+        })?;
+        let (hot_sender, hot_records) = bounded(RECORDS_MAX);
+        let (cold_sender, cold_records) = bounded(RECORDS_MAX);
+        let (table_sender, table) = bounded(TABLE_EVENTS_MAX);
+        let reader = TableReader::start(client, topics.endpoints(), group, table_sender)?;
+        let hot = LaneReader::start(client, group, "hot", hot_sender)?;
+        let cold = LaneReader::start(client, group, "cold", cold_sender)?;
+        let happened = answer.clone();
+        let member = Membership::start(client, membership, move |event| {
+            drop(happened.send(Answer::Membership(event)));
+        })?;
+        let clock = Clock::start();
+        let worker = Worker::new(Settings {
+            in_flight_max: settings.in_flight_max,
+            defaults: settings.defaults.clone(),
+            seed: clock.now().as_micros(),
+        });
+        Ok(Self {
+            clock,
+            worker,
+            metrics,
+            topics: topics.clone(),
+            encoder: Encoder::new(settings),
+            egress,
+            runtime,
+            endpoints: Endpoints::new(reader, *slices),
+            membership: member,
+            offsets,
+            hot,
+            cold,
+            producer,
+            answers,
+            answer,
+            hot_records,
+            cold_records,
+            table,
+            stopping,
+            ended: None,
+        })
+    }
+
+    pub(crate) fn run(&mut self) -> Ended {
+        loop {
+            self.wait();
+            self.take_inputs();
+            self.carry_out();
+            if let Some(ended) = self.ended.take() {
+                return ended;
+            }
+        }
+    }
+
+    /// Until something is there to be taken or the engine's deadline comes.
+    fn wait(&self) {
+        let mut select = Select::new();
+        select.recv(&self.answers);
+        select.recv(&self.hot_records);
+        select.recv(&self.cold_records);
+        select.recv(&self.table);
+        select.recv(&self.stopping);
+        let now = self.clock.now();
+        let until = self
+            .worker
+            .next_deadline()
+            .map_or(IDLE, |at| at.since(now).min(IDLE));
+        // Whatever is ready is found by trying.
+        let _ready = select.ready_deadline(Instant::now() + until);
+    }
+
+    fn take_inputs(&mut self) {
+        if self.stopping.try_recv().is_ok() {
+            info!("draining");
+            self.stopping = never();
+            self.worker.handle_shutdown(self.clock.now());
+        }
+        let now = self.clock.now();
+        for _ in 0..self.answers.len().min(8 * BATCH_MAX) {
+            let Ok(answer) = self.answers.try_recv() else {
+                break;
+            };
+            self.take_answer(now, answer);
+        }
+        for _ in 0..BATCH_MAX {
+            let Ok(event) = self.table.try_recv() else {
+                break;
+            };
+            match self.endpoints.take(event) {
+                Some(Known::Endpoint(slice, id, endpoint)) => {
+                    self.worker
+                        .handle_endpoint(now, slice, id, endpoint.map(|boxed| *boxed));
+                }
+                Some(Known::Loaded(slice, epoch)) => {
+                    self.worker.handle_endpoints_loaded(now, slice, epoch);
+                }
+                None => {}
+            }
+        }
+        for _ in 0..BATCH_MAX {
+            let Ok(event) = self.hot_records.try_recv() else {
+                break;
+            };
+            self.take_record(now, event);
+        }
+        for _ in 0..BATCH_MAX {
+            let Ok(event) = self.cold_records.try_recv() else {
+                break;
+            };
+            self.take_record(now, event);
+        }
+        if self.worker.next_deadline().is_some_and(|at| at <= now) {
+            self.worker.handle_timeout(now);
+        }
+    }
+
+    fn take_answer(&mut self, now: Timestamp, answer: Answer) {
+        match answer {
+            Answer::Acked(id) => self.worker.handle_write_acked(now, id),
+            Answer::WriteFailed(id, write, error) => {
+                let topic = self.encoder.topic(&write);
+                warn!(%topic, %error, "write failed, will retry");
+                self.metrics.write_failed(&topic);
+                self.worker.handle_write_failed(now, id, write);
+            }
+            Answer::Report(ticket, report) => {
+                self.metrics.attempt_ended();
+                self.worker.handle_report(now, ticket, *report);
+            }
+            Answer::Offsets(slice, epoch, committed) => {
+                self.worker.handle_offsets(now, slice, epoch, &committed);
+            }
+            Answer::Membership(event) => self.take_membership(now, event),
+        }
+    }
+
+    fn take_membership(&mut self, now: Timestamp, event: MembershipEvent) {
+        match event {
+            MembershipEvent::Assigned(partitions) => {
+                self.worker.handle_assigned(slices(&partitions));
+                self.metrics.rebalanced(self.worker.owned().count());
+            }
+            MembershipEvent::Revoked(partitions) => {
+                self.worker.handle_revoked(now, slices(&partitions));
+            }
+            MembershipEvent::Lost => self.worker.handle_lost(),
+            MembershipEvent::CommitFinished(result) => self.take_commit(now, result),
+            MembershipEvent::Left => self.ended = Some(Ended::Stopped),
+            MembershipEvent::Fatal(reason) => self.ended = Some(Ended::Failed(reason)),
+        }
+    }
+
+    fn take_commit(&mut self, now: Timestamp, result: CommitResult) {
+        let answer = match result {
+            CommitResult::Accepted => CommitAnswer::Accepted,
+            CommitResult::Refused(reason) => {
+                warn!(reason, "commit refused, will retry");
+                CommitAnswer::Refused
+            }
+            CommitResult::NotAMember => {
+                warn!("commit refused: no member of the group any more");
+                CommitAnswer::NotAMember
+            }
+        };
+        self.metrics.commit_answered(match answer {
+            CommitAnswer::Accepted => postrider_telemetry::CommitResult::Accepted,
+            CommitAnswer::Refused | CommitAnswer::NotAMember => {
+                postrider_telemetry::CommitResult::Refused
+            }
+        });
+        self.worker.handle_commit_finished(now, answer);
+    }
+
+    fn take_record(&mut self, now: Timestamp, event: LaneEvent<Reading>) {
+        match event {
+            LaneEvent::Record(reading, record) => {
+                self.worker
+                    .handle_record(now, records::decode(reading, record));
+            }
+            // The reader has raised the alarm.
+            LaneEvent::OutOfRange { tag, .. } => {
+                self.worker.handle_lane_lost(now, tag.slice, tag.lane);
+            }
+        }
+    }
+
+    /// Orders first, then requests as long as there is room; a request orders nothing by itself.
+    fn carry_out(&mut self) {
+        while let Some(order) = self.worker.poll_order() {
+            self.obey(order);
+        }
+        while let Some(start) = self.worker.poll_attempt() {
+            self.start(start);
+        }
+    }
+
+    fn obey(&mut self, order: Order) {
+        match order {
+            Order::FetchOffsets { slice, epoch } => {
+                let place = |lane| (Arc::clone(self.topics.lane(lane)), i32::from(slice.0));
+                self.offsets
+                    .fetch((slice, epoch), Lane::all().map(place).collect());
+            }
+            Order::LoadEndpoints { slice, epoch } => self.endpoints.follow(slice, epoch),
+            Order::Read { reading, from } => {
+                let topic = self.topics.lane(reading.lane);
+                self.reader(reading.lane)
+                    .read(topic, i32::from(reading.slice.0), from, reading);
+            }
+            Order::StopReading { slice, lane } => self.stop_reading(slice, lane),
+            Order::Write { id, write } => self.write(id, write),
+            Order::Commit(entries) => self.commit(entries),
+            Order::Released(slice) => {
+                for lane in Lane::all() {
+                    self.stop_reading(slice, lane);
+                }
+                self.endpoints.leave(slice);
+                self.metrics.rebalanced(self.worker.owned().count());
+            }
+            Order::HandBack => self.membership.hand_back(),
+            Order::Leave => self.membership.leave(),
+            Order::Observe(observation) => self.observe(&observation),
+        }
+    }
+
+    fn reader(&self, lane: Lane) -> &LaneReader<Reading> {
+        match lane {
+            Lane::Deliveries => &self.hot,
+            Lane::Retry(_) => &self.cold,
+        }
+    }
+
+    fn stop_reading(&self, slice: Slice, lane: Lane) {
+        self.reader(lane)
+            .stop_reading(self.topics.lane(lane), i32::from(slice.0));
+    }
+
+    fn write(&mut self, id: WriteId, write: Write) {
+        self.count(&write);
+        let record = self
+            .encoder
+            .encode(id.ticket.slice, id.ticket.epoch, &write);
+        if let Err((error, (id, write))) = self.producer.send(&record, (id, write)) {
+            drop(self.answer.send(Answer::WriteFailed(id, write, error)));
+        }
+    }
+
+    fn commit(&self, entries: Vec<CommitEntry>) {
+        let offset = |entry: CommitEntry| CommitOffset {
+            topic: Arc::clone(self.topics.lane(entry.lane)),
+            partition: i32::from(entry.slice.0),
+            offset: entry.offset,
+            metadata: entry.metadata,
+        };
+        self.membership
+            .commit(entries.into_iter().map(offset).collect());
+    }
+
+    fn start(&self, start: StartAttempt) {
+        let started_at = self.clock.now();
+        self.metrics.attempt_started();
+        if start.attempt == 1 {
+            self.metrics
+                .first_attempt_after(started_at.since(start.delivery.event.accepted_at));
+        }
+        let answer = Pending {
+            answer: self.answer.clone(),
+            start,
+            started_at,
+            sent: false,
+        };
+        let egress = self.egress.clone();
+        self.runtime.spawn(async move {
+            let report = request::send(&egress, &answer.start, wall_time(), started_at).await;
+            answer.send(report);
+        });
+    }
+
+    fn count(&self, write: &Write) {
+        match write {
+            Write::Attempt(entry) => self.count_attempt(entry),
+            Write::DeadLetter { reason, .. } | Write::Unreadable { reason, .. } => {
+                self.metrics.dead_lettered(*reason);
+            }
+            Write::Retry { .. } => {}
+        }
+    }
+
+    fn count_attempt(&self, entry: &postrider_engine::io::AttemptEntry) {
+        use postrider_domain::Outcome;
+        if let Outcome::Discarded(reason) = entry.outcome {
+            self.metrics.discarded(reason);
+        }
+        let Some(report) = &entry.report else { return };
+        let total = report.phases.total;
+        self.metrics
+            .attempt_judged(entry.attempt, entry.outcome, &report.result, total);
+        if entry.outcome == Outcome::Delivered {
+            let accepted_at = entry.delivery.event.accepted_at;
+            self.metrics.delivered_after(entry.at.since(accepted_at));
+        }
+        if let AttemptResult::Error(failure) = &report.result
+            && failure.kind == postrider_domain::ErrorKind::Internal
+        {
+            error!(endpoint = %entry.delivery.endpoint, message = %failure.message, "attempt not made");
+        }
+    }
+
+    fn observe(&self, observation: &Observation) {
+        match observation {
+            Observation::DuplicateDropped => self.metrics.duplicate_dropped(),
+            Observation::StaleInput => self.metrics.stale_input(),
+            Observation::MapIgnored(lane) => {
+                warn!(%lane, "commit metadata not usable: replaying from the committed offset");
+            }
+            Observation::AdmissionClosed => {
+                error!("a write failed: no attempt starts until it succeeds");
+            }
+            Observation::AdmissionOpened => info!("writes succeed again"),
+            Observation::HoldExceeded => {}
+        }
+    }
+}
+
+/// A request under way, which is answered whatever becomes of its task.
+struct Pending {
+    answer: Sender<Answer>,
+    start: StartAttempt,
+    started_at: Timestamp,
+    sent: bool,
+}
+
+impl Pending {
+    fn send(mut self, report: AttemptReport) {
+        self.report(report);
+    }
+
+    fn report(&mut self, report: AttemptReport) {
+        self.sent = true;
+        drop(
+            self.answer
+                .send(Answer::Report(self.start.ticket, Box::new(report))),
+        );
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        if !self.sent {
+            let message = "the request's task ended without a report";
+            let report = request::failed(&self.start, self.started_at, message);
+            self.report(report);
+        }
+    }
+}
+
+fn slices(partitions: &[i32]) -> impl Iterator<Item = Slice> {
+    partitions
+        .iter()
+        .filter_map(|partition| u16::try_from(*partition).ok().map(Slice))
+}
