@@ -76,12 +76,6 @@ impl Installation {
 
     /// The same, once a broker has answered.
     pub(crate) fn reach(&self) -> Result<ClientSettings, Failure> {
-        if self.config.kafka.brokers == "embedded" {
-            return Err(Failure::usage(
-                "kafka.brokers is \"embedded\": that broker lives inside `postrider dev`; \
-                 name the address it prints with --brokers",
-            ));
-        }
         let settings = self.kafka();
         connect_check(&settings, WAIT)?;
         Ok(settings)
