@@ -5,19 +5,26 @@
 //! them to `kafka`, and what they mean to `engine`.
 #![warn(missing_docs)]
 
+pub mod attempt;
 mod attributes;
 mod cloudevents;
+pub mod dead_letter;
 pub mod delivery;
 pub mod endpoint;
 pub mod event;
 mod instant;
 mod json;
 pub mod mapping;
+pub mod schemas;
+mod shared;
 #[cfg(test)]
 mod testing;
 pub mod topics;
 
+pub use attempt::AttemptRecord;
+pub use dead_letter::DeadLetter;
 pub use endpoint::{FieldError, FileFormat, InvalidEndpoint};
 pub use event::{DecodeRule, EVENT_BYTES_MAX, Undeliverable};
 pub use mapping::{FieldRef, InvalidFieldRef, Mapping};
+pub use shared::{EventSummary, Place};
 pub use topics::{TopicSpec, Topics};

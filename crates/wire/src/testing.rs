@@ -1,7 +1,7 @@
 //! Records for this crate's tests.
 
 use bytes::Bytes;
-use postrider_domain::{NewRecord, Origin, Record, Timestamp};
+use postrider_domain::{Delivery, EndpointId, Event, NewRecord, Origin, Record, Timestamp};
 
 /// A record of `payments.events`, partition 3, offset 42.
 pub(crate) fn record(headers: &[(&str, &[u8])], value: Option<&[u8]>) -> Record {
@@ -47,4 +47,28 @@ pub(crate) fn header_lines(written: &NewRecord) -> String {
         format!("{name}: {}\n", value.as_deref().unwrap_or("(null)"))
     };
     written.headers.iter().map(line).collect()
+}
+
+/// A delivery with every field set but `due`.
+pub(crate) fn delivery() -> Delivery {
+    let endpoint: EndpointId = "ep_acme".parse().unwrap();
+    Delivery {
+        id: crate::delivery::delivery_id("/payments", "evt_1", &endpoint),
+        endpoint,
+        event: Event {
+            id: "evt_1".into(),
+            source: "/payments".into(),
+            event_type: "payment.captured".into(),
+            tenant: "acme".parse().unwrap(),
+            time: Some("2023-01-19T00:13:51Z".into()),
+            ordering_key: Some("pay_1".into()),
+            content_type: Some("application/json".into()),
+            traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into()),
+            extensions: vec![("subject".into(), "café".into())],
+            data: Bytes::from_static(b"{\"id\":\"pay_1\"}"),
+            accepted_at: Timestamp::from_millis(1_674_087_231_456),
+        },
+        attempts: 0,
+        due: None,
+    }
 }

@@ -1,33 +1,12 @@
+//! Facts about delivery records.
+
 use std::time::Duration;
 
 use postrider_domain::{DeadLetterReason, Tenant};
 use proptest::prelude::*;
 
 use super::*;
-use crate::testing::{header_lines, read_back};
-
-fn delivery() -> Delivery {
-    let endpoint: EndpointId = "ep_acme".parse().unwrap();
-    Delivery {
-        id: delivery_id("/payments", "evt_1", &endpoint),
-        endpoint,
-        event: Event {
-            id: "evt_1".into(),
-            source: "/payments".into(),
-            event_type: "payment.captured".into(),
-            tenant: "acme".parse().unwrap(),
-            time: Some("2023-01-19T00:13:51Z".into()),
-            ordering_key: Some("pay_1".into()),
-            content_type: Some("application/json".into()),
-            traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into()),
-            extensions: vec![("subject".into(), "café".into())],
-            data: Bytes::from_static(b"{\"id\":\"pay_1\"}"),
-            accepted_at: Timestamp::from_millis(1_674_087_231_456),
-        },
-        attempts: 0,
-        due: None,
-    }
-}
+use crate::testing::{delivery, header_lines, read_back};
 
 fn written(delivery: &Delivery) -> NewRecord {
     encode(delivery, delivery.attempts, delivery.due, "t".into(), 5)

@@ -1,3 +1,5 @@
+//! Facts about endpoints in files and records.
+
 use std::time::Duration;
 
 use postrider_domain::{

@@ -1,3 +1,5 @@
+//! Facts about reading events.
+
 use postrider_domain::{Record, Tenant, Timestamp};
 use proptest::prelude::*;
 
