@@ -125,14 +125,17 @@ impl<T: Copy + Send + 'static> Drop for LaneReader<T> {
     }
 }
 
+/// One assigned partition: its topic, its tag, and the next offset, once known.
+type Lane<T> = (Arc<str>, T, Option<i64>);
+
 /// The thread's side.
 struct Reading<T> {
     consumer: BaseConsumer<LogContext>,
     inbox: Receiver<Command<T>>,
     events: Sender<LaneEvent<T>>,
     stopping: Arc<AtomicBool>,
-    /// What is assigned: its tag and the next offset, once known.
-    lanes: BTreeMap<i32, Vec<(Arc<str>, T, Option<i64>)>>,
+    /// What is assigned, by partition.
+    lanes: BTreeMap<i32, Vec<Lane<T>>>,
     records: RecordReader,
 }
 

@@ -57,6 +57,8 @@ pub(crate) struct DryRun {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Run roles against Kafka until told to stop
+    Run(commands::run::Arguments),
     /// Check, show or explain the configuration
     #[command(subcommand)]
     Config(commands::config::Command),
@@ -95,9 +97,13 @@ pub(crate) fn run() -> Result<(), Failure> {
     };
     let no_color = Environment::of_process().no_color();
     let output = Output::new(cli.global.output, no_color);
-    log_warnings(no_color)?;
     let at = &cli.global.at;
+    if let Command::Run(arguments) = &cli.command {
+        return commands::run::run(arguments, at, no_color);
+    }
+    log_warnings(no_color)?;
     match cli.command {
+        Command::Run(_) => unreachable!("handled above"),
         Command::Config(command) => commands::config::run(&command, at, output),
         Command::Topics(command) => commands::topics::run(&command, at, output),
         Command::Endpoint(command) => commands::endpoint::run(&command, at, output),
@@ -138,6 +144,19 @@ fn explain(error: &clap::Error) -> Result<(), Failure> {
 fn log_warnings(no_color: bool) -> Result<(), Failure> {
     let color = !no_color && io::stderr().is_terminal();
     logs::init("warn", logs::Format::Text, color).map_err(|e| Failure::new(Code::Bug, e))
+}
+
+/// Long-running commands log what the configuration says.
+pub(crate) fn start_logs(
+    telemetry: &postrider_config::Telemetry,
+    no_color: bool,
+) -> Result<(), Failure> {
+    let format = match telemetry.format {
+        postrider_config::LogFormat::Text => logs::Format::Text,
+        postrider_config::LogFormat::Json => logs::Format::Json,
+    };
+    let color = !no_color && io::stderr().is_terminal();
+    logs::init(&telemetry.log, format, color).map_err(Failure::usage)
 }
 
 #[cfg(test)]

@@ -1,0 +1,207 @@
+//! `postrider run`: the roles, for as long as the process lives.
+//!
+//! Decides what is checked before a role starts, and how signals end it: the first SIGTERM or
+//! SIGINT drains, commits and leaves; a second one exits at once. Leaves all work to the roles.
+
+use std::thread;
+use std::time::Duration;
+
+use clap::ValueEnum;
+use postrider_dispatcher::{Dispatcher, DispatcherSettings, Ended};
+use postrider_router::{Router, RouterHandle, RouterSettings};
+use postrider_telemetry::Metrics;
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tracing::{error, info};
+
+use crate::cli::start_logs;
+use crate::exit::{Code, Failure};
+use crate::installation::{Installation, Where};
+
+/// Longest time a role takes to drain: attempts end within 60 s, and the engine gives up a drain
+/// after 75 s.
+const STOP_MAX: Duration = Duration::from_secs(85);
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Roles to run in this process; none = all of them
+    #[arg(value_enum, env = "POSTRIDER_ROLES", value_delimiter = ',')]
+    roles: Vec<Role>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Role {
+    /// Events in, deliveries out
+    Router,
+    /// Deliveries in, requests out
+    Dispatcher,
+}
+
+pub(crate) fn run(arguments: &Arguments, at: &Where, no_color: bool) -> Result<(), Failure> {
+    let installation = at.load()?;
+    start_logs(&installation.config.telemetry, no_color)?;
+    let has = |role| arguments.roles.is_empty() || arguments.roles.contains(&role);
+    if has(Role::Router) && installation.config.sources.is_empty() {
+        return Err(Failure::usage(
+            "the router has nothing to read: name at least one intake topic under [[sources]], \
+             or run only the dispatcher (`postrider run dispatcher`)",
+        ));
+    }
+    let settings = installation.reach()?;
+    let names: Vec<String> = installation
+        .specs()
+        .into_iter()
+        .map(|spec| spec.name)
+        .collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    installation.check_topics(&settings, &names)?;
+    let runtime = runtime()?;
+    let metrics = Metrics::new(env!("CARGO_PKG_VERSION"));
+    let roles = Roles {
+        router: has(Role::Router)
+            .then(|| start_router(&installation, &metrics))
+            .transpose()?,
+        dispatcher: has(Role::Dispatcher)
+            .then(|| start_dispatcher(&installation, &metrics, &runtime))
+            .transpose()?,
+    };
+    runtime.block_on(roles.until_told())
+}
+
+/// The runtime that requests run on; the roles' own loops are threads.
+pub(crate) fn runtime() -> Result<Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("requests")
+        .build()
+        .map_err(|e| Failure::new(Code::Bug, format!("cannot start the runtime: {e}")))
+}
+
+pub(crate) fn start_router(
+    installation: &Installation,
+    metrics: &Metrics,
+) -> Result<RouterHandle, Failure> {
+    let mut client = installation.kafka();
+    client.client_id = format!("postrider-router-{}", worker());
+    let settings =
+        RouterSettings::from_config(&installation.config, client).map_err(Failure::usage)?;
+    Router::start(settings, metrics.clone()).map_err(Failure::usage)
+}
+
+pub(crate) fn start_dispatcher(
+    installation: &Installation,
+    metrics: &Metrics,
+    runtime: &Runtime,
+) -> Result<Dispatcher, Failure> {
+    let mut settings = DispatcherSettings::from_config(&installation.config, &worker());
+    settings.client.properties = installation.kafka().properties;
+    Dispatcher::start(&settings, metrics.clone(), runtime.handle().clone()).map_err(Failure::usage)
+}
+
+/// Names this process among its siblings: host and process id.
+fn worker() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host = host.trim();
+    let host = if host.is_empty() { "worker" } else { host };
+    format!("{host}-{}", std::process::id())
+}
+
+struct Roles {
+    router: Option<RouterHandle>,
+    dispatcher: Option<Dispatcher>,
+}
+
+impl Roles {
+    /// Runs until a signal comes or a role fails; then stops every role.
+    async fn until_told(self) -> Result<(), Failure> {
+        let mut terminate = signal(SignalKind::terminate()).map_err(Failure::no)?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::no)?;
+        let (ends, mut ended) = mpsc::channel(2);
+        let (stop, stopping) = crossbeam_channel::bounded::<()>(0);
+        let mut running = 0;
+        if let Some(router) = self.router {
+            running += 1;
+            let (ends, stopping) = (ends.clone(), stopping.clone());
+            thread::spawn(move || ends.blocking_send(watch_router(router, &stopping)));
+        }
+        if let Some(dispatcher) = self.dispatcher {
+            running += 1;
+            let (ends, stopping) = (ends.clone(), stopping.clone());
+            thread::spawn(move || ends.blocking_send(watch_dispatcher(dispatcher, &stopping)));
+        }
+        info!("running");
+        let mut failure = None;
+        let mut stop = Some(stop);
+        while running > 0 {
+            tokio::select! {
+                Some(end) = ended.recv() => {
+                    running -= 1;
+                    if let Err(reason) = end {
+                        error!(reason, "a role failed");
+                        failure.get_or_insert(reason);
+                    }
+                    // One role alone is no installation: whoever restarts us restarts both.
+                    stop = None;
+                }
+                Some(()) = terminate.recv() => stop = stop_or_exit(stop),
+                Some(()) = interrupt.recv() => stop = stop_or_exit(stop),
+            }
+        }
+        drop(stop);
+        failure.map_or(Ok(()), |reason| {
+            Err(Failure::new(Code::Unavailable, reason))
+        })
+    }
+}
+
+/// The first signal stops the roles by closing their channel, the second ends the process.
+fn stop_or_exit(
+    stop: Option<crossbeam_channel::Sender<()>>,
+) -> Option<crossbeam_channel::Sender<()>> {
+    if stop.is_none() {
+        error!("told twice: exiting without draining; what was in flight will be sent again");
+        std::process::exit(1);
+    }
+    info!("told to stop: draining");
+    None
+}
+
+fn watch_router(
+    router: RouterHandle,
+    stopping: &crossbeam_channel::Receiver<()>,
+) -> Result<(), String> {
+    let failed = router.failed().clone();
+    crossbeam_channel::select! {
+        recv(failed) -> reason => {
+            Err(reason.unwrap_or_else(|_| "the router ended".to_owned()))
+        }
+        recv(stopping) -> _closed => {
+            router.stop(Duration::from_secs(20));
+            Ok(())
+        }
+    }
+}
+
+fn watch_dispatcher(
+    mut dispatcher: Dispatcher,
+    stopping: &crossbeam_channel::Receiver<()>,
+) -> Result<(), String> {
+    loop {
+        match stopping.recv_timeout(Duration::from_millis(50)) {
+            Err(crossbeam_channel::RecvTimeoutError::Timeout) => {}
+            _ => break,
+        }
+        match dispatcher.wait(Duration::ZERO) {
+            None => {}
+            Some(Ended::Failed(reason)) => return Err(reason),
+            Some(Ended::Stopped) => return Err("the dispatcher ended unasked".to_owned()),
+        }
+    }
+    dispatcher.stop();
+    match dispatcher.wait(STOP_MAX) {
+        Some(Ended::Stopped) => Ok(()),
+        Some(Ended::Failed(reason)) => Err(reason),
+        None => Err("the dispatcher did not drain in time".to_owned()),
+    }
+}
