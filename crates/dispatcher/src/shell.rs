@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Select, Sender, bounded, never, unbounded};
+use crossbeam_channel::{Receiver, Select, Sender, TryRecvError, bounded, never, unbounded};
 use postrider_domain::{AttemptReport, AttemptResult, Lane, Slice, Timestamp};
 use postrider_egress::Egress;
 use postrider_engine::commits::CommitEntry;
@@ -171,47 +171,47 @@ impl Shell {
     }
 
     fn take_inputs(&mut self) {
-        if self.stopping.try_recv().is_ok() {
+        // A handle that was dropped has nobody left to say stop.
+        if self.stopping.try_recv() != Err(TryRecvError::Empty) {
             info!("draining");
             self.stopping = never();
             self.worker.handle_shutdown(self.clock.now());
         }
         let now = self.clock.now();
-        for _ in 0..self.answers.len().min(8 * BATCH_MAX) {
-            let Ok(answer) = self.answers.try_recv() else {
-                break;
-            };
+        for answer in batch(&self.answers, 8 * BATCH_MAX).unwrap_or_default() {
             self.take_answer(now, answer);
         }
-        for _ in 0..BATCH_MAX {
-            let Ok(event) = self.table.try_recv() else {
-                break;
-            };
-            match self.endpoints.take(event) {
-                Some(Known::Endpoint(slice, id, endpoint)) => {
-                    self.worker
-                        .handle_endpoint(now, slice, id, endpoint.map(|boxed| *boxed));
-                }
-                Some(Known::Loaded(slice, epoch)) => {
-                    self.worker.handle_endpoints_loaded(now, slice, epoch);
-                }
-                None => {}
+        let (table, hot, cold) = (
+            batch(&self.table, BATCH_MAX),
+            batch(&self.hot_records, BATCH_MAX),
+            batch(&self.cold_records, BATCH_MAX),
+        );
+        let (Some(table), Some(hot), Some(cold)) = (table, hot, cold) else {
+            self.ended = Some(Ended::Failed("a reader of Kafka panicked".to_owned()));
+            return;
+        };
+        for event in table {
+            if let Some(known) = self.endpoints.take(event) {
+                self.take_endpoint(now, known);
             }
         }
-        for _ in 0..BATCH_MAX {
-            let Ok(event) = self.hot_records.try_recv() else {
-                break;
-            };
-            self.take_record(now, event);
-        }
-        for _ in 0..BATCH_MAX {
-            let Ok(event) = self.cold_records.try_recv() else {
-                break;
-            };
+        for event in hot.into_iter().chain(cold) {
             self.take_record(now, event);
         }
         if self.worker.next_deadline().is_some_and(|at| at <= now) {
             self.worker.handle_timeout(now);
+        }
+    }
+
+    fn take_endpoint(&mut self, now: Timestamp, known: Known) {
+        match known {
+            Known::Endpoint(slice, id, endpoint) => {
+                self.worker
+                    .handle_endpoint(now, slice, id, endpoint.map(|boxed| *boxed));
+            }
+            Known::Loaded(slice, epoch) => {
+                self.worker.handle_endpoints_loaded(now, slice, epoch);
+            }
         }
     }
 
@@ -279,9 +279,7 @@ impl Shell {
                     .handle_record(now, records::decode(reading, record));
             }
             // The reader has raised the alarm.
-            LaneEvent::OutOfRange { tag, .. } => {
-                self.worker.handle_lane_lost(now, tag.slice, tag.lane);
-            }
+            LaneEvent::OutOfRange { tag, .. } => self.worker.handle_lane_lost(now, tag),
         }
     }
 
@@ -453,6 +451,19 @@ impl Drop for Pending {
             self.report(report);
         }
     }
+}
+
+/// What is there, at most `max`; `None` when the sender is gone.
+fn batch<T>(from: &Receiver<T>, max: usize) -> Option<Vec<T>> {
+    let mut taken = Vec::new();
+    while taken.len() < max {
+        match from.try_recv() {
+            Ok(one) => taken.push(one),
+            Err(TryRecvError::Empty) => break,
+            Err(TryRecvError::Disconnected) => return None,
+        }
+    }
+    Some(taken)
 }
 
 fn slices(partitions: &[i32]) -> impl Iterator<Item = Slice> {

@@ -408,9 +408,12 @@ impl SliceEngine {
 
     /// A lane cannot be read (its log was deleted or does not hold the offset): it is left alone
     /// until the slice is acquired anew.
-    pub fn handle_lane_lost(&mut self, lane: Lane) {
-        self.stop_reading(lane);
-        self.lanes[lane.index()].stopped = true;
+    pub fn handle_lane_lost(&mut self, reading: Reading) {
+        let state = &mut self.lanes[reading.lane.index()];
+        if state.reading && state.number == reading.number {
+            state.stopped = true;
+            self.stop_reading(reading.lane);
+        }
     }
 
     fn take_in(&mut self, now: Timestamp, record: LaneRecord) {

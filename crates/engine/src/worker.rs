@@ -244,11 +244,12 @@ impl Worker {
     }
 
     /// A lane cannot be read: it stands still, with an alarm, until the slice is acquired anew.
-    pub fn handle_lane_lost(&mut self, now: Timestamp, slice: Slice, lane: Lane) {
-        if let Some(engine) = self.engine(slice) {
-            engine.handle_lane_lost(lane);
-            self.pump(now, slice);
+    pub fn handle_lane_lost(&mut self, now: Timestamp, reading: Reading) {
+        match self.engine(reading.slice) {
+            Some(engine) if engine.epoch() == reading.epoch => engine.handle_lane_lost(reading),
+            _ => return,
         }
+        self.pump(now, reading.slice);
     }
 
     /// An attempt ended.

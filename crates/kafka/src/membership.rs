@@ -13,16 +13,16 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, unbounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientContext, Offset, Statistics, TopicPartitionList};
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use crate::client::{ClientError, ClientSettings, Complaints};
 use crate::group::{GroupProtocol, commit_queued};
@@ -84,11 +84,16 @@ pub struct MembershipSettings {
     pub heartbeat: Duration,
 }
 
-/// The running member. Dropping it waits for its thread, which leaves the group first.
+/// The running member. Dropping it leaves the group and waits for that, [`LEAVE_MAX`] at most.
 pub struct Membership {
     commands: Sender<Command>,
-    thread: Option<JoinHandle<()>>,
+    /// Disconnected once the thread has ended.
+    running: Receiver<()>,
 }
+
+/// Leaving is answered within a heartbeat; past this, the group learns of it by the end of the
+/// session.
+const LEAVE_MAX: Duration = Duration::from_secs(10);
 
 enum Command {
     Commit(Vec<CommitOffset>),
@@ -135,14 +140,15 @@ impl Membership {
             .map_err(ClientError::refused("subscribe"))?;
         // Few by nature: one commit at a time, one answer per revocation.
         let (commands, inbox) = unbounded();
-        let thread = thread::Builder::new()
+        let (alive, running) = bounded(0);
+        thread::Builder::new()
             .name("membership".to_owned())
-            .spawn(move || Member { consumer, inbox }.run())
+            .spawn(move || {
+                Member { consumer, inbox }.run();
+                drop(alive);
+            })
             .map_err(|e| ClientError::Settings(format!("cannot start a thread: {e}")))?;
-        Ok(Self {
-            commands,
-            thread: Some(thread),
-        })
+        Ok(Self { commands, running })
     }
 
     /// Sends a commit; [`MembershipEvent::CommitFinished`] follows. One at a time.
@@ -169,10 +175,8 @@ impl Membership {
 impl Drop for Membership {
     fn drop(&mut self) {
         self.leave();
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            error!("the membership thread panicked");
+        if self.running.recv_timeout(LEAVE_MAX) == Err(RecvTimeoutError::Timeout) {
+            warn!("leaving the group takes too long; its slices move when the session ends");
         }
     }
 }
@@ -185,8 +189,6 @@ struct Member {
 
 impl Member {
     const POLL: Duration = Duration::from_millis(10);
-    /// An unsubscribe is answered within a heartbeat; the session ends the membership anyway.
-    const LEAVE_MAX: Duration = Duration::from_secs(3);
 
     fn run(self) {
         loop {
@@ -238,15 +240,11 @@ impl Member {
 
     /// Answers what is open, as closing with an unanswered revocation never ends, and leaves.
     fn leave(self) {
-        let Self { consumer, .. } = self;
-        consumer.context().leaving.store(true, Ordering::Relaxed);
-        consumer.context().answer(&consumer);
-        consumer.unsubscribe();
-        let deadline = Instant::now() + Self::LEAVE_MAX;
-        while Instant::now() < deadline && consumer.assignment_lost() {
-            drop(consumer.poll(Self::POLL));
-        }
-        (consumer.context().on_event)(MembershipEvent::Left);
+        let group = self.consumer.context();
+        group.leaving.store(true, Ordering::Relaxed);
+        group.answer(&self.consumer);
+        (group.on_event)(MembershipEvent::Left);
+        self.consumer.unsubscribe();
     }
 }
 

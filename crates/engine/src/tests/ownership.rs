@@ -5,6 +5,7 @@ use std::time::Duration;
 use postrider_domain::{Lane, Slice};
 
 use super::harness::{Answer, Harness, SLICE, retry};
+use crate::io::{Epoch, Reading};
 use crate::slice::SliceEngine;
 use crate::worker::DRAIN_MAX;
 
@@ -189,8 +190,36 @@ fn an_engine_reads_nothing_before_its_endpoints_are_loaded() {
         timeout: SECOND,
         retry: retry(&[1]).expect("a policy"),
     };
-    let mut engine = SliceEngine::new(SLICE, crate::io::Epoch(1), 0, defaults, &committed);
+    let mut engine = SliceEngine::new(SLICE, Epoch(1), 0, defaults, &committed);
     assert!(engine.poll_output().is_none());
     engine.open();
     assert!(engine.poll_output().is_some());
+}
+
+#[test]
+fn a_lane_that_is_lost_stands_still_until_the_slice_is_acquired_anew() {
+    let mut world = Harness::owning();
+    world.endpoint("a", |_| {});
+    world.run_for(SECOND);
+    let reading = |epoch, number| Reading {
+        slice: SLICE,
+        epoch,
+        lane: Lane::Deliveries,
+        number,
+    };
+    world
+        .worker
+        .handle_lane_lost(world.now, reading(Epoch(9), 1));
+    world.deliver("a");
+    world.run_for(SECOND);
+    assert_eq!(world.sent.len(), 1, "the alarm was for another ownership");
+    world
+        .worker
+        .handle_lane_lost(world.now, reading(Epoch(1), 1));
+    world.deliver("a");
+    world.run_for(5 * SECOND);
+    assert_eq!(world.sent.len(), 1);
+    world.crash([SLICE]);
+    world.run_for(5 * SECOND);
+    assert!(world.all_committed());
 }
