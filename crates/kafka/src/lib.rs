@@ -8,6 +8,7 @@
 
 pub mod admin;
 pub mod client;
+pub mod embedded;
 mod group;
 pub mod intake;
 pub mod lanes;
@@ -19,6 +20,7 @@ pub mod table;
 pub mod tail;
 
 pub use client::{ClientError, ClientSettings, ClusterInfo, Unreachable, connect_check};
+pub use embedded::EmbeddedBroker;
 pub use group::GroupProtocol;
 pub use producer::{Producer, WriteError, Writer};
 pub use table::{TableEvent, TableReader};
