@@ -1,5 +1,7 @@
 //! The ownership member, offsets and lane readers on a real broker.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
