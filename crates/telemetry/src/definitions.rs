@@ -59,6 +59,10 @@ definitions! {
         "Records read from intake topics.";
     EVENTS_REJECTED = "events_rejected_total", MetricKind::Counter, ["reason"],
         "Records of intake topics that became dead letters instead of events.";
+    EVENTS_UNMATCHED = "events_unmatched_total", MetricKind::Counter, [],
+        "Events that no endpoint of their tenant wants.";
+    ENDPOINT_RECORDS_IGNORED = "endpoint_records_ignored_total", MetricKind::Counter, ["reason"],
+        "Records of the endpoints topic that are not used: unreadable, or in the wrong partition.";
     DELIVERIES_WRITTEN = "deliveries_written_total", MetricKind::Counter, [],
         "Deliveries made from events and acknowledged by the brokers.";
     ATTEMPTS = "attempts_total", MetricKind::Counter, ["outcome", "status_class", "attempt"],

@@ -19,6 +19,8 @@ pub struct Metrics {
     registry: Registry,
     events_consumed: IntCounter,
     events_rejected: IntCounterVec,
+    events_unmatched: IntCounter,
+    endpoint_records_ignored: IntCounterVec,
     deliveries_written: IntCounter,
     attempts: IntCounterVec,
     attempt_duration: Histogram,
@@ -35,6 +37,15 @@ pub struct Metrics {
     rebalances: IntCounter,
     owned_slices: IntGauge,
     lanes_paused: IntGauge,
+}
+
+/// Why a record of `endpoints` is not used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IgnoredEndpoint {
+    /// Its value is no endpoint.
+    Unreadable,
+    /// It is not in the partition of its endpoint's slice.
+    WrongPartition,
 }
 
 /// What the group coordinator said to a commit.
@@ -57,6 +68,8 @@ impl Metrics {
         Self {
             events_consumed: new.counter(&def::EVENTS_CONSUMED),
             events_rejected: new.counters(&def::EVENTS_REJECTED),
+            events_unmatched: new.counter(&def::EVENTS_UNMATCHED),
+            endpoint_records_ignored: new.counters(&def::ENDPOINT_RECORDS_IGNORED),
             deliveries_written: new.counter(&def::DELIVERIES_WRITTEN),
             attempts: new.counters(&def::ATTEMPTS),
             attempt_duration: new.histogram(&def::ATTEMPT_DURATION),
@@ -95,6 +108,22 @@ impl Metrics {
     pub fn event_rejected(&self, reason: DeadLetterReason) {
         let labels = [reason.as_str()];
         self.events_rejected.with_label_values(&labels).inc();
+    }
+
+    /// No endpoint wants an event.
+    pub fn event_unmatched(&self) {
+        self.events_unmatched.inc();
+    }
+
+    /// A record of `endpoints` is not used.
+    pub fn endpoint_record_ignored(&self, reason: IgnoredEndpoint) {
+        let reason = match reason {
+            IgnoredEndpoint::Unreadable => "unreadable",
+            IgnoredEndpoint::WrongPartition => "wrong_partition",
+        };
+        self.endpoint_records_ignored
+            .with_label_values(&[reason])
+            .inc();
     }
 
     /// A delivery was written and acknowledged.
@@ -290,6 +319,9 @@ mod tests {
         let metrics = Metrics::new("1.2.3");
         metrics.event_consumed();
         metrics.event_rejected(DeadLetterReason::Undecodable);
+        metrics.event_unmatched();
+        metrics.endpoint_record_ignored(IgnoredEndpoint::Unreadable);
+        metrics.endpoint_record_ignored(IgnoredEndpoint::WrongPartition);
         metrics.delivery_written();
         metrics.attempt_started();
         metrics.attempt_started();

@@ -1,0 +1,265 @@
+//! Records on their way to the brokers.
+//!
+//! Decides how many may be outstanding, that a failed write is tried again until it succeeds, and
+//! when somebody must be told. Leaves to its caller what an acknowledgement settles, and what
+//! becomes of a record that no topic is wide enough for.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, bounded};
+use postrider_domain::{EndpointId, NewRecord};
+use postrider_kafka::{ClientError, ClientSettings, Producer, WriteError};
+use postrider_telemetry::Metrics;
+use tracing::{error, info};
+
+use crate::fan_out::Template;
+use crate::progress::Ticket;
+use crate::reject::Letter;
+
+/// Most records sent or waiting to be sent again. Each costs librdkafka its bytes (256 MiB at most,
+/// its own bound) and us 100 bytes; 20 000 in 10 ms of latency are two million a second.
+pub(crate) const OUTSTANDING_MAX: usize = 20_000;
+
+/// A record on its way, with what is needed to send it again. The record itself is not kept: of a
+/// fan-out all share one template.
+#[derive(Debug)]
+pub(crate) struct Write {
+    /// The intake record it belongs to.
+    pub(crate) ticket: Ticket,
+    pub(crate) what: What,
+    /// It failed before.
+    failed: bool,
+}
+
+impl Write {
+    pub(crate) const fn new(ticket: Ticket, what: What) -> Self {
+        Self {
+            ticket,
+            what,
+            failed: false,
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) enum What {
+    Delivery {
+        template: Arc<Template>,
+        endpoint: EndpointId,
+    },
+    DeadLetter(Letter),
+}
+
+impl What {
+    /// The topic without its prefix, a label of metrics.
+    const fn topic(&self) -> &'static str {
+        match self {
+            Self::Delivery { .. } => "deliveries",
+            Self::DeadLetter(_) => "dead-letters",
+        }
+    }
+}
+
+/// What became of a write.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    /// It is on the log.
+    Written(Write),
+    /// The topic takes no record so large, now or later. It is no longer outstanding.
+    TooLarge(Write),
+    /// The producer is of no use any more.
+    Fatal(String),
+}
+
+/// The producer and everything it has not answered for.
+pub(crate) struct Writes {
+    producer: Producer<Write>,
+    answers: Receiver<(Write, Result<(), WriteError>)>,
+    /// Sent or waiting.
+    outstanding: usize,
+    /// Not accepted by librdkafka, or failed; oldest first.
+    waiting: VecDeque<Write>,
+    retry_at: Instant,
+    delay: Duration,
+    outage: Option<Outage>,
+    metrics: Metrics,
+}
+
+struct Outage {
+    since: Instant,
+    /// Writes that failed and have not succeeded since.
+    unwritten: usize,
+}
+
+impl Writes {
+    const DELAY_MIN: Duration = Duration::from_millis(100);
+    const DELAY_MAX: Duration = Duration::from_secs(5);
+    /// librdkafka's queue empties within milliseconds when all is well.
+    const QUEUE_FULL_DELAY: Duration = Duration::from_millis(5);
+
+    pub(crate) fn start(settings: &ClientSettings, metrics: Metrics) -> Result<Self, ClientError> {
+        // One answer per outstanding write: the producer's thread never waits here.
+        let (sender, answers) = bounded(OUTSTANDING_MAX);
+        let producer = Producer::new(settings, move |write, outcome| {
+            // Fails only when the router is gone, and then nobody waits for it.
+            drop(sender.send((write, outcome)));
+        })?;
+        Ok(Self {
+            producer,
+            answers,
+            outstanding: 0,
+            waiting: VecDeque::new(),
+            retry_at: Instant::now(),
+            delay: Self::DELAY_MIN,
+            outage: None,
+            metrics,
+        })
+    }
+
+    /// Whether one more record may be sent: not while others wait to be sent again.
+    pub(crate) fn has_room(&self) -> bool {
+        self.outstanding < OUTSTANDING_MAX && self.waiting.is_empty()
+    }
+
+    /// Sent or waiting to be sent again.
+    pub(crate) const fn outstanding(&self) -> usize {
+        self.outstanding
+    }
+
+    /// Takes charge of a record; the caller has asked [`Self::has_room`], but for a record that
+    /// takes the place of a refused one.
+    pub(crate) fn send(&mut self, record: &NewRecord, write: Write) {
+        self.outstanding += 1;
+        if let Err((error, write)) = self.producer.send(record, write) {
+            self.refused(error, write, VecDeque::push_back);
+        }
+    }
+
+    /// What became of the next write, waiting for it at most `timeout`. Failures that may pass are
+    /// kept and tried again; they are no answer.
+    pub(crate) fn next_answer(&mut self, timeout: Duration) -> Option<Answer> {
+        loop {
+            let (write, outcome) = if timeout.is_zero() {
+                self.answers.try_recv().ok()?
+            } else {
+                self.answers.recv_timeout(timeout).ok()?
+            };
+            match outcome {
+                Ok(()) => {
+                    self.outstanding -= 1;
+                    if write.failed {
+                        self.recovered();
+                    }
+                    return Some(Answer::Written(write));
+                }
+                Err(WriteError::TooLarge) => {
+                    self.outstanding -= 1;
+                    if write.failed {
+                        self.recovered();
+                    }
+                    return Some(Answer::TooLarge(write));
+                }
+                Err(WriteError::Fatal(reason)) => return Some(Answer::Fatal(reason)),
+                Err(error) => self.refused(error, write, VecDeque::push_back),
+            }
+        }
+    }
+
+    /// Sends again what failed, once its time has come. A record that is too large for librdkafka
+    /// itself is the answer.
+    pub(crate) fn retry(&mut self, now: Instant) -> Option<Answer> {
+        if now < self.retry_at {
+            return None;
+        }
+        for _ in 0..self.waiting.len() {
+            let write = self.waiting.pop_front()?;
+            let sent = match &write.what {
+                What::Delivery { template, endpoint } => {
+                    let record = template.record(endpoint);
+                    self.producer.send(&record, write)
+                }
+                What::DeadLetter(letter) => {
+                    let record = Arc::clone(&letter.record);
+                    self.producer.send(&record, write)
+                }
+            };
+            match sent {
+                Ok(()) => {}
+                Err((WriteError::TooLarge, write)) => {
+                    self.outstanding -= 1;
+                    if write.failed {
+                        self.recovered();
+                    }
+                    return Some(Answer::TooLarge(write));
+                }
+                Err((WriteError::Fatal(reason), _)) => return Some(Answer::Fatal(reason)),
+                Err((error, write)) => {
+                    self.refused(error, write, VecDeque::push_front);
+                    return None;
+                }
+            }
+        }
+        None
+    }
+
+    fn refused(
+        &mut self,
+        error: WriteError,
+        mut write: Write,
+        put: fn(&mut VecDeque<Write>, Write),
+    ) {
+        match error {
+            WriteError::QueueFull => self.wait(Self::QUEUE_FULL_DELAY),
+            // Larger than librdkafka itself takes: `retry` hands it out in the next turn.
+            WriteError::TooLarge => {}
+            _ => {
+                self.metrics.write_failed(write.what.topic());
+                self.failed(&error, !write.failed);
+                write.failed = true;
+            }
+        }
+        put(&mut self.waiting, write);
+    }
+
+    /// One alarm per outage. Failures come in bursts, as a whole batch expires at once: only the
+    /// first of a burst moves the next try.
+    fn failed(&mut self, error: &WriteError, first: bool) {
+        let outage = self.outage.get_or_insert_with(|| {
+            error!(
+                %error,
+                "alarm: cannot write; what failed is tried again, nothing is lost or skipped"
+            );
+            Outage {
+                since: Instant::now(),
+                unwritten: 0,
+            }
+        });
+        outage.unwritten += usize::from(first);
+        if Instant::now() >= self.retry_at {
+            self.wait(self.delay);
+            self.delay = (self.delay * 2).min(Self::DELAY_MAX);
+        }
+    }
+
+    fn wait(&mut self, delay: Duration) {
+        self.retry_at = Instant::now() + delay;
+    }
+
+    /// A write that had failed is written, or needs not be any more.
+    fn recovered(&mut self) {
+        let Some(outage) = &mut self.outage else {
+            return;
+        };
+        outage.unwritten -= 1;
+        if outage.unwritten == 0 {
+            info!(
+                seconds = outage.since.elapsed().as_secs(),
+                "everything that failed is written"
+            );
+            self.outage = None;
+            self.delay = Self::DELAY_MIN;
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! Routers on a real broker, with kcat as the producer.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+mod continuity;
+mod events;
+mod intake;
