@@ -1,13 +1,15 @@
 //! The endpoints of the slices this worker owns, as the `endpoints` topic has them.
 //!
-//! Decides which records belong to which ownership and that a record in the wrong partition is not
-//! used. Leaves folding them to `engine`.
+//! Decides which records belong to which ownership. Leaves which of them count to `wire`, folding
+//! them to `engine`.
 
 use std::collections::BTreeMap;
 
 use postrider_domain::{Endpoint, EndpointId, Record, Slice, SliceCount};
 use postrider_engine::io::Epoch;
 use postrider_kafka::{TableEvent, TableReader};
+use postrider_telemetry::{IgnoredEndpoint, Metrics};
+use postrider_wire::endpoint::{self, Unused};
 use tracing::warn;
 
 /// What a table event means to the worker.
@@ -22,16 +24,18 @@ pub(crate) enum Known {
 pub(crate) struct Endpoints {
     reader: TableReader,
     slices: SliceCount,
+    metrics: Metrics,
     followed: BTreeMap<Slice, Epoch>,
     /// Removals not yet confirmed: until then events are of an earlier ownership.
     leaving: BTreeMap<Slice, u32>,
 }
 
 impl Endpoints {
-    pub(crate) const fn new(reader: TableReader, slices: SliceCount) -> Self {
+    pub(crate) const fn new(reader: TableReader, slices: SliceCount, metrics: Metrics) -> Self {
         Self {
             reader,
             slices,
+            metrics,
             followed: BTreeMap::new(),
             leaving: BTreeMap::new(),
         }
@@ -81,32 +85,14 @@ impl Endpoints {
     fn endpoint(&self, record: &Record) -> Option<Known> {
         let slice = Slice(u16::try_from(record.origin.partition).ok()?);
         self.current(slice)?;
-        let unusable = |reason: &dyn std::fmt::Display| {
-            warn!(origin = %record.origin, %reason, "endpoint record not used");
-        };
-        let key = record.key.as_deref().unwrap_or_default();
-        let id: EndpointId = match String::from_utf8_lossy(key).parse() {
-            Ok(id) => id,
-            Err(error) => {
-                unusable(&error);
-                return None;
-            }
-        };
-        if self.slices.slice_of(&id) != slice {
-            unusable(&format_args!(
-                "{id} belongs in partition {}: write it there (murmur2 of the key, as the Java \
-                 client partitions) and a tombstone here",
-                self.slices.slice_of(&id)
-            ));
-            return None;
-        }
-        let Some(value) = &record.value else {
-            return Some(Known::Endpoint(slice, id, None));
-        };
-        match postrider_wire::endpoint::from_record(key, value) {
-            Ok(endpoint) => Some(Known::Endpoint(slice, id, Some(Box::new(endpoint)))),
-            Err(error) => {
-                unusable(&error);
+        match endpoint::of_record(record, self.slices) {
+            Ok((id, endpoint)) => Some(Known::Endpoint(slice, id, endpoint.map(Box::new))),
+            Err(unused) => {
+                self.metrics.endpoint_record_ignored(match unused {
+                    Unused::Elsewhere { .. } => IgnoredEndpoint::WrongPartition,
+                    Unused::Key(_) | Unused::Value(_) => IgnoredEndpoint::Unreadable,
+                });
+                warn!(origin = %record.origin, %unused, "endpoint record not used");
                 None
             }
         }

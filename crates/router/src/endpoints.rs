@@ -10,11 +10,12 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 use postrider_catalog::Catalog;
-use postrider_domain::{Endpoint, EndpointId, Origin, Record, SliceCount};
+use postrider_domain::{Endpoint, Record, Signing, SliceCount};
 use postrider_kafka::{ClientError, ClientSettings, TableEvent, TableReader};
 use postrider_telemetry::{IgnoredEndpoint, Metrics};
+use postrider_wire::endpoint::Unused;
 use postrider_wire::{Topics, endpoint};
-use tracing::{error, warn};
+use tracing::warn;
 
 /// The catalogue and its source.
 pub(crate) struct Endpoints {
@@ -88,7 +89,7 @@ impl Endpoints {
 
     fn take(&mut self, event: TableEvent) {
         match event {
-            TableEvent::Record(record) => self.apply(record),
+            TableEvent::Record(record) => self.apply(&record),
             TableEvent::Loaded { partition } => {
                 self.loading.remove(&partition);
             }
@@ -96,34 +97,27 @@ impl Endpoints {
         }
     }
 
-    fn apply(&mut self, record: Record) {
-        match used(&record, self.slices) {
+    /// A router has no use for secrets and addresses: it keeps what matching needs.
+    fn apply(&mut self, record: &Record) {
+        match endpoint::of_record(record, self.slices) {
             Ok((id, endpoint)) => {
-                self.catalog.apply(id, endpoint);
+                let slim = |endpoint: Endpoint| Endpoint {
+                    signing: Signing {
+                        secrets: Vec::new(),
+                        ..endpoint.signing
+                    },
+                    headers: Vec::new(),
+                    url: Arc::from(""),
+                    ..endpoint
+                };
+                self.catalog.apply(id, endpoint.map(slim));
             }
-            Err(ignored) => self.ignore(&record.origin, ignored),
-        }
-    }
-
-    fn ignore(&self, origin: &Origin, ignored: Ignored) {
-        match ignored {
-            Ignored::Elsewhere { id, slice } => {
-                self.metrics
-                    .endpoint_record_ignored(IgnoredEndpoint::WrongPartition);
-                error!(
-                    %origin, endpoint = %id, slice,
-                    "an endpoint record is not in the partition of its slice and is not used: \
-                     write it to that partition, with the murmur2 partitioner or with \
-                     `postrider endpoint apply`"
-                );
-            }
-            Ignored::Unreadable(reason) => {
-                self.metrics
-                    .endpoint_record_ignored(IgnoredEndpoint::Unreadable);
-                warn!(
-                    %origin, reason,
-                    "an endpoint record cannot be read and is not used; what was known before stays"
-                );
+            Err(unused) => {
+                self.metrics.endpoint_record_ignored(match unused {
+                    Unused::Elsewhere { .. } => IgnoredEndpoint::WrongPartition,
+                    Unused::Key(_) | Unused::Value(_) => IgnoredEndpoint::Unreadable,
+                });
+                warn!(origin = %record.origin, %unused, "endpoint record not used");
             }
         }
     }
@@ -132,97 +126,3 @@ impl Endpoints {
 /// The table reader ended, which it does only when it panicked.
 #[derive(Debug)]
 pub(crate) struct ReaderEnded;
-
-#[derive(Debug, PartialEq, Eq)]
-enum Ignored {
-    Elsewhere { id: EndpointId, slice: u16 },
-    Unreadable(String),
-}
-
-type Used = (EndpointId, Option<Endpoint>);
-
-/// What a record says, as much of it as matching needs: a router has no use for secrets.
-fn used(record: &Record, slices: SliceCount) -> Result<Used, Ignored> {
-    let key = record.key.as_deref().unwrap_or_default();
-    let id: EndpointId = std::str::from_utf8(key)
-        .map_err(|_| Ignored::Unreadable("its key is not UTF-8".to_owned()))?
-        .parse()
-        .map_err(|error| Ignored::Unreadable(format!("its key: {error}")))?;
-    let slice = slices.slice_of(&id).0;
-    if record.origin.partition != i32::from(slice) {
-        return Err(Ignored::Elsewhere { id, slice });
-    }
-    let Some(value) = &record.value else {
-        return Ok((id, None));
-    };
-    let mut endpoint = endpoint::from_record(key, value)
-        .map_err(|error| Ignored::Unreadable(error.to_string()))?;
-    endpoint.signing.secrets = Vec::new();
-    endpoint.headers = Vec::new();
-    endpoint.url = Arc::from("");
-    Ok((id, Some(endpoint)))
-}
-
-#[cfg(test)]
-mod tests {
-    use bytes::Bytes;
-    use postrider_domain::Timestamp;
-
-    use super::*;
-
-    const VALUE: &str = r#"{"id": "ep_1", "tenant": "acme", "url": "https://a.example/",
-        "signing": {"scheme": "none"}, "version": 1}"#;
-
-    fn record(key: &str, value: Option<&str>, partition: i32) -> Record {
-        Record {
-            origin: Origin {
-                topic: "endpoints".into(),
-                partition,
-                offset: 0,
-            },
-            timestamp: Timestamp::default(),
-            key: Some(Bytes::copy_from_slice(key.as_bytes())),
-            value: value.map(|v| Bytes::copy_from_slice(v.as_bytes())),
-            headers: Vec::new(),
-        }
-    }
-
-    fn slices() -> SliceCount {
-        SliceCount::new(64).unwrap()
-    }
-
-    fn home(id: &str) -> i32 {
-        i32::from(slices().slice_of(&id.parse().unwrap()).0)
-    }
-
-    #[test]
-    fn a_record_at_home_is_used_and_a_tombstone_too() {
-        let (id, endpoint) = used(&record("ep_1", Some(VALUE), home("ep_1")), slices()).unwrap();
-        assert_eq!(id.as_str(), "ep_1");
-        assert_eq!(endpoint.unwrap().tenant.as_str(), "acme");
-        let (_, gone) = used(&record("ep_1", None, home("ep_1")), slices()).unwrap();
-        assert_eq!(gone, None);
-    }
-
-    #[test]
-    fn a_record_elsewhere_is_not_used() {
-        let elsewhere = (home("ep_1") + 1) % 64;
-        let ignored = used(&record("ep_1", Some(VALUE), elsewhere), slices());
-        assert!(
-            matches!(ignored, Err(Ignored::Elsewhere { .. })),
-            "{ignored:?}"
-        );
-    }
-
-    #[test]
-    fn what_cannot_be_read_is_not_used() {
-        let home = home("ep_1");
-        for bad in [record("a.b", None, 0), record("ep_1", Some("{"), home)] {
-            let ignored = used(&bad, slices());
-            assert!(
-                matches!(ignored, Err(Ignored::Unreadable(_))),
-                "{ignored:?}"
-            );
-        }
-    }
-}

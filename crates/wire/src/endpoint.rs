@@ -7,6 +7,7 @@
 //! may be sent to to `guard`, the written form of a secret to `signing`.
 
 mod check;
+mod entry;
 mod file;
 mod form;
 mod headers;
@@ -18,6 +19,7 @@ use std::fmt;
 use postrider_domain::{Endpoint, Timestamp};
 use url::Url;
 
+pub use entry::{Unused, of_record};
 pub use file::{FILE_BYTES_MAX, FileFormat, parse_file};
 pub(crate) use form::EndpointForm;
 
