@@ -57,6 +57,8 @@ pub(crate) struct DryRun {
 
 #[derive(Subcommand)]
 enum Command {
+    /// See it work: everything in this process, with demo traffic
+    Dev(commands::dev::Arguments),
     /// Run roles against Kafka until told to stop
     Run(commands::run::Arguments),
     /// Check, show or explain the configuration
@@ -101,9 +103,12 @@ pub(crate) fn run() -> Result<(), Failure> {
     if let Command::Run(arguments) = &cli.command {
         return commands::run::run(arguments, at, no_color);
     }
+    if let Command::Dev(arguments) = &cli.command {
+        return commands::dev::run(arguments, at, output, no_color);
+    }
     log_warnings(no_color)?;
     match cli.command {
-        Command::Run(_) => unreachable!("handled above"),
+        Command::Dev(_) | Command::Run(_) => unreachable!("handled above"),
         Command::Config(command) => commands::config::run(&command, at, output),
         Command::Topics(command) => commands::topics::run(&command, at, output),
         Command::Endpoint(command) => commands::endpoint::run(&command, at, output),

@@ -257,13 +257,13 @@ fn no_endpoint(id: &EndpointId) -> Failure {
 }
 
 /// The `endpoints` topic, known to be there with one partition per slice.
-struct Topic<'a> {
+pub(super) struct Topic<'a> {
     installation: &'a Installation,
     settings: ClientSettings,
 }
 
 impl<'a> Topic<'a> {
-    fn open(installation: &'a Installation) -> Result<Self, Failure> {
+    pub(super) fn open(installation: &'a Installation) -> Result<Self, Failure> {
         let settings = installation.reach()?;
         installation.check_topics(&settings, &[installation.topics.endpoints()])?;
         Ok(Self {
@@ -286,7 +286,7 @@ impl<'a> Topic<'a> {
         }
     }
 
-    fn read_all(&self) -> Result<BTreeMap<EndpointId, Endpoint>, Failure> {
+    pub(super) fn read_all(&self) -> Result<BTreeMap<EndpointId, Endpoint>, Failure> {
         self.read_partition(None)
     }
 
@@ -312,7 +312,7 @@ impl<'a> Topic<'a> {
         Ok(endpoints)
     }
 
-    fn record(&self, id: &EndpointId, value: Option<Bytes>) -> NewRecord {
+    pub(super) fn record(&self, id: &EndpointId, value: Option<Bytes>) -> NewRecord {
         NewRecord {
             topic: self.installation.topics.endpoints().clone(),
             partition: self.installation.partition(id),
@@ -323,7 +323,7 @@ impl<'a> Topic<'a> {
     }
 
     /// All or an error that says how many were written.
-    fn write(&self, records: &[NewRecord]) -> Result<(), Failure> {
+    pub(super) fn write(&self, records: &[NewRecord]) -> Result<(), Failure> {
         let writer = Writer::new(&self.settings)?;
         for (written, record) in records.iter().enumerate() {
             writer.send_and_wait(record).map_err(|error| {

@@ -65,7 +65,17 @@ pub(crate) fn run(command: &Command, at: &Where, output: Output) -> Result<(), F
     };
     let (data, content_type) = payload(&publish.data)?;
     let bytes = data.len();
-    let record = record(publish, &id, data, content_type);
+    let event = CloudEvent {
+        topic: &publish.topic,
+        source: SOURCE,
+        id: &id,
+        event_type: &publish.event_type,
+        tenant: publish.tenant.as_str(),
+        key: publish.key.as_deref(),
+        content_type,
+        data,
+    };
+    let record = event.record();
     let installation = at.load()?;
     let settings = installation.reach()?;
     if !admin::missing(&settings, &[&publish.topic], WAIT)?.is_empty() {
@@ -116,27 +126,43 @@ fn payload(data: &str) -> Result<(Bytes, &'static str), Failure> {
     }
 }
 
-fn record(publish: &Publish, id: &str, data: Bytes, content_type: &'static str) -> NewRecord {
-    let text = |value: &str| Some(Bytes::copy_from_slice(value.as_bytes()));
-    let time = input::rfc3339(input::now());
-    let mut headers = vec![
-        ("ce_specversion".into(), text("1.0")),
-        ("ce_id".into(), text(id)),
-        ("ce_source".into(), text(SOURCE)),
-        ("ce_type".into(), text(&publish.event_type)),
-        ("ce_time".into(), text(&time)),
-        ("ce_tenant".into(), text(publish.tenant.as_str())),
-        ("content-type".into(), text(content_type)),
-    ];
-    if let Some(key) = &publish.key {
-        headers.push(("ce_partitionkey".into(), text(key)));
-    }
-    NewRecord {
-        topic: publish.topic.as_str().into(),
-        partition: ANY_PARTITION,
-        key: publish.key.as_deref().and_then(text),
-        value: Some(data),
-        headers,
+/// What is put on an intake topic, as a CloudEvent in binary form.
+pub(super) struct CloudEvent<'a> {
+    pub(super) topic: &'a str,
+    pub(super) source: &'a str,
+    pub(super) id: &'a str,
+    pub(super) event_type: &'a str,
+    pub(super) tenant: &'a str,
+    /// Record key and ordering key.
+    pub(super) key: Option<&'a str>,
+    pub(super) content_type: &'static str,
+    pub(super) data: Bytes,
+}
+
+impl CloudEvent<'_> {
+    /// The record, of this moment.
+    pub(super) fn record(self) -> NewRecord {
+        let text = |value: &str| Some(Bytes::copy_from_slice(value.as_bytes()));
+        let time = input::rfc3339(input::now());
+        let mut headers = vec![
+            ("ce_specversion".into(), text("1.0")),
+            ("ce_id".into(), text(self.id)),
+            ("ce_source".into(), text(self.source)),
+            ("ce_type".into(), text(self.event_type)),
+            ("ce_time".into(), text(&time)),
+            ("ce_tenant".into(), text(self.tenant)),
+            ("content-type".into(), text(self.content_type)),
+        ];
+        if let Some(key) = self.key {
+            headers.push(("ce_partitionkey".into(), text(key)));
+        }
+        NewRecord {
+            topic: self.topic.into(),
+            partition: ANY_PARTITION,
+            key: self.key.and_then(text),
+            value: Some(self.data),
+            headers,
+        }
     }
 }
 

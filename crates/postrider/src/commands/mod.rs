@@ -5,6 +5,7 @@ pub(crate) mod attempt;
 pub(crate) mod completion;
 pub(crate) mod config;
 pub(crate) mod dead_letter;
+pub(crate) mod dev;
 pub(crate) mod endpoint;
 pub(crate) mod event;
 pub(crate) mod listen;
