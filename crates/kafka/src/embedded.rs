@@ -105,7 +105,7 @@ impl Watch {
     ) -> Result<Self, ClientError> {
         let consumer = settings
             .consumer("watch")
-            .create_with_context(LogContext::new())
+            .create_with_context(LogContext::silent())
             .map_err(ClientError::refused("make a consumer"))?;
         let stopping = Arc::new(AtomicBool::new(false));
         let stop = Arc::clone(&stopping);

@@ -36,6 +36,7 @@ use crate::exit::{Code, Failure};
 use crate::input;
 use crate::installation::Where;
 use crate::output::{Format, Output};
+use crate::receiver::Verdict;
 
 /// With `--exit`: how long nothing may happen before the demo is called stuck. The longest wait
 /// of the schedules is a tenth of it.
@@ -122,7 +123,6 @@ pub(crate) fn run(
     let mut demo = Demo {
         ledger: Ledger::new(&name, arguments.events, endpoints),
         screen,
-        run: name,
         exit: arguments.exit,
         roles,
         told,
@@ -145,8 +145,6 @@ pub(crate) fn run(
 struct Demo {
     ledger: Ledger,
     screen: Screen,
-    /// Names this run's events.
-    run: String,
     exit: bool,
     roles: Roles,
     told: Arc<AtomicBool>,
@@ -191,15 +189,15 @@ impl Demo {
 
     fn take(&mut self, news: News) -> Result<(), Failure> {
         let ours = match &news {
-            News::Published(n) => {
-                self.ledger.published(*n);
-                self.screen.published(&self.run, *n)?;
-                true
+            News::Published(event) => {
+                self.screen.published(event)?;
+                self.ledger.published(&event.source, &event.id)
             }
             News::Arrived(arrival) => {
-                let valid = arrival.verdict == crate::receiver::Verdict::Valid;
+                let valid = arrival.verdict == Verdict::Valid;
                 let event = self.ledger.event_of(&arrival.delivery);
-                self.screen.arrived(arrival, event.as_deref())?;
+                let endpoint = self.ledger.endpoint_at(&arrival.path);
+                self.screen.arrived(arrival, event.as_deref(), endpoint)?;
                 self.ledger.arrived(&arrival.delivery, valid)
             }
             News::Attempt(attempt) => {
@@ -210,7 +208,7 @@ impl Demo {
                     "discarded" => self
                         .ledger
                         .ended(&attempt.delivery_id, End::Discarded(reason())),
-                    _ => self.ledger.event_of(&attempt.delivery_id).is_some(),
+                    _ => self.ledger.follows(&attempt.delivery_id),
                 }
             }
             News::DeadLetter(letter) => {
@@ -240,6 +238,7 @@ impl Demo {
         news: &Receiver<News>,
         played: Result<Over, Failure>,
     ) -> Result<(), Failure> {
+        let took = self.screen.elapsed();
         self.roles.dispatcher.stop();
         let deadline = Instant::now() + STOP_MAX;
         let stopped = loop {
@@ -259,7 +258,7 @@ impl Demo {
         }
         let over = played?;
         let summary = self.ledger.summary();
-        self.screen.summary(stage, &summary)?;
+        self.screen.summary(stage, &summary, took)?;
         let differs = summary.unexpected.join("\n  ");
         match over {
             Over::Stuck => Err(Failure::no(format!(

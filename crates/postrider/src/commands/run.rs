@@ -7,6 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use clap::ValueEnum;
+use crossbeam_channel::RecvTimeoutError;
 use postrider_dispatcher::{Dispatcher, DispatcherSettings, Ended};
 use postrider_router::{Router, RouterHandle, RouterSettings};
 use postrider_telemetry::Metrics;
@@ -187,11 +188,7 @@ fn watch_dispatcher(
     mut dispatcher: Dispatcher,
     stopping: &crossbeam_channel::Receiver<()>,
 ) -> Result<(), String> {
-    loop {
-        match stopping.recv_timeout(Duration::from_millis(50)) {
-            Err(crossbeam_channel::RecvTimeoutError::Timeout) => {}
-            _ => break,
-        }
+    while let Err(RecvTimeoutError::Timeout) = stopping.recv_timeout(Duration::from_millis(50)) {
         match dispatcher.wait(Duration::ZERO) {
             None => {}
             Some(Ended::Failed(reason)) => return Err(reason),

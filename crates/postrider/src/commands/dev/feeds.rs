@@ -1,5 +1,5 @@
-//! Where the news of the demo come from: its publisher, its receiver, and the topics that tell what
-//! became of each delivery.
+//! Where the news of the demo come from: its receiver, the intake topic, and the topics that tell
+//! what became of each delivery.
 //!
 //! Decides the pace of publishing. Leaves what the news mean to `ledger` and `screen`.
 
@@ -7,11 +7,11 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError};
-use postrider_domain::Record;
+use postrider_domain::{Event, Record};
 use postrider_kafka::tail::From;
 use postrider_kafka::{ClientSettings, Tail, Writer};
 use postrider_wire::dead_letter::{self, DeadLetter};
-use postrider_wire::{AttemptRecord, attempt};
+use postrider_wire::{AttemptRecord, DecodeRule, attempt, event};
 use tracing::warn;
 
 use super::plan::{self, SOURCE, TENANT};
@@ -26,8 +26,8 @@ pub(super) const NEWS_MAX: usize = 16_384;
 
 /// Something happened.
 pub(super) enum News {
-    /// An event of the demo, by index, is on the intake topic.
-    Published(u32),
+    /// An event, of whomever, is on the intake topic. What is no event comes as a dead letter.
+    Published(Box<Event>),
     Arrived(Arrival),
     Attempt(Box<AttemptRecord<'static>>),
     DeadLetter(Box<DeadLetter>),
@@ -66,7 +66,7 @@ pub(super) struct Feeds {
 }
 
 impl Feeds {
-    /// Follows `attempts` and `dead-letters` from their present ends.
+    /// Follows the intake topic, `attempts` and `dead-letters` from their present ends.
     pub(super) fn follow(
         stage: &Stage,
         settings: &ClientSettings,
@@ -76,6 +76,7 @@ impl Feeds {
         let group = stage.installation.group();
         let topics = &stage.installation.topics;
         let open = |topic: &str| Tail::open(settings, &group, topic, None, From::End, WAIT);
+        let intake = open(&stage.intake)?;
         let attempts = open(topics.attempts())?;
         let dead_letters = open(topics.dead_letters())?;
         let start = |tail, of: fn(&Record) -> Option<News>| {
@@ -83,7 +84,11 @@ impl Feeds {
             thread::spawn(move || read(tail, of, &news, &stopping))
         };
         Ok(Self {
-            threads: vec![start(attempts, of_attempt), start(dead_letters, of_letter)],
+            threads: vec![
+                start(intake, of_event),
+                start(attempts, of_attempt),
+                start(dead_letters, of_letter),
+            ],
         })
     }
 
@@ -125,6 +130,11 @@ fn read(
     }
 }
 
+fn of_event(record: &Record) -> Option<News> {
+    let event = event::decode(record, &DecodeRule::Auto(None)).ok()?;
+    Some(News::Published(Box::new(event)))
+}
+
 fn of_attempt(record: &Record) -> Option<News> {
     match attempt::decode(record.value.as_deref().unwrap_or_default()) {
         Ok(attempt) => Some(News::Attempt(Box::new(attempt))),
@@ -157,12 +167,12 @@ pub(super) struct Publisher {
 
 impl Publisher {
     fn run(self, news: &Sender<News>, stopping: &Receiver<Never>) {
-        if let Err(failure) = self.publish(news, stopping) {
+        if let Err(failure) = self.publish(stopping) {
             drop(news.send(News::Failed(failure)));
         }
     }
 
-    fn publish(&self, news: &Sender<News>, stopping: &Receiver<Never>) -> Result<(), Failure> {
+    fn publish(&self, stopping: &Receiver<Never>) -> Result<(), Failure> {
         let writer = Writer::new(&self.settings)?;
         let started = Instant::now();
         for n in 0..self.events {
@@ -185,9 +195,6 @@ impl Publisher {
                 let reason = format!("event {} of the demo was not published: {error}", n + 1);
                 Failure::new(Code::Unavailable, reason)
             })?;
-            if news.send(News::Published(n)).is_err() {
-                return Ok(());
-            }
         }
         Ok(())
     }

@@ -5,9 +5,9 @@
 //! `attempts_exhausted`, every request with a valid signature. What others publish is counted apart
 //! and nothing is expected of it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
-use postrider_domain::{DeadLetterReason, DeliveryId};
+use postrider_domain::{DeadLetterReason, DeliveryId, EndpointId};
 use postrider_wire::delivery::delivery_id;
 use serde::Serialize;
 
@@ -15,6 +15,9 @@ use super::plan::{self, DemoEndpoint, Kind, SOURCE};
 
 /// Differences told in full; the rest is counted.
 const UNEXPECTED_MAX: usize = 10;
+
+/// Deliveries of other events whose event is remembered, for the screen; the oldest are forgotten.
+const OTHERS_MAX: usize = 10_000;
 
 /// How a delivery ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,10 +59,14 @@ pub(super) struct Ledger {
     run: String,
     endpoints: Vec<DemoEndpoint>,
     deliveries: HashMap<DeliveryId, Followed>,
-    /// By index of the event.
+    /// Index of each event of the demo that is still to be published.
+    unpublished: HashMap<String, u32>,
     published: Vec<bool>,
     settled: usize,
     others: Others,
+    /// The events behind deliveries that are not the demo's.
+    other_events: HashMap<DeliveryId, String>,
+    other_order: VecDeque<DeliveryId>,
 }
 
 /// What was not published by the demo.
@@ -74,6 +81,7 @@ pub(super) struct Others {
 impl Ledger {
     pub(super) fn new(run: &str, events: u32, endpoints: Vec<DemoEndpoint>) -> Self {
         let mut deliveries = HashMap::new();
+        let mut unpublished = HashMap::new();
         for event in 0..events {
             let id = plan::event_id(run, event);
             for (endpoint, demo) in endpoints.iter().enumerate() {
@@ -86,27 +94,62 @@ impl Ledger {
                 };
                 deliveries.insert(delivery_id(SOURCE, &id, &demo.id), followed);
             }
+            unpublished.insert(id, event);
         }
         Self {
             run: run.to_owned(),
             endpoints,
             deliveries,
+            unpublished,
             published: vec![false; events as usize],
             settled: 0,
             others: Others::default(),
+            other_events: HashMap::new(),
+            other_order: VecDeque::new(),
         }
     }
 
-    /// The id of the event behind a delivery of the demo.
+    /// The id of the event behind a delivery, as far as it is known.
     pub(super) fn event_of(&self, delivery: &str) -> Option<String> {
-        let followed = self.deliveries.get(&delivery.parse().ok()?)?;
-        Some(plan::event_id(&self.run, followed.event))
+        let delivery = delivery.parse().ok()?;
+        match self.deliveries.get(&delivery) {
+            Some(followed) => Some(plan::event_id(&self.run, followed.event)),
+            None => self.other_events.get(&delivery).cloned(),
+        }
     }
 
-    pub(super) fn published(&mut self, event: u32) {
-        if let Some(published) = self.published.get_mut(event as usize) {
-            *published = true;
+    /// The endpoint behind a path of the receiver.
+    pub(super) fn endpoint_at(&self, path: &str) -> Option<&EndpointId> {
+        let demo = self.endpoints.iter().find(|demo| demo.path == path)?;
+        Some(&demo.id)
+    }
+
+    /// An event is on the intake topic. Whether it is one of the demo's.
+    pub(super) fn published(&mut self, source: &str, id: &str) -> bool {
+        if source == SOURCE
+            && let Some(event) = self.unpublished.remove(id)
+        {
+            self.published[event as usize] = true;
+            return true;
         }
+        for demo in &self.endpoints {
+            let delivery = delivery_id(source, id, &demo.id);
+            if self.other_events.insert(delivery, id.to_owned()).is_none() {
+                self.other_order.push_back(delivery);
+            }
+        }
+        while self.other_order.len() > OTHERS_MAX {
+            if let Some(oldest) = self.other_order.pop_front() {
+                self.other_events.remove(&oldest);
+            }
+        }
+        false
+    }
+
+    /// Whether a delivery is one of the demo's.
+    pub(super) fn follows(&self, delivery: &str) -> bool {
+        let id = delivery.parse();
+        id.is_ok_and(|id: DeliveryId| self.deliveries.contains_key(&id))
     }
 
     /// A request arrived. Whether it was one of the demo's.
@@ -142,7 +185,7 @@ impl Ledger {
 
     /// Whether every event was published and every delivery reached a final state.
     pub(super) fn is_settled(&self) -> bool {
-        self.settled == self.deliveries.len() && self.published.iter().all(|published| *published)
+        self.settled == self.deliveries.len() && self.unpublished.is_empty()
     }
 
     /// The deliveries there are to be.
@@ -302,7 +345,7 @@ mod tests {
     /// One event, three endpoints, all as it should be but for what the test changes.
     fn ledger(dead: End, valid: bool) -> Ledger {
         let mut ledger = Ledger::new("r", 1, plan::endpoints(3));
-        ledger.published(0);
+        assert!(ledger.published(SOURCE, "evt_r_1"));
         for (endpoint, end) in [
             ("demo_healthy", End::Delivered),
             ("demo_flaky", End::Delivered),
@@ -353,7 +396,9 @@ mod tests {
         assert!(!ledger.is_settled());
         assert_eq!(ledger.summary().unexpected, [""; 0]);
         assert!(!ledger.summary().ok);
-        (0..20).for_each(|event| ledger.published(event));
+        for n in 1..=20 {
+            assert!(ledger.published(SOURCE, &format!("evt_r_{n}")));
+        }
         let summary = ledger.summary();
         assert_eq!(summary.unsettled, 20);
         assert_eq!(summary.unexpected.len(), UNEXPECTED_MAX + 1);
@@ -365,6 +410,12 @@ mod tests {
         let mut ledger = ledger(exhausted(), true);
         assert!(!ledger.arrived("dlv_00000000000000000000000000000000", false));
         assert!(!ledger.ended("no id at all", End::Delivered));
+        assert!(!ledger.published("/me", "evt_r_1"));
+        let delivery = delivery_id("/me", "evt_r_1", &"demo_dead".parse().unwrap());
+        assert_eq!(
+            ledger.event_of(&delivery.to_string()).as_deref(),
+            Some("evt_r_1")
+        );
         let summary = ledger.summary();
         assert!(summary.ok);
         assert_eq!((summary.others.requests, summary.others.delivered), (1, 1));

@@ -154,7 +154,7 @@ pub(super) fn event(run: &str, n: u32) -> DemoEvent {
     let amount = 1_000 + n.wrapping_mul(1_237) % 90_000;
     let data = json!({
         "id": key, "object": object, "status": status, "amount": amount, "currency": "EUR",
-        "merchant": TENANT, "reference": format!("order-{}", 10_000 + n),
+        "merchant": TENANT, "reference": format!("order-{}", 10_000 + u64::from(n)),
     });
     DemoEvent {
         id: event_id(run, n),

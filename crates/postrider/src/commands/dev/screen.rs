@@ -5,14 +5,14 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use postrider_domain::Timestamp;
+use postrider_domain::{EndpointId, Event, Timestamp};
 use postrider_wire::AttemptRecord;
 use postrider_wire::dead_letter::{Content, DeadLetter};
 use serde::Serialize;
 
 use super::feeds::Arrival;
 use super::ledger::Summary;
-use super::plan::{self, DemoEndpoint, Kind, TENANT};
+use super::plan::{DemoEndpoint, Kind, TENANT};
 use super::stage::{SLICES, Stage};
 use crate::input;
 use crate::output::{Format, Output, Tone, printable};
@@ -58,14 +58,18 @@ impl Screen {
         self.output.note(&text)
     }
 
-    pub(super) fn published(&self, run: &str, n: u32) -> io::Result<()> {
-        let event = plan::event(run, n);
-        let text = format!("{}  {}", event.id, event.event_type);
+    pub(super) fn published(&self, event: &Event) -> io::Result<()> {
+        let text = format!("{}  {}", printable(&event.id), printable(&event.event_type));
         self.line(None, "published", &text)
     }
 
-    /// `event` is its id, if the demo published it.
-    pub(super) fn arrived(&self, arrival: &Arrival, event: Option<&str>) -> io::Result<()> {
+    /// `event` and `endpoint` are their ids, where they are known.
+    pub(super) fn arrived(
+        &self,
+        arrival: &Arrival,
+        event: Option<&str>,
+        endpoint: Option<&EndpointId>,
+    ) -> io::Result<()> {
         let signed = match arrival.verdict {
             Verdict::Valid => Tone::Good,
             Verdict::Unchecked => Tone::Faint,
@@ -79,7 +83,7 @@ impl Screen {
         let text = format!(
             "{}  {}  attempt {}, signature {}, answered {}",
             printable(event.unwrap_or(&arrival.delivery)),
-            printable(&arrival.path),
+            endpoint.map_or_else(|| printable(&arrival.path), ToString::to_string),
             printable(&arrival.attempt),
             self.output.paint(signed, &arrival.verdict.to_string()),
             self.output.paint(answer, &arrival.status.to_string()),
@@ -148,8 +152,18 @@ impl Screen {
         ))
     }
 
-    pub(super) fn summary(&self, stage: &Stage, summary: &Summary) -> io::Result<()> {
-        let seconds = self.started.elapsed().as_secs_f64();
+    /// Time since the demo began.
+    pub(super) fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    pub(super) fn summary(
+        &self,
+        stage: &Stage,
+        summary: &Summary,
+        took: Duration,
+    ) -> io::Result<()> {
+        let seconds = took.as_secs_f64();
         if self.output.format() != Format::Table {
             return self.output.one(&Report {
                 brokers: &stage.installation.config.kafka.brokers,
@@ -246,6 +260,11 @@ fn due(at: Option<&str>, now: Timestamp) -> String {
     }
 }
 
+fn counted(count: usize, what: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{plural}")
+}
+
 fn in_words(summary: &Summary, seconds: f64) -> String {
     let verdict = if summary.ok {
         "all as expected"
@@ -255,12 +274,13 @@ fn in_words(summary: &Summary, seconds: f64) -> String {
         "not as expected"
     };
     let mut text = format!(
-        "\n{} events to {} endpoints in {seconds:.1} s: {verdict}\n",
-        summary.events, summary.endpoints
+        "\n{} to {} in {seconds:.1} s: {verdict}\n",
+        counted(summary.events, "event"),
+        counted(summary.endpoints, "endpoint")
     );
     for row in &summary.by_behaviour {
         text += &format!(
-            "  {:<8} {:>5} deliveries {:>6} requests {:>5} delivered {:>5} dead-lettered\n",
+            "  {:<8} deliveries {:<6} requests {:<6} delivered {:<6} dead-lettered {}\n",
             row.kind.name(),
             row.deliveries,
             row.requests,
@@ -269,14 +289,15 @@ fn in_words(summary: &Summary, seconds: f64) -> String {
         );
     }
     text += &format!(
-        "  signatures valid on {} of {} requests",
+        "  valid signatures on {} of {} requests",
         summary.requests - summary.requests_not_valid,
         summary.requests
     );
     let others = &summary.others;
     if others.requests + others.dead_lettered + others.discarded > 0 {
         text += &format!(
-            "\n  published by others: {} requests, {} delivered, {} dead-lettered, {} discarded",
+            "\n  beside them, published by others: {} requests, {} delivered, {} dead-lettered, {} \
+             discarded",
             others.requests, others.delivered, others.dead_lettered, others.discarded
         );
     }
@@ -308,7 +329,7 @@ mod tests {
         };
         let text = in_words(&summary, 1.0);
         assert!(text.contains("2 events to 3 endpoints in 1.0 s: all as expected"));
-        assert!(text.contains("signatures valid on 7 of 8 requests"));
+        assert!(text.contains("valid signatures on 7 of 8 requests"));
         assert!(!text.contains("others"));
         summary.ok = false;
         assert!(in_words(&summary, 1.0).contains("not finished"));
