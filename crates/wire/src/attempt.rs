@@ -129,7 +129,7 @@ pub struct AttemptRecord<'a> {
     /// The slice of the endpoint.
     #[serde(default)]
     pub slice: u16,
-    /// Grows with each change of the slice's owner.
+    /// Which ownership of the slice it was made under, counted by the worker from its start.
     #[serde(default)]
     pub epoch: u64,
 }

@@ -9,12 +9,13 @@ use clap::{Args, Subcommand};
 use postrider_domain::{EndpointId, Record, Timestamp};
 use postrider_kafka::Tail;
 use postrider_kafka::tail::From;
-use serde::Serialize;
+use postrider_wire::dead_letter;
+use serde_json::{Value, json};
 
 use crate::exit::Failure;
 use crate::input;
 use crate::installation::{WAIT, Where};
-use crate::output::Output;
+use crate::output::{Format, Output};
 
 /// How long a broker may be silent before the end of the topic.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -36,26 +37,6 @@ pub(crate) struct ListArguments {
     /// Only those since a time (RFC 3339) or within a duration (24h)
     #[arg(long, env = "POSTRIDER_SINCE", value_name = "TIME|DURATION", value_parser = since)]
     since: Option<Timestamp>,
-}
-
-/// A header of a dead letter that is not there is one that could not be known.
-#[derive(Debug, Serialize)]
-struct Row {
-    at: String,
-    endpoint: Option<String>,
-    delivery: Option<String>,
-    #[serde(rename = "type")]
-    event_type: Option<String>,
-    tenant: Option<String>,
-    event: Option<String>,
-    reason: Option<String>,
-    attempts: Option<u64>,
-    last_status: Option<u16>,
-    bytes: usize,
-    /// Where the letter came from.
-    origin: Option<String>,
-    /// Where it lies.
-    record: String,
 }
 
 const COLUMNS: [&str; 8] = [
@@ -81,15 +62,29 @@ pub(crate) fn run(command: &Command, at: &Where, output: Output) -> Result<(), F
         .map(|id| installation.partition(id));
     let group = installation.group();
     let tail = Tail::open(&settings, &group, topic, partition, From::Beginning, WAIT)?;
-    let mut found: Vec<(Timestamp, Row)> = Vec::new();
+    let mut found: Vec<(Timestamp, Value)> = Vec::new();
+    let mut foreign = 0_usize;
     tail.read_all(PATIENCE, |record| {
         if arguments.wants(&record) {
-            found.push((record.timestamp, row(&record)));
+            match dead_letter::decode(&record) {
+                // Not the letter itself: it holds the payload.
+                Ok(letter) => found.push((letter.at, json!(letter.summary()))),
+                Err(_) => foreign += 1,
+            }
         }
     })?;
-    found.sort_by_key(|(time, _)| *time);
-    let rows: Vec<Row> = found.into_iter().map(|(_, row)| row).collect();
-    Ok(output.rows(&COLUMNS, &rows)?)
+    found.sort_by_key(|(at, _)| *at);
+    let summaries = found.into_iter().map(|(_, summary)| summary);
+    match output.format() {
+        Format::Table => output.rows(&COLUMNS, &summaries.map(row).collect::<Vec<_>>())?,
+        Format::Json | Format::Yaml => output.rows(&[], &summaries.collect::<Vec<_>>())?,
+    }
+    match foreign {
+        0 => Ok(()),
+        _ => Err(Failure::no(format!(
+            "{foreign} records of {topic} are no dead letters"
+        ))),
+    }
 }
 
 impl ListArguments {
@@ -103,23 +98,28 @@ impl ListArguments {
     }
 }
 
-fn row(record: &Record) -> Row {
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let header = |name: &str| record.header(name).map(text);
-    Row {
-        at: input::rfc3339(record.timestamp),
-        endpoint: record.key.as_deref().map(text),
-        delivery: header("pr_delivery"),
-        event_type: header("ce_type"),
-        tenant: header("ce_tenant"),
-        event: header("ce_id"),
-        reason: header("pr_reason"),
-        attempts: header("pr_attempts").and_then(|n| n.parse().ok()),
-        last_status: header("pr_last_status").and_then(|n| n.parse().ok()),
-        bytes: record.value.as_ref().map_or(0, |value| value.len()),
-        origin: header("pr_origin"),
-        record: record.origin.to_string(),
-    }
+/// What the table shows; JSON and YAML have the whole summary, as its schema says.
+fn row(summary: Value) -> Value {
+    let origin = match &summary["origin"] {
+        Value::Null => Value::Null,
+        place => format!(
+            "{}/{}/{}",
+            place["topic"].as_str().unwrap_or_default(),
+            place["partition"],
+            place["offset"]
+        )
+        .into(),
+    };
+    json!({
+        "at": summary["dead_lettered_at"],
+        "endpoint": summary["endpoint_id"],
+        "delivery": summary["delivery_id"],
+        "type": summary["event"]["type"],
+        "reason": summary["reason"],
+        "attempts": summary["attempts"],
+        "last_status": summary["last_status"],
+        "origin": origin,
+    })
 }
 
 /// A moment, or how long ago it was.
@@ -163,11 +163,14 @@ mod tests {
 
     #[test]
     fn a_row_shows_what_the_headers_say() {
-        let row = row(&letter());
-        assert_eq!(row.reason.as_deref(), Some("attempts_exhausted"));
-        assert_eq!(row.attempts, Some(10));
-        assert_eq!((row.last_status, row.bytes), (None, 1));
-        assert_eq!(row.record, "postrider.dead-letters/3/9");
+        let letter = dead_letter::decode(&letter()).unwrap();
+        let row = row(json!(letter.summary()));
+        assert_eq!(row["reason"], "attempts_exhausted");
+        assert_eq!(row["attempts"], 10);
+        assert_eq!(row["origin"], "postrider.deliveries/3/7");
+        for column in COLUMNS {
+            assert!(row.get(column).is_some(), "{column}");
+        }
     }
 
     #[test]
