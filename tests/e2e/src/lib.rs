@@ -1,1 +1,58 @@
 //! Tests through the binary against a real broker.
+//!
+//! Decides how an installation of a test's own is set up and watched: Postrider is only ever its
+//! binary, events come from `kcat`, what Postrider wrote is read by `kcat`, and requests arrive at
+//! the receivers of `test-support`. Leaves what has to hold to the tests.
+//!
+//! The binary is not built by `cargo test -p postrider-e2e`: `cargo build -p postrider` first.
+
+pub mod installation;
+pub mod kcat;
+pub mod kill_and_stop;
+pub mod process;
+pub mod records;
+
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+pub use installation::{Answer, Installation};
+pub use process::Process;
+pub use records::{Attempt, DeadLetter};
+
+/// The signing secret of every endpoint here.
+pub const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+
+/// How often something awaited is looked at.
+pub const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// Waits until `look` finds something.
+///
+/// # Panics
+/// When it does not within `limit`.
+#[track_caller]
+pub fn wait_until<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + limit;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "not within {limit:?}: {what}");
+        thread::sleep(LOOK_EVERY);
+    }
+}
+
+/// Milliseconds since the epoch.
+pub fn now_ms() -> u64 {
+    millis(SystemTime::now())
+}
+
+/// Milliseconds since the epoch, rounded down.
+pub fn millis(at: SystemTime) -> u64 {
+    let since_epoch = at.duration_since(UNIX_EPOCH).expect("after 1970");
+    u64::try_from(since_epoch.as_millis()).expect("before the year 584 million")
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("the paths of tests are UTF-8")
+}

@@ -1,0 +1,287 @@
+//! An installation of Postrider with topics, a configuration file and a prefix of its own.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use postrider_kafka::ClientSettings;
+use postrider_kafka::admin::{self, TopicSpec};
+use postrider_test_support::{Broker, unique_prefix};
+use tempfile::TempDir;
+
+use crate::process::Process;
+use crate::records::{self, Attempt, DeadLetter};
+use crate::{kcat, text, wait_until};
+
+/// Partitions of each intake topic.
+const INTAKE_PARTITIONS: i32 = 4;
+/// Largest record an intake topic takes: above what Postrider delivers.
+const INTAKE_BYTES_MAX: usize = 4 << 20;
+/// How long a broker of a busy machine may take to make topics.
+const TOPICS_WITHIN: Duration = Duration::from_secs(60);
+
+/// Its topics stay on the broker; all else ends with the value.
+pub struct Installation {
+    folder: TempDir,
+    bootstrap: String,
+    prefix: String,
+    intake: Vec<String>,
+    files: std::cell::Cell<u32>,
+}
+
+impl Installation {
+    /// With all its topics. `intake` are the intake topics' names behind the prefix, all of them
+    /// decoded as CloudEvents or as JSON with `/id`, `/type`, `/tenant`.
+    pub fn new(broker: &Broker, slices: u16, intake: &[&str]) -> Self {
+        let installation = Self::without_topics(broker, slices, intake);
+        installation.postrider(&["topics", "apply"]).expect_done();
+        intake
+            .iter()
+            .for_each(|name| installation.make_intake(name));
+        installation
+    }
+
+    /// With a configuration file only.
+    pub fn without_topics(broker: &Broker, slices: u16, intake: &[&str]) -> Self {
+        let prefix = format!("{}.", unique_prefix("e2e"));
+        let intake: Vec<String> = intake
+            .iter()
+            .map(|name| format!("{prefix}{name}"))
+            .collect();
+        let installation = Self {
+            folder: TempDir::new().expect("a folder for the installation"),
+            bootstrap: broker.bootstrap().to_owned(),
+            prefix,
+            intake,
+            files: std::cell::Cell::new(0),
+        };
+        installation.configure(slices);
+        installation
+    }
+
+    fn configure(&self, slices: u16) {
+        let Self {
+            bootstrap,
+            prefix,
+            intake,
+            ..
+        } = self;
+        let text = format!(
+            r#"[kafka]
+brokers = "{bootstrap}"
+prefix = "{prefix}"
+slices = {slices}
+replication = 1
+
+[[sources]]
+topics = {intake:?}
+decode = "auto"
+[sources.map]
+id = "/id"
+type = "/type"
+tenant = "/tenant"
+
+[egress]
+allow_http = true
+allow_ranges = ["127.0.0.0/8"]
+"#
+        );
+        fs::write(self.config(), text).expect("the folder is ours");
+    }
+
+    /// The configuration file.
+    pub fn config(&self) -> PathBuf {
+        self.folder.path().join("postrider.toml")
+    }
+
+    /// What goes into `bootstrap.servers`.
+    pub fn bootstrap(&self) -> &str {
+        &self.bootstrap
+    }
+
+    /// The full name of a topic of ours, or of an intake topic.
+    pub fn topic(&self, name: &str) -> String {
+        format!("{}{name}", self.prefix)
+    }
+
+    /// Makes an intake topic.
+    pub fn make_intake(&self, name: &str) {
+        let settings = ClientSettings {
+            brokers: self.bootstrap.clone(),
+            properties: Vec::new(),
+            client_id: "postrider-e2e".to_owned(),
+        };
+        let spec = TopicSpec {
+            name: self.topic(name),
+            partitions: INTAKE_PARTITIONS,
+            replication: 1,
+            configs: vec![("max.message.bytes".into(), INTAKE_BYTES_MAX.to_string())],
+        };
+        let plan = admin::plan(&settings, &[spec], TOPICS_WITHIN).expect("the broker is there");
+        let failures = admin::apply(&settings, &plan, TOPICS_WITHIN).expect("the broker is there");
+        assert!(failures.is_empty(), "{failures:?}");
+    }
+
+    /// Runs a command of the binary to its end.
+    pub fn postrider(&self, arguments: &[&str]) -> Answer {
+        let started = Instant::now();
+        let output = Command::new(binary())
+            .arg("--config")
+            .arg(self.config())
+            .args(arguments)
+            .env("NO_COLOR", "1")
+            .stdin(Stdio::null())
+            .output()
+            .expect("the binary runs");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Answer {
+            command: arguments.join(" "),
+            code: output.status.code(),
+            stdout: text(&output.stdout),
+            stderr: text(&output.stderr),
+            took: started.elapsed(),
+        }
+    }
+
+    /// Creates or changes endpoints: `endpoint apply`.
+    pub fn endpoints(&self, yaml: &str) {
+        let file = self.file("endpoints.yaml", yaml.as_bytes());
+        self.postrider(&["endpoint", "apply", "-f", text(&file)])
+            .expect_done();
+    }
+
+    /// Starts `postrider run` with these roles.
+    pub fn worker(&self, roles: &[&str]) -> Process {
+        let log = self.new_path("worker.log");
+        let config = self.config();
+        let arguments = ["--config", text(&config), "run"];
+        Process::start(&binary(), arguments.iter().chain(roles).copied(), log)
+    }
+
+    /// A file of these bytes, whose name is new and ends like `name`.
+    pub fn file(&self, name: &str, bytes: &[u8]) -> PathBuf {
+        let path = self.new_path(name);
+        fs::write(&path, bytes).expect("the folder is ours");
+        path
+    }
+
+    fn new_path(&self, name: &str) -> PathBuf {
+        let number = self.files.get();
+        self.files.set(number + 1);
+        self.folder.path().join(format!("{number}-{name}"))
+    }
+
+    /// Puts one event per line on an intake topic.
+    pub fn publish(&self, intake: &str, lines: &[String]) {
+        let file = self.file("events", (lines.join("\n") + "\n").as_bytes());
+        self.produce(intake, &["-l", text(&file)]);
+    }
+
+    /// Puts one record on an intake topic, with these headers (`name=value`).
+    pub fn publish_bytes(&self, intake: &str, headers: &[&str], value: &[u8]) {
+        let file = self.file("record", value);
+        let mut arguments: Vec<&str> = headers.iter().flat_map(|h| ["-H", h]).collect();
+        arguments.push(text(&file));
+        self.produce(intake, &arguments);
+    }
+
+    /// Runs `kcat -P` on an intake topic.
+    pub fn produce(&self, intake: &str, arguments: &[&str]) {
+        kcat::produce(&self.bootstrap, &self.topic(intake), arguments);
+    }
+
+    /// Everything on a topic.
+    pub fn read(&self, name: &str) -> Vec<kcat::Read> {
+        kcat::consume(&self.bootstrap, &self.topic(name))
+    }
+
+    /// Everything on `attempts`.
+    pub fn attempts(&self) -> Vec<Attempt> {
+        self.read("attempts").iter().map(records::attempt).collect()
+    }
+
+    /// Waits until `attempts` satisfies `enough`.
+    ///
+    /// # Panics
+    /// When it does not within `limit`.
+    #[track_caller]
+    pub fn wait_for_attempts(
+        &self,
+        limit: Duration,
+        enough: impl Fn(&[Attempt]) -> bool,
+    ) -> Vec<Attempt> {
+        wait_until("enough attempt records", limit, || {
+            Some(self.attempts()).filter(|attempts| enough(attempts))
+        })
+    }
+
+    /// Waits until `dead-letters` holds `count` records.
+    ///
+    /// # Panics
+    /// When it does not within `limit`.
+    #[track_caller]
+    pub fn wait_for_dead_letters(&self, limit: Duration, count: usize) -> Vec<DeadLetter> {
+        let read = wait_until("enough dead letters", limit, || {
+            Some(self.read("dead-letters")).filter(|read| read.len() >= count)
+        });
+        read.into_iter().map(DeadLetter::from).collect()
+    }
+}
+
+/// How a command ended.
+#[derive(Debug)]
+pub struct Answer {
+    /// What was asked.
+    pub command: String,
+    /// The exit code; `None` = ended by a signal.
+    pub code: Option<i32>,
+    /// What it printed.
+    pub stdout: String,
+    /// What it complained about.
+    pub stderr: String,
+    /// How long it took.
+    pub took: Duration,
+}
+
+impl Answer {
+    /// What it printed.
+    ///
+    /// # Panics
+    /// When its code is not 0.
+    #[track_caller]
+    pub fn expect_done(self) -> String {
+        assert_eq!(self.code, Some(0), "{self:#?}");
+        self.stdout
+    }
+
+    /// What it complained about, which holds every one of `parts`.
+    ///
+    /// # Panics
+    /// When its code is another, or a part is missing.
+    #[track_caller]
+    pub fn expect_refusal(self, code: i32, parts: &[&str]) -> String {
+        assert_eq!(self.code, Some(code), "{self:#?}");
+        for part in parts {
+            assert!(self.stderr.contains(part), "{part:?} is not in {self:#?}");
+        }
+        self.stderr
+    }
+}
+
+/// The binary beside this one.
+fn binary() -> PathBuf {
+    let this = std::env::current_exe().expect("this program has a path");
+    let beside = |folder: &Path| Some(folder.join("postrider")).filter(|path| path.is_file());
+    // tests are one folder deeper
+    this.ancestors()
+        .skip(1)
+        .take(2)
+        .find_map(beside)
+        .unwrap_or_else(|| {
+            panic!(
+                "no binary beside {}: run cargo build -p postrider first",
+                this.display()
+            )
+        })
+}

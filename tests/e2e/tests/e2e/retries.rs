@@ -1,0 +1,85 @@
+//! Retries at their schedule (P6), measured from what was promised to what arrived.
+
+use std::time::Duration;
+
+use postrider_e2e::{Attempt, Installation, SECRET};
+use postrider_test_support::{Broker, Receipt, Verifier};
+
+use crate::{SOON, endpoint, event, wait_until_ready};
+
+/// Later than this is late, on a machine that does other things too.
+const LATE_MS: u64 = 1_000;
+/// Reading the clock before and after a wait is drawn.
+const CLOCK_MS: u64 = 100;
+
+#[test]
+fn a_failing_endpoint_is_retried_at_its_schedule() {
+    let attempts = retried(3, "1s, 2s, 3s", &[1_000, 2_000, 3_000]);
+    let outcomes: Vec<&str> = attempts.iter().map(|a| &*a.outcome).collect();
+    assert_eq!(outcomes, ["retry", "retry", "retry", "delivered"]);
+}
+
+#[test]
+fn a_longer_wait_goes_over_a_rung_and_is_met() {
+    let attempts = retried(1, "31s", &[31_000]);
+    assert_eq!(attempts.len(), 2, "{attempts:?}");
+}
+
+/// Brings an event to an endpoint that fails `failures` times, and checks each wait.
+fn retried(failures: usize, schedule: &str, waits_ms: &[u64]) -> Vec<Attempt> {
+    let rule = format!("/flaky={failures}");
+    let verifier = Verifier::start(SECRET, &["--fail-first", &rule]);
+    let installation = Installation::new(Broker::shared(), 2, &["orders"]);
+    let retry = format!("retry: {{ schedule: [{schedule}], window: 1h, jitter: 0 }}");
+    let url = verifier.url("/flaky");
+    installation.endpoints(&endpoint("ep_flaky", "acme", &url, &retry));
+    let mut worker = installation.worker(&["router", "dispatcher"]);
+    wait_until_ready(&mut worker);
+    installation.publish("orders", &[event("e-1", "acme")]);
+
+    let total = Duration::from_millis(waits_ms.iter().sum());
+    let receipts = verifier.wait_for(SOON + total, |got| got.len() > failures);
+    let attempts = installation.wait_for_attempts(SOON, |got| got.len() > failures);
+    assert_eq!(
+        (receipts.len(), attempts.len()),
+        (failures + 1, failures + 1)
+    );
+    check_requests(&receipts);
+    for (n, wait_ms) in waits_ms.iter().enumerate() {
+        let (attempt, next) = (&attempts[n], &receipts[n + 1]);
+        let due_ms = attempt.next_ms().expect("there is a next attempt");
+        let waited = due_ms - attempt.ended_ms();
+        assert!(
+            (*wait_ms..=wait_ms + CLOCK_MS).contains(&waited),
+            "attempt {}: scheduled after {waited} ms instead of {wait_ms}",
+            n + 2
+        );
+        assert!(next.arrived_ms >= due_ms, "early: {next:?}, due {due_ms}");
+        let late_ms = next.arrived_ms - due_ms;
+        eprintln!(
+            "attempt {}: due after {wait_ms} ms, {late_ms} ms late",
+            n + 2
+        );
+        assert!(
+            late_ms <= LATE_MS,
+            "attempt {} was {late_ms} ms late",
+            n + 2
+        );
+    }
+    let rung = installation.read("retry.30s");
+    let on_rung = waits_ms.iter().filter(|wait| **wait >= 30_000).count();
+    assert_eq!(rung.len(), on_rung, "{rung:?}");
+    attempts
+}
+
+fn check_requests(receipts: &[Receipt]) {
+    for (n, receipt) in receipts.iter().enumerate() {
+        assert_eq!(receipt.verdict, "ok", "{receipt:?}");
+        assert_eq!(
+            receipt.id, receipts[0].id,
+            "one webhook-id for all attempts"
+        );
+        assert_eq!(receipt.sha256, receipts[0].sha256, "the same bytes");
+        assert_eq!(receipt.attempt, Some((n + 1).to_string()));
+    }
+}

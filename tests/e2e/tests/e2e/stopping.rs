@@ -1,0 +1,77 @@
+//! A clean stop under load: everything in flight ends, nothing is sent twice.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use postrider_e2e::Installation;
+use postrider_test_support::{Broker, Receiver, Reply};
+
+use crate::{SOON, endpoint, event, wait_until_ready};
+
+/// How long the slow receiver takes.
+const SLOW: Duration = Duration::from_secs(2);
+/// Draining beside that: writes, a commit, leaving both groups.
+const LEAVING: Duration = Duration::from_secs(8);
+const EVENTS: usize = 60;
+
+#[test]
+fn a_stop_under_load_drains_and_repeats_nothing() {
+    let receiver = Receiver::start();
+    receiver.script("/slow", vec![Reply::status(200).after(SLOW)]);
+    let installation = Installation::new(Broker::shared(), 2, &["orders"]);
+    installation.endpoints(&endpoint(
+        "ep_slow",
+        "acme",
+        &receiver.url("/slow"),
+        "concurrency: 20",
+    ));
+    let mut worker = installation.worker(&["router", "dispatcher"]);
+    wait_until_ready(&mut worker);
+    let events: Vec<String> = (0..EVENTS)
+        .map(|n| event(&format!("e-{n}"), "acme"))
+        .collect();
+    installation.publish("orders", &events);
+    receiver.wait_for("/slow", SOON, |requests| requests.len() >= 20);
+
+    let told = Instant::now();
+    worker.terminate();
+    assert_eq!(worker.wait(SLOW + LEAVING), Some(0));
+    let took = told.elapsed();
+    let before = receiver.requests("/slow").len();
+    assert!(before < EVENTS, "it was stopped in the middle: {before}");
+
+    let mut successor = installation.worker(&["router", "dispatcher"]);
+    wait_until_ready(&mut successor);
+    let delivered = |installation: &Installation| {
+        let attempts = installation.wait_for_attempts(SOON, |got| got.len() >= EVENTS);
+        attempts.iter().filter(|a| a.outcome == "delivered").count()
+    };
+    assert_eq!(delivered(&installation), EVENTS);
+    let requests = receiver.requests("/slow");
+    let ids: BTreeSet<_> = requests.iter().map(|r| r.header("webhook-id")).collect();
+    eprintln!(
+        "stopped after {took:?} with {before} of {EVENTS} requests sent; {} in all, {} repeated",
+        requests.len(),
+        requests.len() - ids.len()
+    );
+    assert_eq!((ids.len(), requests.len()), (EVENTS, EVENTS));
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    let receiver = Receiver::start();
+    receiver.script("/never", vec![Reply::never()]);
+    let installation = Installation::new(Broker::shared(), 2, &["orders"]);
+    installation.endpoints(&endpoint("ep_never", "acme", &receiver.url("/never"), ""));
+    let mut worker = installation.worker(&["router", "dispatcher"]);
+    wait_until_ready(&mut worker);
+    installation.publish("orders", &[event("e-1", "acme")]);
+    receiver.wait_for("/never", SOON, |requests| requests.len() == 1);
+
+    worker.terminate();
+    worker.wait_for_log(SOON, "told to stop");
+    worker.terminate();
+    let code = worker.wait(Duration::from_secs(3));
+    assert_eq!(code, Some(1));
+    assert!(worker.log().contains("told twice"), "{}", worker.log());
+}
