@@ -266,13 +266,11 @@ impl Demo {
                  tells more:\n  {differs}",
                 STUCK_AFTER.as_secs()
             ))),
-            Over::Settled | Over::Told if self.exit && !summary.ok => Err(Failure::no(format!(
-                "the demo did not go as expected:\n  {}",
-                if differs.is_empty() {
-                    "it was stopped before everything was published"
-                } else {
-                    &differs
-                }
+            Over::Told if self.exit && !summary.ok => Err(Failure::no(format!(
+                "the demo was stopped before all was settled:\n  {differs}"
+            ))),
+            Over::Settled if !summary.ok => Err(Failure::no(format!(
+                "the demo did not go as expected:\n  {differs}"
             ))),
             Over::Settled | Over::Told => Ok(()),
         }

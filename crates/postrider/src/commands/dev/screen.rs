@@ -46,7 +46,8 @@ impl Screen {
                  Kafka instead.\n"
             ),
             None => format!(
-                "Postrider on Kafka at {brokers}, with topics {}*.\n",
+                "Postrider on Kafka at {brokers}. It uses topics {}* only, which stay there when \
+                 this\ncommand ends; its endpoints are made anew at each start.\n",
                 stage.installation.topics.prefix()
             ),
         };
@@ -267,11 +268,16 @@ fn counted(count: usize, what: &str) -> String {
 
 fn in_words(summary: &Summary, seconds: f64) -> String {
     let verdict = if summary.ok {
-        "all as expected"
+        "all as expected".to_owned()
+    } else if summary.unsettled > 0 {
+        format!(
+            "{} of {} deliveries not settled",
+            summary.unsettled, summary.deliveries
+        )
     } else if summary.unexpected.is_empty() {
-        "not finished"
+        "not all was published".to_owned()
     } else {
-        "not as expected"
+        "not as expected".to_owned()
     };
     let mut text = format!(
         "\n{} to {} in {seconds:.1} s: {verdict}\n",
@@ -332,8 +338,10 @@ mod tests {
         assert!(text.contains("valid signatures on 7 of 8 requests"));
         assert!(!text.contains("others"));
         summary.ok = false;
-        assert!(in_words(&summary, 1.0).contains("not finished"));
+        assert!(in_words(&summary, 1.0).contains("not all was published"));
         summary.unexpected.push("x".to_owned());
         assert!(in_words(&summary, 1.0).contains("not as expected"));
+        (summary.unsettled, summary.deliveries) = (1, 6);
+        assert!(in_words(&summary, 1.0).contains("1 of 6 deliveries not settled"));
     }
 }

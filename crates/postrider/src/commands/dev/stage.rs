@@ -22,6 +22,8 @@ use crate::receiver::{Behaviour, Receiver, Seen};
 
 /// DESIGN §3: 8 slices in dev.
 pub(super) const SLICES: u16 = 8;
+/// Requests in flight, however many endpoints there are.
+const IN_FLIGHT_MAX: usize = 512;
 /// Of the intake topic.
 const INTAKE_PARTITIONS: i32 = 4;
 /// Below which everything of the demo is, on a Kafka that has other things in it too.
@@ -167,6 +169,8 @@ fn embedded_kafka(broker: &EmbeddedBroker) -> Result<postrider_config::Kafka, Fa
 fn adapt(config: &mut Config, intake: &str) {
     config.kafka.slices = SliceCount::new(SLICES).expect("more than none");
     config.kafka.replication = 1;
+    // Connections not yet accepted by the receiver wait in a queue of 1 024.
+    config.dispatcher.in_flight_max = config.dispatcher.in_flight_max.min(IN_FLIGHT_MAX);
     config.sources = vec![postrider_config::Source {
         topics: postrider_config::Topics::Names(vec![intake.to_owned()]),
         decode: postrider_config::Decode::Auto,
