@@ -7,6 +7,7 @@
 //! lease belongs here. Leaves sending to the shell.
 
 use std::collections::BTreeSet;
+use std::ops::Bound;
 use std::time::Duration;
 
 use postrider_domain::{Lane, Slice, Timestamp};
@@ -47,6 +48,9 @@ pub struct CommitEntry {
 #[derive(Debug, Default)]
 pub(crate) struct Commits {
     dirty: BTreeSet<LaneKey>,
+    /// The last lane that was committed: the next commit goes on after it, so that every lane
+    /// gets its turn when one commit does not hold them all.
+    last: Option<LaneKey>,
     settled: u32,
     urgent: bool,
     in_flight: BTreeSet<LaneKey>,
@@ -109,7 +113,7 @@ impl Commits {
         let mut entries = Vec::new();
         let mut bytes = 0;
         while entries.len() < ENTRIES_MAX && bytes < BYTES_MAX {
-            let Some(key) = self.dirty.pop_first() else {
+            let Some(key) = self.take_next() else {
                 break;
             };
             let Some((offset, metadata)) = point(key) else {
@@ -129,6 +133,17 @@ impl Commits {
         self.next_at = Some(now + INTERVAL);
         self.urgent &= !self.dirty.is_empty();
         entries
+    }
+
+    fn take_next(&mut self) -> Option<LaneKey> {
+        let after = self.last.and_then(|last| {
+            let later = (Bound::Excluded(last), Bound::Unbounded);
+            self.dirty.range(later).next().copied()
+        });
+        let key = after.or_else(|| self.dirty.first().copied())?;
+        self.dirty.remove(&key);
+        self.last = Some(key);
+        Some(key)
     }
 
     /// The commit in flight was answered. A refusal refuses every entry of it: librdkafka spreads
@@ -229,5 +244,26 @@ mod tests {
             entries.iter().map(|e| e.slice).collect::<Vec<_>>(),
             [Slice(4)]
         );
+    }
+
+    #[test]
+    fn every_lane_gets_into_a_commit() {
+        let mut commits = Commits::default();
+        let key = |slice: u16| (Slice(slice), Epoch(1), Lane::Deliveries);
+        let last = ENTRIES_MAX as u16;
+        commits.settled(at(0), key(last), 1);
+        let mut rounds = 0;
+        loop {
+            rounds += 1;
+            assert!(rounds < 3, "lanes that are always dirty keep another out");
+            for slice in 0..last {
+                commits.settled(at(rounds), key(slice), SETTLED_MAX);
+            }
+            let sent = commits.start(at(rounds), |_| Some((1, String::new())));
+            commits.finish(at(rounds), true);
+            if sent.iter().any(|entry| entry.slice == Slice(last)) {
+                break;
+            }
+        }
     }
 }

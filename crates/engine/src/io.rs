@@ -126,6 +126,8 @@ pub enum Write {
         lane: Lane,
         /// Where it was read.
         offset: i64,
+        /// The topic takes no record so large: only what and why, the data stays at the origin.
+        without_value: bool,
     },
     /// To `dead-letters`: a record that is not a delivery.
     Unreadable {
@@ -135,7 +137,18 @@ pub enum Write {
         reason: DeadLetterReason,
         /// Why, in words.
         message: Box<str>,
+        /// As above.
+        without_value: bool,
     },
+}
+
+/// Why a write is not on the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WriteFailure {
+    /// It may succeed later.
+    Passing,
+    /// The topic takes no record so large, now or later.
+    TooLarge,
 }
 
 /// What the attempt log says of one request, or of one delivery that ended without one.

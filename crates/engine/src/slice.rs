@@ -28,7 +28,7 @@ use postrider_domain::{
 use crate::commit_map::CommitMap;
 use crate::io::{
     AttemptEntry, Content, Defaults, Epoch, LaneRecord, Observation, Output, Reading, StartAttempt,
-    Ticket, Write, WriteId,
+    Ticket, Write, WriteFailure, WriteId,
 };
 use crate::offsets::{self, OffsetTracker};
 use crate::queues::{EntryId, Queues};
@@ -48,6 +48,14 @@ pub const LOOK_AHEAD_MAX: usize = 64;
 
 /// Bytes of such records.
 pub const LOOK_AHEAD_BYTES_MAX: usize = 256 << 10;
+
+/// How long a delivery of a deleted or disabled endpoint waits before it is discarded: topics have
+/// no common order, and the router may have seen the endpoint come back before we do.
+pub const DISCARD_GRACE: Duration = Duration::from_secs(5);
+
+/// How often a delivery of a paused endpoint is looked at again; a copy each time, until paused
+/// endpoints have a backlog.
+pub const PAUSED_RECHECK: Duration = Duration::from_secs(10 * 60);
 
 /// Pause before a failed write is tried again.
 pub const WRITE_BACKOFF: Duration = Duration::from_secs(1);
@@ -188,9 +196,9 @@ impl SliceEngine {
     /// An endpoint was created, changed or (`None`) deleted.
     pub fn handle_endpoint(&mut self, now: Timestamp, id: EndpointId, endpoint: Option<Endpoint>) {
         self.catalog.apply(id.clone(), endpoint);
-        if let Err(reason) = self.sendable(&id) {
+        if self.discard_reason(&id).is_some() {
             for entry in self.queues.take_waiting(&id) {
-                self.discard(now, entry, reason);
+                self.enqueue(now, entry);
             }
         }
         self.queues.wake(&id);
@@ -256,9 +264,7 @@ impl SliceEngine {
             self.observe(Observation::StaleInput);
             return;
         }
-        if self.failed_writes.remove(&id).is_some() && self.failed_writes.is_empty() {
-            self.observe(Observation::AdmissionOpened);
-        }
+        self.forget_failure(id);
         let Some(entry) = self.entries.get_mut(&id.ticket.entry) else {
             self.observe(Observation::StaleInput);
             return;
@@ -270,12 +276,35 @@ impl SliceEngine {
         self.settle_if_done(id.ticket.entry);
     }
 
-    /// A write failed; it is tried again until it succeeds, and nothing starts meanwhile.
-    pub fn handle_write_failed(&mut self, now: Timestamp, id: WriteId, write: Write) {
-        if id.ticket.epoch != self.epoch {
+    /// A write failed. What is too large is replaced by what fits; all else is tried again until
+    /// it succeeds, and nothing starts meanwhile.
+    pub fn handle_write_failed(
+        &mut self,
+        now: Timestamp,
+        id: WriteId,
+        write: Write,
+        failure: WriteFailure,
+    ) {
+        if id.ticket.epoch != self.epoch || !self.entries.contains_key(&id.ticket.entry) {
             self.observe(Observation::StaleInput);
             return;
         }
+        let write = match (failure, write) {
+            (WriteFailure::TooLarge, Write::Retry { .. }) => {
+                self.forget_failure(id);
+                self.entry(id.ticket.entry).unacked_writes -= 1;
+                self.write_dead_letter(id.ticket.entry, DeadLetterReason::Oversized);
+                return;
+            }
+            (WriteFailure::TooLarge, write) => match smaller(write) {
+                Ok(write) => {
+                    self.outputs.push_back(Output::Write { id, write });
+                    return;
+                }
+                Err(write) => write,
+            },
+            (WriteFailure::Passing, write) => write,
+        };
         if self.failed_writes.is_empty() {
             self.observe(Observation::AdmissionClosed);
         }
@@ -416,6 +445,12 @@ impl SliceEngine {
         }
     }
 
+    fn forget_failure(&mut self, id: WriteId) {
+        if self.failed_writes.remove(&id).is_some() && self.failed_writes.is_empty() {
+            self.observe(Observation::AdmissionOpened);
+        }
+    }
+
     fn take_in(&mut self, now: Timestamp, record: LaneRecord) {
         let LaneRecord {
             reading,
@@ -458,12 +493,14 @@ impl SliceEngine {
         {
             let (record, reason, message) = (Arc::clone(record), *reason, message.clone());
             self.entries.insert(id, entry);
+            let without_value = false;
             self.write(
                 id,
                 Write::Unreadable {
                     record,
                     reason,
                     message,
+                    without_value,
                 },
             );
             return;
@@ -517,41 +554,76 @@ impl SliceEngine {
         }
     }
 
+    /// It takes its turn; what gets none in time is discarded, given up or moved by
+    /// [`Self::give_up_hold`].
     fn enqueue(&mut self, now: Timestamp, id: EntryId) {
         let endpoint = self.entry(id).delivery().endpoint.clone();
-        if let Err(reason) = self.sendable(&endpoint) {
-            self.discard(now, id, reason);
-            return;
+        let mut until = self.entry(id).hold_until;
+        if self.discard_reason(&endpoint).is_some() {
+            until = until.min(now + DISCARD_GRACE);
         }
-        let hold_until = self.entry(id).hold_until;
-        self.wait(id, EntryState::Queued, hold_until);
+        self.wait(id, EntryState::Queued, until);
         self.queues.push(&endpoint, id);
     }
 
-    /// Whether deliveries of an endpoint are kept, or which rule discards them. An unknown
-    /// endpoint may become known: the topics have no common order.
-    fn sendable(&self, id: &EndpointId) -> Result<(), DiscardReason> {
+    /// Which rule discards the deliveries of an endpoint, if one does.
+    fn discard_reason(&self, id: &EndpointId) -> Option<DiscardReason> {
         match self.catalog.find(id) {
-            Lookup::Deleted => Err(DiscardReason::EndpointDeleted),
+            Lookup::Deleted => Some(DiscardReason::EndpointDeleted),
             Lookup::Known(e) if e.state == EndpointState::Disabled => {
-                Err(DiscardReason::EndpointDisabled)
+                Some(DiscardReason::EndpointDisabled)
             }
-            Lookup::Known(_) | Lookup::Unknown => Ok(()),
+            Lookup::Known(_) | Lookup::Unknown => None,
         }
     }
 
     /// It could not be attempted in time.
     fn give_up_hold(&mut self, now: Timestamp, id: EntryId) {
-        let endpoint = self.entry(id).delivery().endpoint.clone();
-        self.queues.remove(&endpoint, id);
-        if matches!(self.catalog.find(&endpoint), Lookup::Unknown) {
-            let reason = DeadLetterReason::EndpointUnknown;
-            self.write_attempt(now, id, None, Outcome::DeadLettered(reason), None);
-            self.write_dead_letter(id, reason);
-            return;
+        let entry = self.entry(id);
+        let (endpoint, hold_until) = (entry.delivery().endpoint.clone(), entry.hold_until);
+        if let Some(reason) = self.discard_reason(&endpoint) {
+            self.queues.remove(&endpoint, id);
+            self.entry(id).state = EntryState::Settling;
+            self.write_attempt(now, id, None, Outcome::Discarded(reason), None);
+        } else if now < hold_until {
+            // The endpoint came back within the grace.
+            self.wait(id, EntryState::Queued, hold_until);
+        } else {
+            self.queues.remove(&endpoint, id);
+            self.give_up_turn(now, id);
+        }
+    }
+
+    /// Unknown and overdue deliveries end, the others are moved.
+    fn give_up_turn(&mut self, now: Timestamp, id: EntryId) {
+        let delivery = self.entry(id).delivery();
+        let (policy, recheck) = match self.catalog.find(&delivery.endpoint) {
+            Lookup::Known(endpoint) => {
+                let paused = endpoint.state == EndpointState::Paused;
+                let recheck = if paused {
+                    PAUSED_RECHECK
+                } else {
+                    Duration::ZERO
+                };
+                (
+                    endpoint.retry.as_ref().unwrap_or(&self.defaults.retry),
+                    recheck,
+                )
+            }
+            Lookup::Deleted | Lookup::Unknown => {
+                return self.give_up(now, id, DeadLetterReason::EndpointUnknown);
+            }
+        };
+        if now > delivery.event.accepted_at + policy.window {
+            return self.give_up(now, id, DeadLetterReason::WindowPassed);
         }
         self.observe(Observation::HoldExceeded);
-        self.write_retry(now, id, now);
+        self.write_retry(now, id, now + recheck);
+    }
+
+    fn give_up(&mut self, now: Timestamp, id: EntryId, reason: DeadLetterReason) {
+        self.write_attempt(now, id, None, Outcome::DeadLettered(reason), None);
+        self.write_dead_letter(id, reason);
     }
 
     fn outcome(
@@ -577,12 +649,6 @@ impl SliceEngine {
                 }
             }
         }
-    }
-
-    fn discard(&mut self, now: Timestamp, id: EntryId, reason: DiscardReason) {
-        self.clear_timer(id);
-        self.entry(id).state = EntryState::Settling;
-        self.write_attempt(now, id, None, Outcome::Discarded(reason), None);
     }
 
     fn write_attempt(
@@ -617,6 +683,7 @@ impl SliceEngine {
             last_status: entry.last_status,
             lane: entry.lane,
             offset: entry.offset,
+            without_value: false,
         };
         self.write(id, write);
     }
@@ -779,5 +846,26 @@ impl Entry {
             Content::Delivery(delivery) => delivery.attempts,
             Content::Unreadable { .. } => 0,
         }
+    }
+}
+
+/// The same write with less in it; `Err` = there is nothing left to leave out.
+fn smaller(mut write: Write) -> Result<Write, Write> {
+    match &mut write {
+        Write::DeadLetter { without_value, .. } | Write::Unreadable { without_value, .. }
+            if !*without_value =>
+        {
+            *without_value = true;
+            Ok(write)
+        }
+        Write::Attempt(attempt) => match attempt.report.as_mut().map(|report| &mut report.result) {
+            Some(AttemptResult::Response(response)) if !response.body.is_empty() => {
+                response.body.clear();
+                response.truncated = true;
+                Ok(write)
+            }
+            _ => Err(write),
+        },
+        Write::DeadLetter { .. } | Write::Unreadable { .. } | Write::Retry { .. } => Err(write),
     }
 }

@@ -13,7 +13,8 @@ use postrider_domain::{AttemptReport, Endpoint, EndpointId, Lane, Slice, Timesta
 
 use crate::commits::{CommitEntry, Commits};
 use crate::io::{
-    Defaults, Epoch, LaneRecord, Observation, Output, Reading, StartAttempt, Ticket, Write, WriteId,
+    Defaults, Epoch, LaneRecord, Observation, Output, Reading, StartAttempt, Ticket, Write,
+    WriteFailure, WriteId,
 };
 use crate::slice::{Committed, SliceEngine};
 
@@ -283,9 +284,15 @@ impl Worker {
     }
 
     /// A write failed.
-    pub fn handle_write_failed(&mut self, now: Timestamp, id: WriteId, write: Write) {
+    pub fn handle_write_failed(
+        &mut self,
+        now: Timestamp,
+        id: WriteId,
+        write: Write,
+        failure: WriteFailure,
+    ) {
         if let Some(engine) = self.engine(id.ticket.slice) {
-            engine.handle_write_failed(now, id, write);
+            engine.handle_write_failed(now, id, write, failure);
             self.pump(now, id.ticket.slice);
         }
     }

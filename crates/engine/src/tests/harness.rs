@@ -16,7 +16,7 @@ use crate::commit_map::CommitMap;
 use crate::commits::CommitEntry;
 use crate::io::{
     AttemptEntry, Content, Defaults, Epoch, LaneRecord, Observation, Reading, Ticket, Write,
-    WriteId,
+    WriteFailure, WriteId,
 };
 use crate::slice::Committed;
 use crate::worker::{CommitAnswer, Order, Settings, Worker};
@@ -83,6 +83,8 @@ pub(crate) struct Harness {
     pub(crate) read_from: Vec<(Lane, Option<i64>)>,
     /// Decides whether a write fails.
     pub(crate) write_fails: Fault,
+    /// Decides whether a topic takes no record so large.
+    pub(crate) too_large: fn(&Write) -> bool,
     /// Decides whether a commit is refused.
     pub(crate) commit_fails: Fault,
     pub(crate) answer: Script,
@@ -113,6 +115,7 @@ impl Harness {
             commits: 0,
             read_from: Vec::new(),
             write_fails: Box::new(|| false),
+            too_large: |_| false,
             commit_fails: Box::new(|| false),
             answer: Box::new(|_| Answer::Status(200, Duration::from_millis(10))),
             logs: BTreeMap::new(),
@@ -309,8 +312,14 @@ impl Harness {
             }
             Happening::Record(record) => self.worker.handle_record(self.now, record),
             Happening::WriteDone(id, write) => {
-                if (self.write_fails)() {
-                    self.worker.handle_write_failed(self.now, id, write);
+                if (self.too_large)(&write) {
+                    let failure = WriteFailure::TooLarge;
+                    self.worker
+                        .handle_write_failed(self.now, id, write, failure);
+                } else if (self.write_fails)() {
+                    let failure = WriteFailure::Passing;
+                    self.worker
+                        .handle_write_failed(self.now, id, write, failure);
                 } else {
                     self.store(write);
                     self.worker.handle_write_acked(self.now, id);
@@ -410,6 +419,7 @@ impl Harness {
                     sent.taken = (200..300).contains(&status);
                     let response = Response {
                         status,
+                        body: Bytes::from_static(b"answer"),
                         ..Response::default()
                     };
                     (AttemptResult::Response(response), latency)

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use postrider_domain::{
-    DeadLetterReason, DiscardReason, EndpointState, ErrorKind, Lane, Outcome, Rung,
+    AttemptResult, DeadLetterReason, DiscardReason, EndpointState, ErrorKind, Lane, Outcome,
+    RetryPolicy, Rung,
 };
 
 use super::harness::{Answer, Harness, Sent, retry};
-use crate::io::Observation;
-use crate::slice::HOLD_MAX;
+use crate::io::{Observation, Write};
+use crate::slice::{HOLD_MAX, PAUSED_RECHECK};
 
 const SECOND: Duration = Duration::from_secs(1);
 const QUICK: Duration = Duration::from_millis(10);
@@ -107,14 +108,43 @@ fn short_retries_past_the_hold_are_moved_and_still_exact() {
 #[test]
 fn a_delivery_that_gets_no_turn_is_moved_after_the_hold() {
     let mut world = Harness::owning();
-    world.endpoint("a", |e| e.state = EndpointState::Paused);
+    world.endpoint("a", |e| e.concurrency = Some(1));
+    world.answer = Box::new(|_| Answer::Status(200, 60 * SECOND));
+    world.deliver("a");
     world.deliver("a");
     world.run_for(HOLD_MAX + SECOND);
     assert_eq!(world.retries.len(), 1);
     assert!(world.observed.contains(&Observation::HoldExceeded));
+    world.run_for(100 * SECOND);
+    assert_eq!(world.sent.len(), 2, "and is not taken for a repeated copy");
+    assert!(world.all_committed());
+}
+
+#[test]
+fn deliveries_of_a_paused_endpoint_wait_at_few_copies_until_the_window_ends() {
+    let mut world = Harness::owning();
+    let hour = 3_600 * SECOND;
+    world.endpoint("a", |e| {
+        e.state = EndpointState::Paused;
+        e.retry = retry(&[]).map(|policy| RetryPolicy {
+            window: 2 * hour,
+            ..policy
+        });
+    });
+    world.deliver("a");
+    world.run_for(hour);
+    assert!(
+        world.retries.len() <= 6,
+        "{} copies in an hour",
+        world.retries.len()
+    );
     world.endpoint("a", |e| e.state = EndpointState::Active);
-    world.run_for(40 * SECOND);
-    assert_eq!(world.sent.len(), 1, "and is not taken for a repeated copy");
+    world.run_for(PAUSED_RECHECK + SECOND);
+    assert_eq!(world.sent.len(), 1);
+    world.endpoint("a", |e| e.state = EndpointState::Paused);
+    let id = world.deliver("a");
+    world.run_for(3 * hour);
+    assert_eq!(world.dead, [(id, DeadLetterReason::WindowPassed, 0)]);
     assert!(world.all_committed());
 }
 
@@ -140,7 +170,7 @@ fn deleted_and_disabled_endpoints_discard_by_name() {
     world.deliver("off");
     world.run_for(SECOND);
     world.delete_endpoint(&gone);
-    world.run_for(5 * SECOND);
+    world.run_for(10 * SECOND);
     let reasons: Vec<Outcome> = world.attempts.iter().map(|a| a.outcome).collect();
     assert_eq!(
         reasons,
@@ -185,4 +215,55 @@ fn a_rung_is_read_ahead_within_its_bound() {
         .count();
     assert!(readings > 2, "the rung was not read in one go");
     assert!(world.all_committed());
+}
+
+#[test]
+fn a_delivery_made_after_the_endpoint_was_enabled_again_is_not_discarded() {
+    let mut world = Harness::owning();
+    world.endpoint("a", |e| e.state = EndpointState::Disabled);
+    world.run_for(SECOND);
+    // The router has read "active" already; our reading of the topic is behind.
+    world.deliver("a");
+    world.run_for(SECOND / 20);
+    world.endpoint("a", |e| e.state = EndpointState::Active);
+    world.run_for(10 * SECOND);
+    assert_eq!(world.sent.len(), 1);
+    assert!(world.all_committed());
+}
+
+#[test]
+fn a_delivery_of_an_endpoint_made_anew_is_not_discarded() {
+    let mut world = Harness::owning();
+    let a = world.endpoint("a", |_| {});
+    world.run_for(SECOND);
+    world.delete_endpoint(&a);
+    world.run_for(SECOND);
+    world.deliver("a");
+    world.run_for(SECOND / 20);
+    world.endpoint("a", |_| {});
+    world.run_for(10 * SECOND);
+    assert_eq!(world.sent.len(), 1);
+    assert!(world.all_committed());
+}
+
+#[test]
+fn what_no_topic_takes_stops_nobody() {
+    let mut world = Harness::owning();
+    world.endpoint("a", |e| e.retry = retry(&[60]));
+    world.answer = Box::new(|_| Answer::Status(500, QUICK));
+    world.too_large = |write| match write {
+        Write::Attempt(attempt) => {
+            let result = attempt.report.as_ref().map(|report| &report.result);
+            matches!(result, Some(AttemptResult::Response(r)) if !r.body.is_empty())
+        }
+        Write::DeadLetter { without_value, .. } | Write::Unreadable { without_value, .. } => {
+            !without_value
+        }
+        Write::Retry { .. } => true,
+    };
+    let id = world.deliver("a");
+    world.run_for(10 * SECOND);
+    assert_eq!(world.dead, [(id, DeadLetterReason::Oversized, 1)]);
+    assert!(world.all_committed());
+    assert!(!world.observed.contains(&Observation::AdmissionClosed));
 }
