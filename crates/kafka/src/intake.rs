@@ -139,7 +139,8 @@ impl Intake {
         if let Some(event) = self.events.pop_front() {
             return Some(event);
         }
-        if self.astray.is_some_and(|at| Instant::now() >= at) {
+        // Not while a revocation is open: any change of the assignment would answer it.
+        if self.open.is_empty() && self.astray.is_some_and(|at| Instant::now() >= at) {
             self.find_way();
         }
         let polled = match self.consumer.poll(timeout) {

@@ -3,11 +3,11 @@
 //! Decides that a partition that cannot be read where it should be is named and left alone: never
 //! a silent jump. Leaves which lanes are read, from where, and how much, to `engine`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, SendTimeoutError, Sender, unbounded};
 use postrider_domain::Record;
@@ -78,6 +78,7 @@ impl<T: Copy + Send + 'static> LaneReader<T> {
             events,
             stopping: Arc::clone(&stopping),
             lanes: BTreeMap::new(),
+            astray: None,
             records: RecordReader::default(),
         };
         let thread = thread::Builder::new()
@@ -136,6 +137,9 @@ struct Reading<T> {
     stopping: Arc<AtomicBool>,
     /// What is assigned, by partition.
     lanes: BTreeMap<i32, Vec<Lane<T>>>,
+    /// librdkafka lost its place in some lane: when to look which, and those found outside their
+    /// log at the last look.
+    astray: Option<(Instant, BTreeSet<Key>)>,
     records: RecordReader,
 }
 
@@ -144,16 +148,26 @@ struct Ended;
 
 impl<T: Copy> Reading<T> {
     const POLL: Duration = Duration::from_millis(10);
+    const ASK: Duration = Duration::from_secs(2);
+    const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
     fn step(&mut self) -> Result<(), Ended> {
         self.obey();
+        if self
+            .astray
+            .as_ref()
+            .is_some_and(|(at, _)| *at <= Instant::now())
+        {
+            self.find_out_of_range()?;
+        }
         let (partition, record) = match self.consumer.poll(Self::POLL) {
             None => return self.check(),
             Some(Ok(message)) => (message.partition(), self.records.read(&message)),
             Some(Err(error)) => {
                 // Other errors come to the context too, which logs them.
                 if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AutoOffsetReset) {
-                    return self.find_out_of_range();
+                    self.astray
+                        .get_or_insert_with(|| (Instant::now(), BTreeSet::new()));
                 }
                 return self.check();
             }
@@ -207,24 +221,35 @@ impl<T: Copy> Reading<T> {
         }
     }
 
-    /// librdkafka says that some offset is not in its log, not which: every lane is compared with
-    /// its log.
+    /// librdkafka says that some offset is not in its log, not which, and stops reading that lane:
+    /// every lane is compared with its log. One that is outside at two looks is stopped with an
+    /// alarm; a new leader's log may end short for a moment. The others are placed anew.
     fn find_out_of_range(&mut self) -> Result<(), Ended> {
-        let known: Vec<(Arc<str>, i32, T, i64)> = self
+        let Some((_, suspects)) = self.astray.take() else {
+            return Ok(());
+        };
+        let known: Vec<(Key, T, i64)> = self
             .lanes
             .iter()
             .flat_map(|(partition, lanes)| lanes.iter().map(|lane| (*partition, lane)))
             .filter_map(|(partition, (topic, tag, next))| {
-                Some((Arc::clone(topic), partition, *tag, (*next)?))
+                Some(((Arc::clone(topic), partition), *tag, (*next)?))
             })
             .collect();
-        for (topic, partition, tag, wanted) in known {
+        let mut outside = BTreeSet::new();
+        let mut unanswered = false;
+        for (key, tag, wanted) in known {
             self.check()?;
-            let timeout = Duration::from_secs(5);
-            match self.consumer.fetch_watermarks(&topic, partition, timeout) {
-                Ok((low, high)) if wanted < low || wanted > high => {
+            match self.consumer.fetch_watermarks(&key.0, key.1, Self::ASK) {
+                Ok((low, high)) if (low..=high).contains(&wanted) => self.place(&key, Some(wanted)),
+                Ok((low, high)) if suspects.contains(&key) => {
+                    let (topic, partition) = &key;
                     error!(%topic, partition, wanted, low, high, "offset out of range: lane stopped");
-                    self.command_off(&topic, partition);
+                    self.lanes
+                        .entry(key.1)
+                        .or_default()
+                        .retain(|(name, ..)| *name != key.0);
+                    self.place(&key, None);
                     self.tell(LaneEvent::OutOfRange {
                         tag,
                         wanted,
@@ -232,23 +257,34 @@ impl<T: Copy> Reading<T> {
                         high,
                     })?;
                 }
-                Ok(_) => {}
+                Ok(_) => {
+                    outside.insert(key);
+                }
                 Err(error) => {
-                    warn!(%topic, partition, %error, "cannot compare a lane with its log")
+                    unanswered = true;
+                    warn!(topic = %key.0, partition = key.1, %error, "cannot compare with the log");
                 }
             }
+        }
+        if unanswered || !outside.is_empty() {
+            self.astray = Some((Instant::now() + Self::LOOK_AGAIN, outside));
         }
         Ok(())
     }
 
-    fn command_off(&mut self, topic: &Arc<str>, partition: i32) {
-        if let Some(lanes) = self.lanes.get_mut(&partition) {
-            lanes.retain(|(name, ..)| name != topic);
-        }
+    /// Reads a lane at an offset, or not at all.
+    fn place(&self, (topic, partition): &Key, at: Option<i64>) {
         let mut list = TopicPartitionList::new();
-        list.add_partition(topic, partition);
-        if let Err(error) = self.consumer.incremental_unassign(&list) {
-            warn!(%topic, partition, %error, "cannot stop reading a lane");
+        let offset = at.map_or(Offset::Invalid, Offset::Offset);
+        let placed = list
+            .add_partition_offset(topic, *partition, offset)
+            .and_then(|()| self.consumer.incremental_unassign(&list))
+            .and_then(|()| match at {
+                Some(_) => self.consumer.incremental_assign(&list),
+                None => Ok(()),
+            });
+        if let Err(error) = placed {
+            warn!(%topic, partition, %error, "cannot place a lane");
         }
     }
 

@@ -34,7 +34,7 @@ pub enum MembershipEvent {
     Assigned(Vec<i32>),
     /// The group wants these back; [`Membership::hand_back`] answers all that are open.
     Revoked(Vec<i32>),
-    /// The group gave everything to others already.
+    /// The group gave everything to others already; [`Membership::hand_back`] answers that too.
     Lost,
     /// The answer to [`Membership::commit`].
     CommitFinished(CommitResult),
@@ -84,7 +84,7 @@ pub struct MembershipSettings {
     pub heartbeat: Duration,
 }
 
-/// The running member. Dropping it leaves the group and waits for that, [`LEAVE_MAX`] at most.
+/// The running member. Dropping it leaves the group and waits for that, 10 s at most.
 pub struct Membership {
     commands: Sender<Command>,
     /// Disconnected once the thread has ended.
@@ -327,7 +327,8 @@ impl ConsumerContext for Group {
                 self.open.store(true, Ordering::Relaxed);
                 if consumer.assignment_lost() {
                     warn!("the group gave our slices to others: this member was not heard of");
-                    self.answer(consumer);
+                    // Not answered here: until it is, the broker refuses every commit that is
+                    // still under way; afterwards it would take one for a slice of somebody else.
                     (self.on_event)(MembershipEvent::Lost);
                 } else if self.leaving.load(Ordering::Relaxed) {
                     self.answer(consumer);
