@@ -79,18 +79,24 @@ impl Encoder {
                 last_status,
                 lane,
                 offset,
+                without_value,
             } => {
                 let origin = self.origin(slice, *lane, *offset);
                 let (attempts, status) = (*attempts, *last_status);
-                dead_letter::of_delivery(
+                let letter = dead_letter::of_delivery(
                     delivery, attempts, *reason, status, &origin, topic, partition,
-                )
+                );
+                fitting(letter, *without_value)
             }
             Write::Unreadable {
                 record,
                 reason,
                 message,
-            } => dead_letter::of_record(record, *reason, message, topic, self.slices),
+                without_value,
+            } => {
+                let letter = dead_letter::of_record(record, *reason, message, topic, self.slices);
+                fitting(letter, *without_value)
+            }
         }
     }
 
@@ -122,5 +128,13 @@ impl Encoder {
             partition: slice.0.into(),
             offset,
         }
+    }
+}
+
+fn fitting(letter: NewRecord, without_value: bool) -> NewRecord {
+    if without_value {
+        dead_letter::without_value(&letter)
+    } else {
+        letter
     }
 }

@@ -10,7 +10,9 @@ use crossbeam_channel::{Receiver, Select, Sender, TryRecvError, bounded, never, 
 use postrider_domain::{AttemptReport, AttemptResult, Lane, Slice, Timestamp};
 use postrider_egress::Egress;
 use postrider_engine::commits::CommitEntry;
-use postrider_engine::io::{Epoch, Observation, Reading, StartAttempt, Ticket, Write, WriteId};
+use postrider_engine::io::{
+    Epoch, Observation, Reading, StartAttempt, Ticket, Write, WriteFailure, WriteId,
+};
 use postrider_engine::slice::Committed;
 use postrider_engine::worker::{CommitAnswer, Order, Settings, Worker};
 use postrider_kafka::lanes::{LaneEvent, LaneReader};
@@ -31,7 +33,7 @@ use crate::{Ended, StartError, records, request};
 /// Records between a reader and the engine.
 const RECORDS_MAX: usize = 256;
 /// Endpoint records between the table reader and the engine.
-const TABLE_EVENTS_MAX: usize = 1_024;
+const TABLE_EVENTS_MAX: usize = 256;
 /// Inputs of one kind taken before the orders are carried out.
 const BATCH_MAX: usize = 128;
 /// How often the thread looks around when nothing happens.
@@ -218,12 +220,7 @@ impl Shell {
     fn take_answer(&mut self, now: Timestamp, answer: Answer) {
         match answer {
             Answer::Acked(id) => self.worker.handle_write_acked(now, id),
-            Answer::WriteFailed(id, write, error) => {
-                let topic = self.encoder.topic(&write);
-                warn!(%topic, %error, "write failed, will retry");
-                self.metrics.write_failed(&topic);
-                self.worker.handle_write_failed(now, id, write);
-            }
+            Answer::WriteFailed(id, write, error) => self.take_failure(now, id, write, &error),
             Answer::Report(ticket, report) => {
                 self.metrics.attempt_ended();
                 self.worker.handle_report(now, ticket, *report);
@@ -233,6 +230,23 @@ impl Shell {
             }
             Answer::Membership(event) => self.take_membership(now, event),
         }
+    }
+
+    fn take_failure(&mut self, now: Timestamp, id: WriteId, write: Write, error: &WriteError) {
+        let topic = self.encoder.topic(&write);
+        self.metrics.write_failed(&topic);
+        let failure = match error {
+            WriteError::Fatal(_) => {
+                self.ended = Some(Ended::Failed(error.to_string()));
+                return;
+            }
+            WriteError::TooLarge => WriteFailure::TooLarge,
+            WriteError::QueueFull | WriteError::UnknownTopic | WriteError::Other(_) => {
+                WriteFailure::Passing
+            }
+        };
+        warn!(%topic, %error, "write failed, will retry");
+        self.worker.handle_write_failed(now, id, write, failure);
     }
 
     fn take_membership(&mut self, now: Timestamp, event: MembershipEvent) {

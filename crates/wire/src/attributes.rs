@@ -85,7 +85,7 @@ impl Attributes {
                 .map_err(|invalid| Undeliverable::unmappable(format!("{invalid}")))?,
         };
         Ok(Event {
-            id: some(self.id).unwrap_or_else(|| record.origin.to_string().into()),
+            id: some(self.id).unwrap_or_else(|| derived_id(record)),
             source: some(self.source).unwrap_or_else(|| (&*record.origin.topic).into()),
             event_type,
             tenant,
@@ -127,6 +127,13 @@ impl Attributes {
             _ => Ok(()),
         }
     }
+}
+
+/// An id for an event that brings none: where and when the log took it. The time is the record's
+/// own, so that the same record always gives the same id, and a topic that was made anew does not
+/// repeat those of its past.
+fn derived_id(record: &Record) -> Box<str> {
+    format!("{}@{}", record.origin, record.timestamp.as_millis()).into()
 }
 
 /// Whether CloudEvents allows the name for an attribute: lower-case letters and digits, not `data`.

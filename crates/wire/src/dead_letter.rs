@@ -23,6 +23,11 @@ use crate::shared::{EventSummary, Place};
 /// Longest message kept in a header, in bytes.
 const MESSAGE_BYTES_MAX: usize = 1_024;
 
+/// Most bytes of headers that a letter without its value keeps.
+const HEADERS_BYTES_MAX: usize = 64 << 10;
+/// Above it those that say what and why are kept, each up to this size.
+const HEADER_BYTES_MAX: usize = 1 << 10;
+
 /// A dead letter as it is read. Unknown reasons are kept: the writer may be newer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetter {
@@ -110,6 +115,35 @@ pub fn of_record(
         key: None,
         value: record.value.clone(),
         headers,
+    }
+}
+
+/// The letter for a topic that takes no record so large: the value stays where it came from, and
+/// the header `pr_value_omitted` tells its size. Headers past 64 KiB are cut down to ours.
+#[must_use]
+pub fn without_value(letter: &NewRecord) -> NewRecord {
+    let length = |value: &Option<Bytes>| value.as_ref().map_or(0, Bytes::len);
+    let mut headers = letter.headers.clone();
+    if headers
+        .iter()
+        .map(|(name, value)| name.len() + length(value))
+        .sum::<usize>()
+        > HEADERS_BYTES_MAX
+    {
+        // Ours stand last, from the last reason on.
+        let ours = headers
+            .iter()
+            .rposition(|(name, _)| name == "pr_reason")
+            .unwrap_or_default();
+        headers.drain(..ours);
+        headers.retain(|(_, value)| length(value) <= HEADER_BYTES_MAX);
+    }
+    let omitted = length(&letter.value).to_string();
+    headers.push(("pr_value_omitted".into(), Some(omitted.into())));
+    NewRecord {
+        value: None,
+        headers,
+        ..letter.clone()
     }
 }
 

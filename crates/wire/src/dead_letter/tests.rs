@@ -154,3 +154,35 @@ proptest! {
         prop_assert_eq!(read.content, Content::Input { key, value, headers: input.headers });
     }
 }
+
+fn large_letter(headers: Vec<(&'static str, usize)>) -> NewRecord {
+    let header = |(name, size)| (Cow::Borrowed(name), Some(Bytes::from(vec![b'x'; size])));
+    NewRecord {
+        topic: "dead-letters".into(),
+        partition: 0,
+        key: None,
+        value: Some(Bytes::from_static(b"value")),
+        headers: headers.into_iter().map(header).collect(),
+    }
+}
+
+fn names(letter: &NewRecord) -> Vec<&str> {
+    letter.headers.iter().map(|(name, _)| &**name).collect()
+}
+
+#[test]
+fn a_letter_that_is_too_large_loses_its_value_and_says_so() {
+    let shorter = without_value(&large_letter(vec![("theirs", 9), ("pr_reason", 9)]));
+    assert_eq!(shorter.value, None);
+    assert_eq!(names(&shorter), ["theirs", "pr_reason", "pr_value_omitted"]);
+    assert_eq!(shorter.headers[2].1.as_deref(), Some(&b"5"[..]));
+}
+
+#[test]
+fn headers_that_are_too_large_go_as_well() {
+    let headers = vec![("pr_reason", 70_000), ("pr_reason", 9), ("pr_key", 70_000)];
+    assert_eq!(
+        names(&without_value(&large_letter(headers))),
+        ["pr_reason", "pr_value_omitted"]
+    );
+}

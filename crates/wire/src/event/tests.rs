@@ -83,7 +83,7 @@ fn id_source_and_tenant_have_defaults() {
         None,
     ))
     .unwrap();
-    assert_eq!(&*event.id, "payments.events/3/42");
+    assert_eq!(&*event.id, "payments.events/3/42@1674087231456");
     assert_eq!(&*event.source, "payments.events");
     assert_eq!(event.tenant, Tenant::default());
     assert!(event.data.is_empty(), "no data is legal");
@@ -275,7 +275,7 @@ fn an_event_never_reaches_a_guessed_merchant() {
     assert_eq!(reason(map(merchant, "")), DeadLetterReason::Undecodable);
     assert_eq!(reason(map(merchant, "nope")), DeadLetterReason::Undecodable);
     let derived = map(merchant, r#"{"type":"t"}"#).unwrap();
-    assert_eq!(&*derived.id, "payments.events/3/42");
+    assert_eq!(&*derived.id, "payments.events/3/42@1674087231456");
     assert_eq!(derived.time, None);
 }
 
