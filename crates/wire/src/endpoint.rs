@@ -50,10 +50,29 @@ impl fmt::Display for FieldError {
     }
 }
 
-/// Why a record of `endpoints` is not used: every mistake, each with its field, no secrets.
+/// Largest record of `endpoints`, in bytes. The bounds of all fields add up to about 100 KiB, more
+/// only where much of it is escaped.
+pub const RECORD_BYTES_MAX: usize = 256 << 10;
+
+/// Most bytes of [`InvalidEndpoint`]'s message, which goes to the log.
+const MESSAGE_BYTES_MAX: usize = 4 << 10;
+
+/// Why a record of `endpoints` is not used: its mistakes, each with its field, no secrets, cut at
+/// 4 KiB.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct InvalidEndpoint(String);
+
+impl InvalidEndpoint {
+    fn new(mut message: String) -> Self {
+        const CUT: &str = " …";
+        if message.len() > MESSAGE_BYTES_MAX {
+            message.truncate(message.floor_char_boundary(MESSAGE_BYTES_MAX - CUT.len()));
+            message.push_str(CUT);
+        }
+        Self(message)
+    }
+}
 
 /// The value of an endpoint's record; its key is the endpoint id.
 #[must_use]
@@ -67,9 +86,16 @@ pub fn to_record(endpoint: &Endpoint, updated_at: Timestamp) -> Vec<u8> {
 /// when something is sent to it, so here it only has to be one.
 ///
 /// # Errors
-/// [`InvalidEndpoint`] when the value is not an endpoint, or not the one of the key.
+/// [`InvalidEndpoint`] when the value is not an endpoint, not the one of the key, or larger than
+/// [`RECORD_BYTES_MAX`] (the topic's own bound counts compressed bytes).
 pub fn from_record(key: &[u8], value: &[u8]) -> Result<Endpoint, InvalidEndpoint> {
-    let invalid = |message: String| Err(InvalidEndpoint(message));
+    let invalid = |message: String| Err(InvalidEndpoint::new(message));
+    if value.len() > RECORD_BYTES_MAX {
+        let found = value.len();
+        return invalid(format!(
+            "the value has {found} bytes, at most {RECORD_BYTES_MAX} are read"
+        ));
+    }
     let value = match serde_json::from_slice(value) {
         Ok(value) => value,
         Err(error) => return invalid(format!("the value is not JSON: {error}")),

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use postrider_domain::{Lane, Rung, SliceCount};
 
+use crate::endpoint;
+
 /// Every topic and group name of an installation. Cloning is a reference count.
 #[derive(Clone, Debug)]
 pub struct Topics(Arc<Names>);
@@ -191,7 +193,7 @@ const OUTAGE: Duration = Duration::from_secs(7 * 86_400);
 /// the whole of it, and must then still be there to be dead-lettered by name.
 const WINDOW: Duration = Duration::from_secs(31 * 86_400);
 
-/// Largest record of a per-endpoint topic: an event of 1 MiB with its attributes, twice over.
+/// Largest record of a per-endpoint topic that is not compacted: an event of 1 MiB with its attributes, twice over.
 const MESSAGE_BYTES_MAX: u32 = 2 << 20;
 
 /// Largest dead letter: undecodable and oversized input is kept byte for byte, and this is the
@@ -216,10 +218,11 @@ fn rung_configs(rung: Rung) -> Vec<(&'static str, String)> {
     configs
 }
 
+/// What every role reads whole when it starts: one record about an endpoint, no events.
 fn compacted() -> Vec<(&'static str, String)> {
     vec![
         ("cleanup.policy", "compact".to_owned()),
-        ("max.message.bytes", MESSAGE_BYTES_MAX.to_string()),
+        ("max.message.bytes", endpoint::RECORD_BYTES_MAX.to_string()),
     ]
 }
 
@@ -303,6 +306,13 @@ mod tests {
             config(&specs, "endpoint-state", "cleanup.policy"),
             Some("compact")
         );
+        for topic in ["endpoints", "endpoint-state"] {
+            assert_eq!(
+                config(&specs, topic, "max.message.bytes"),
+                Some("262144"),
+                "{topic} is read into memory whole"
+            );
+        }
         for rung in Rung::all() {
             let topic = format!("retry.{}", rung.name());
             assert_eq!(

@@ -1,4 +1,7 @@
 //! A form as an endpoint: what is required, the bounds, the defaults.
+//!
+//! Of a list that is longer than it may be no more than the bound is looked at, so that a record
+//! costs no more than the largest endpoint.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -137,8 +140,8 @@ fn state(text: Option<&str>, mistakes: &mut Mistakes) -> Option<EndpointState> {
 
 fn types(texts: Vec<String>, mistakes: &mut Mistakes) -> Vec<TypePattern> {
     at_most("types", "patterns", texts.len(), TYPES_MAX, mistakes);
-    let mut patterns = Vec::with_capacity(texts.len());
-    for (n, text) in texts.iter().enumerate() {
+    let mut patterns = Vec::with_capacity(texts.len().min(TYPES_MAX));
+    for (n, text) in texts.iter().enumerate().take(TYPES_MAX) {
         match TypePattern::new(text) {
             Some(pattern) => patterns.push(pattern),
             None => mistakes.push(
@@ -176,8 +179,8 @@ fn signing(form: Option<SigningForm>, mistakes: &mut Mistakes) -> Option<Signing
             "at least one secret is required, or scheme: none to send without a signature";
         mistakes.push("signing.secrets", message);
     }
-    let mut secrets: Vec<SigningSecret> = Vec::with_capacity(forms.len());
-    for (n, form) in forms.into_iter().enumerate() {
+    let mut secrets: Vec<SigningSecret> = Vec::with_capacity(forms.len().min(SECRETS_MAX));
+    for (n, form) in forms.into_iter().enumerate().take(SECRETS_MAX) {
         let path = format!("signing.secrets[{n}]");
         let Some(secret) = secret(form, &path, mistakes) else {
             continue;
@@ -300,7 +303,7 @@ pub(super) fn duration(
 
 fn metadata(form: BTreeMap<String, String>, mistakes: &mut Mistakes) -> Vec<(Box<str>, Box<str>)> {
     at_most("metadata", "entries", form.len(), METADATA_MAX, mistakes);
-    for (name, value) in &form {
+    for (name, value) in form.iter().take(METADATA_MAX) {
         let fits = (1..=METADATA_NAME_BYTES_MAX).contains(&name.len())
             && value.len() <= METADATA_VALUE_BYTES_MAX;
         if !fits {
@@ -312,6 +315,7 @@ fn metadata(form: BTreeMap<String, String>, mistakes: &mut Mistakes) -> Vec<(Box
         }
     }
     form.into_iter()
+        .take(METADATA_MAX)
         .map(|(name, value)| (name.into(), value.into()))
         .collect()
 }

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use postrider_domain::Endpoint;
+use postrider_domain::{Endpoint, Timestamp};
 use postrider_guard::Policy;
 use serde_json::Value;
+use zeroize::Zeroizing;
 
-use super::FieldError;
 use super::check::check;
 use super::read::{self, Mistakes, UnknownFields};
+use super::{FieldError, RECORD_BYTES_MAX, to_record};
 
 /// Largest file that is read, in bytes. 10 000 endpoints fit many times over.
 pub const FILE_BYTES_MAX: usize = 64 << 20;
@@ -26,7 +27,7 @@ pub enum FileFormat {
 /// the record sets it.
 ///
 /// # Errors
-/// Every mistake in it, each with document and field; nothing of the file is used then.
+/// Every mistake in it (of one document at most 100), each with document and field; nothing of the file is used then.
 pub fn parse_file(
     bytes: &[u8],
     format: FileFormat,
@@ -48,7 +49,10 @@ pub fn parse_file(
         let mut mistakes = Mistakes::default();
         if let Some(form) = read::form(document, UnknownFields::Refuse, &mut mistakes) {
             let id = form.id.clone();
-            endpoints.extend(check(form, &url_rule, &mut mistakes));
+            if let Some(endpoint) = check(form, &url_rule, &mut mistakes) {
+                check_record(&endpoint, &mut mistakes);
+                endpoints.push(endpoint);
+            }
             if let Some(first) = id.and_then(|id| seen.insert(id, number)) {
                 mistakes.push("id", format!("is also the id of document {first}"));
             }
@@ -63,6 +67,21 @@ pub fn parse_file(
         Ok(endpoints)
     } else {
         Err(errors)
+    }
+}
+
+/// Text that grows when it is escaped can keep every bound of its field and still be too much.
+fn check_record(endpoint: &Endpoint, mistakes: &mut Mistakes) {
+    /// For what is not known yet (the version, the time) and for Kafka's own part of a record.
+    const RESERVE: usize = 1 << 10;
+    let bytes = Zeroizing::new(to_record(endpoint, Timestamp::default())).len();
+    let most = RECORD_BYTES_MAX - RESERVE;
+    if bytes > most {
+        let message = format!(
+            "as a record it has {bytes} bytes, at most {most} are taken: shorten metadata, \
+             headers or types"
+        );
+        mistakes.push("", message);
     }
 }
 

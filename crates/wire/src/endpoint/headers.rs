@@ -48,8 +48,8 @@ pub(super) fn headers(
     mistakes: &mut Mistakes,
 ) -> Vec<(Box<str>, Box<str>)> {
     at_most("headers", "headers", form.len(), HEADERS_MAX, mistakes);
-    let mut headers: Vec<(Box<str>, Box<str>)> = Vec::with_capacity(form.len());
-    for (written, value) in form {
+    let mut headers: Vec<(Box<str>, Box<str>)> = Vec::with_capacity(form.len().min(HEADERS_MAX));
+    for (written, value) in form.into_iter().take(HEADERS_MAX) {
         let path = format!("headers.{}", clip(&written));
         let name = written.to_ascii_lowercase();
         let forbidden = FORBIDDEN_HEADERS.contains(&&*name)

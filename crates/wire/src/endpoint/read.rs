@@ -1,7 +1,8 @@
 //! A JSON tree as a form, with every mistake in it.
 //!
 //! Decides how mistakes of shape (unknown fields, wrong types) are found all at once: read, note
-//! the mistake, take the offending part out, read again. Leaves mistakes of content to `check`.
+//! the mistake, take the offending part out, read again; and how many mistakes are worth it, for a
+//! record is written by anybody. Leaves mistakes of content to `check`.
 
 use std::fmt;
 
@@ -10,6 +11,7 @@ use serde_json::Value;
 use serde_path_to_error::Segment;
 
 use super::form::EndpointForm;
+use crate::attributes::clip;
 
 /// What is made of a field that no version before or at this one knows.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -20,14 +22,28 @@ pub(super) enum UnknownFields {
     Ignore,
 }
 
-/// Mistakes so far, as path and message.
+impl UnknownFields {
+    /// How often a text is read again for its next mistake of shape. A person wants to know all
+    /// mistakes of a file; of a record, which others wait behind, a few tell enough.
+    const fn reads_max(self) -> usize {
+        match self {
+            Self::Refuse => MISTAKES_MAX,
+            Self::Ignore => 10,
+        }
+    }
+}
+
+/// Mistakes so far, as path and message: the first [`MISTAKES_MAX`].
 #[derive(Default)]
 pub(super) struct Mistakes(pub(super) Vec<(String, String)>);
 
 impl Mistakes {
     /// Notes a mistake, unless one at the same place or inside it is noted already: then this one
-    /// is its consequence.
+    /// is its consequence. Past the most that are noted nothing is done.
     pub(super) fn push(&mut self, path: impl Into<String>, message: impl Into<String>) {
+        if self.0.len() >= MISTAKES_MAX {
+            return;
+        }
         let path = path.into();
         let inside = |noted: &str| {
             let rest = noted.strip_prefix(path.as_str());
@@ -54,8 +70,8 @@ impl fmt::Display for Mistakes {
     }
 }
 
-/// Reading again stops here, so that a document of nothing but mistakes costs little.
-const MISTAKES_MAX: usize = 100;
+/// Mistakes noted of one document, so that one of nothing but mistakes costs little.
+pub(super) const MISTAKES_MAX: usize = 100;
 
 /// Fields of the contract that this version cannot honour, and the value that asks for nothing.
 const LATER: [(&str, Option<&str>); 9] = [
@@ -83,19 +99,21 @@ pub(super) fn form(
     }
     take_later_fields(&mut value, mistakes);
     take_lists_for_fields(&mut value, mistakes);
-    loop {
+    for _ in 0..unknown.reads_max() {
         let mut ignored = Vec::new();
-        let mut note = |path: serde_ignored::Path<'_>| ignored.push(path_text(&path));
+        let mut note = |path: serde_ignored::Path<'_>| {
+            if unknown == UnknownFields::Refuse && ignored.len() < MISTAKES_MAX {
+                ignored.push(path_text(&path));
+            }
+        };
         let mut track = serde_path_to_error::Track::new();
         let deserializer = serde_ignored::Deserializer::new(&value, &mut note);
         let tracked = serde_path_to_error::Deserializer::new(deserializer, &mut track);
         let result = EndpointForm::deserialize(tracked);
         match result {
             Ok(form) => {
-                if unknown == UnknownFields::Refuse {
-                    for path in ignored {
-                        mistakes.push(path, "there is no such field");
-                    }
+                for path in ignored {
+                    mistakes.push(path, "there is no such field");
                 }
                 return Some(form);
             }
@@ -104,13 +122,13 @@ pub(super) fn form(
                 let segments: Vec<&Segment> = path.iter().collect();
                 let (text, found) = look_up(&value, &segments);
                 mistakes.push(text, describe(&error.to_string(), found));
-                let enough = mistakes.0.len() >= MISTAKES_MAX;
-                if enough || !remove(&mut value, &segments) {
+                if !remove(&mut value, &segments) {
                     return None;
                 }
             }
         }
     }
+    None
 }
 
 fn take_later_fields(value: &mut Value, mistakes: &mut Mistakes) {
@@ -236,5 +254,5 @@ fn push_name(path: &mut String, name: &str) {
     if !path.is_empty() {
         path.push('.');
     }
-    path.push_str(name);
+    path.push_str(clip(name));
 }

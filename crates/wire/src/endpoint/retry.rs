@@ -46,7 +46,7 @@ fn schedule(form: ScheduleForm, mistakes: &mut Mistakes) -> Option<RetryPolicy> 
     at_most("retry.schedule", "waits", texts.len(), MAX, mistakes);
     let bounds = WAIT_MIN..=RetryPolicy::WINDOW_MAX;
     let mut waits = Vec::with_capacity(texts.len().min(MAX));
-    for (n, text) in texts.iter().enumerate() {
+    for (n, text) in texts.iter().enumerate().take(MAX) {
         waits.extend(duration(
             &format!("retry.schedule[{n}]"),
             text,

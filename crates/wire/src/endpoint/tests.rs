@@ -347,6 +347,118 @@ fn records_are_read_by_older_and_newer_versions() {
     );
 }
 
+/// The mistakes of a text read as a record, whatever its size.
+fn noted(json: &str) -> Mistakes {
+    let mut noted = Mistakes::default();
+    let value = serde_json::from_str(json).expect("JSON");
+    let form = read::form(value, UnknownFields::Ignore, &mut noted);
+    let endpoint = form.and_then(|form| check(form, &any_http_url, &mut noted));
+    assert!(endpoint.is_none());
+    noted
+}
+
+#[test]
+fn a_record_of_nothing_but_mistakes_costs_little() {
+    let entries = |n: usize, value: &str| -> String {
+        let entries: Vec<String> = (0..n).map(|n| format!("\"{n}\":{value}")).collect();
+        entries.join(",")
+    };
+    let types = format!(r#"{{"types":[{}""]}}"#, "\"\",".repeat(690_000));
+    let retry = format!(
+        r#"{{"retry":{{"schedule":[{}""]}}}}"#,
+        "\"\",".repeat(20_000)
+    );
+    let secrets = format!(
+        r#"{{"signing":{{"secrets":[{}{{}}]}}}}"#,
+        "{},".repeat(20_000)
+    );
+    for (json, first) in [
+        (types, "types: at most 100 patterns, found 690001"),
+        (retry, "retry.schedule: at most 200 waits, found 20001"),
+        (secrets, "signing.secrets: at most 10 secrets, found 20001"),
+        (
+            format!(r#"{{"headers":{{{}}}}}"#, entries(20_000, "\"\\n\"")),
+            "headers: at most 32 headers, found 20000",
+        ),
+        (
+            format!(r#"{{"metadata":{{"":"",{}}}}}"#, entries(20_000, "\"\"")),
+            "metadata: at most 50 entries, found 20001",
+        ),
+        (
+            format!(r#"{{"metadata":{{{}}}}}"#, entries(20_000, "1")),
+            "metadata.0: expected a string, found a number",
+        ),
+        (
+            format!(r#"{{"metadata":{{"{}":1}}}}"#, "long".repeat(60_000)),
+            "metadata.longlong",
+        ),
+    ] {
+        let noted = noted(&json);
+        assert!(noted.0.len() <= read::MISTAKES_MAX, "{first}");
+        assert!(noted.to_string().contains(first), "{noted}");
+        assert!(
+            noted
+                .0
+                .iter()
+                .all(|(path, text)| path.len() + text.len() < 1_000),
+            "{noted}"
+        );
+        let message = InvalidEndpoint::new(noted.to_string()).to_string();
+        assert!(message.len() <= 4 << 10, "{}", message.len());
+        let unused = from_record(b"a", json.as_bytes()).unwrap_err().to_string();
+        assert!(unused.len() <= 4 << 10, "{}", unused.len());
+    }
+}
+
+#[test]
+fn a_record_past_the_bound_is_not_read() {
+    let record = |bytes: usize| {
+        let start = r#"{"id":"a","url":"https://a/","signing":{"scheme":"none"}"#;
+        format!("{start}{}}}", " ".repeat(bytes - start.len() - 1))
+    };
+    let fits = record(RECORD_BYTES_MAX);
+    assert!(from_record(b"a", fits.as_bytes()).is_ok());
+    let error = from_record(b"a", record(RECORD_BYTES_MAX + 1).as_bytes()).unwrap_err();
+    assert!(error.to_string().contains("262145 bytes"), "{error}");
+}
+
+#[test]
+fn the_largest_endpoint_fits_a_record_unless_it_is_all_escapes() {
+    let entries = |n: usize, name: usize, value: &str| -> String {
+        let line = |n: usize| format!("  x{n:0>width$}: \"{value}\"\n", width = name - 1);
+        (0..n).map(line).collect()
+    };
+    let document = |visible: &str, any: &str| {
+        let types = format!("  - \"{}\"\n", visible.repeat(256)).repeat(100);
+        let secrets: String = (0..10)
+            .map(|n| {
+                format!("  - {{id: s{n:0>63}, value: {SECRET}, not_after: 2026-12-01T00:00:00Z}}\n")
+            })
+            .collect();
+        let waits = vec!["1h 1m 1s 1ms"; 200].join(", ");
+        format!(
+            "id: {}\ntenant: {}\nurl: https://a.example/{}\ndescription: {}\ntypes:\n{types}\
+             signing:\n secrets:\n{secrets}retry: {{window: 30d, schedule: [{waits}]}}\n\
+             headers:\n{}metadata:\n{}",
+            "i".repeat(64),
+            "t".repeat(128),
+            "p".repeat(2_000),
+            "d".repeat(1_024),
+            entries(32, 64, &visible.repeat(1_024)),
+            entries(50, 64, &any.repeat(512)),
+        )
+    };
+    let largest = parse(&document("h", "m")).unwrap();
+    let bytes = to_record(&largest[0], Timestamp::default()).len();
+    assert!((90 << 10..128 << 10).contains(&bytes), "{bytes}");
+    let found = mistakes(&document("\\\"", "\\x01"));
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(
+        found[0].starts_with("document 1: as a record it has"),
+        "{found:?}"
+    );
+}
+
 fn any_duration(max_ms: u64) -> impl Strategy<Value = Duration> {
     (100..=max_ms).prop_map(Duration::from_millis)
 }
