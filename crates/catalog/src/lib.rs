@@ -1,7 +1,7 @@
 //! Which endpoints there are, folded from the records of the `endpoints` topic.
 //!
-//! Decides that an older version never replaces a newer one, that a tombstone deletes, and which
-//! endpoints an event is for. Leaves the form of the records to `wire`, and what a change means
+//! Decides that an older version never replaces a newer one, that a tombstone deletes and for how
+//! long that is remembered, and which endpoints an event is for. Leaves the form of the records to `wire`, and what a change means
 //! for deliveries under way to `engine`.
 #![warn(missing_docs)]
 
@@ -15,10 +15,9 @@ use postrider_domain::{Endpoint, EndpointId, EndpointState, Tenant};
 /// endpoints of the one tenant.
 #[derive(Debug, Default)]
 pub struct Catalog {
-    /// `None` = deleted.
-    by_id: BTreeMap<EndpointId, Option<Arc<Endpoint>>>,
+    known: BTreeMap<EndpointId, Arc<Endpoint>>,
+    deleted: Tombstones,
     by_tenant: BTreeMap<Tenant, BTreeMap<EndpointId, Arc<Endpoint>>>,
-    known: usize,
 }
 
 /// What a record did to the catalogue.
@@ -37,9 +36,9 @@ pub enum Change {
 pub enum Lookup<'a> {
     /// Its configuration.
     Known(&'a Arc<Endpoint>),
-    /// A tombstone was read.
+    /// A tombstone was read, among the last 10 000.
     Deleted,
-    /// Nothing was read.
+    /// Nothing was read, or it was deleted too long ago.
     Unknown,
 }
 
@@ -54,30 +53,27 @@ impl Catalog {
     /// is new. `id` is the record's key, and the endpoint's own.
     pub fn apply(&mut self, id: EndpointId, endpoint: Option<Endpoint>) -> Change {
         let Some(endpoint) = endpoint else {
-            if let Some(Some(old)) = self.by_id.insert(id.clone(), None) {
+            if let Some(old) = self.known.remove(&id) {
                 self.leave_tenant(&old.tenant, &id);
-                self.known -= 1;
             }
+            self.deleted.remember(id);
             return Change::Deleted;
         };
         let endpoint = Arc::new(endpoint);
-        let old = match self.by_id.entry(id.clone()) {
+        match self.known.entry(id.clone()) {
+            Entry::Occupied(entry) if entry.get().version > endpoint.version => {
+                return Change::Outdated;
+            }
             Entry::Occupied(mut entry) => {
-                let newer = |old: &Arc<Endpoint>| old.version > endpoint.version;
-                if entry.get().as_ref().is_some_and(newer) {
-                    return Change::Outdated;
+                let old = entry.insert(Arc::clone(&endpoint));
+                if old.tenant != endpoint.tenant {
+                    self.leave_tenant(&old.tenant, &id);
                 }
-                entry.insert(Some(Arc::clone(&endpoint)))
             }
             Entry::Vacant(entry) => {
-                entry.insert(Some(Arc::clone(&endpoint)));
-                None
+                entry.insert(Arc::clone(&endpoint));
+                self.deleted.forget(&id);
             }
-        };
-        match old {
-            Some(old) if old.tenant != endpoint.tenant => self.leave_tenant(&old.tenant, &id),
-            Some(_) => {}
-            None => self.known += 1,
         }
         let of_tenant = self.by_tenant.entry(endpoint.tenant.clone()).or_default();
         of_tenant.insert(id, endpoint);
@@ -102,23 +98,23 @@ impl Catalog {
     /// What is known of an id.
     #[must_use]
     pub fn find(&self, id: &EndpointId) -> Lookup<'_> {
-        match self.by_id.get(id) {
-            Some(Some(endpoint)) => Lookup::Known(endpoint),
-            Some(None) => Lookup::Deleted,
+        match self.known.get(id) {
+            Some(endpoint) => Lookup::Known(endpoint),
+            None if self.deleted.by_id.contains_key(id) => Lookup::Deleted,
             None => Lookup::Unknown,
         }
     }
 
     /// How many endpoints there are, deleted ones not counted.
     #[must_use]
-    pub const fn len(&self) -> usize {
-        self.known
+    pub fn len(&self) -> usize {
+        self.known.len()
     }
 
     /// Whether there are none.
     #[must_use]
-    pub const fn is_empty(&self) -> bool {
-        self.known == 0
+    pub fn is_empty(&self) -> bool {
+        self.known.is_empty()
     }
 
     fn leave_tenant(&mut self, tenant: &Tenant, id: &EndpointId) {
@@ -127,6 +123,52 @@ impl Catalog {
             if of_tenant.is_empty() {
                 self.by_tenant.remove(tenant);
             }
+        }
+    }
+}
+
+/// The ids deleted last. Endpoints come and go for years and their tombstones with them: a few
+/// megabytes are kept of it.
+#[derive(Debug)]
+struct Tombstones {
+    by_id: BTreeMap<EndpointId, u64>,
+    /// Oldest first; the reverse of `by_id`.
+    by_age: BTreeMap<u64, EndpointId>,
+    /// Grows with each tombstone.
+    last: u64,
+    /// Most that are remembered.
+    max: usize,
+}
+
+impl Default for Tombstones {
+    fn default() -> Self {
+        Self {
+            by_id: BTreeMap::new(),
+            by_age: BTreeMap::new(),
+            last: 0,
+            max: 10_000,
+        }
+    }
+}
+
+impl Tombstones {
+    /// As the newest, whether it was there or not.
+    fn remember(&mut self, id: EndpointId) {
+        self.last += 1;
+        self.by_age.insert(self.last, id.clone());
+        if let Some(before) = self.by_id.insert(id, self.last) {
+            self.by_age.remove(&before);
+        }
+        if self.by_id.len() > self.max
+            && let Some((_, oldest)) = self.by_age.pop_first()
+        {
+            self.by_id.remove(&oldest);
+        }
+    }
+
+    fn forget(&mut self, id: &EndpointId) {
+        if let Some(age) = self.by_id.remove(id) {
+            self.by_age.remove(&age);
         }
     }
 }
@@ -209,6 +251,24 @@ mod tests {
     }
 
     #[test]
+    fn the_oldest_of_too_many_tombstones_is_forgotten() {
+        let deleted = |n: usize| format!("gone_{n}").parse::<EndpointId>().unwrap();
+        let mut catalog = Catalog::new();
+        for n in 0..10_000 {
+            catalog.apply(deleted(n), None);
+        }
+        assert_eq!(catalog.find(&deleted(0)), Lookup::Deleted);
+        catalog.apply(deleted(10_000), None);
+        assert_eq!(catalog.find(&deleted(0)), Lookup::Unknown);
+        assert_eq!(catalog.find(&deleted(1)), Lookup::Deleted);
+        catalog.apply(deleted(1), None);
+        catalog.apply(deleted(10_001), None);
+        assert_eq!(catalog.find(&deleted(2)), Lookup::Unknown);
+        assert_eq!(catalog.find(&deleted(1)), Lookup::Deleted, "deleted again");
+        assert_eq!(catalog.deleted.by_id.len(), 10_000);
+    }
+
+    #[test]
     fn an_event_is_for_its_tenants_endpoints_that_want_it() {
         let mut catalog = Catalog::new();
         for endpoint in [
@@ -226,7 +286,11 @@ mod tests {
         assert!(matching(&catalog, 3, "x").is_empty());
     }
 
-    /// The obvious way: the last record of each id that was not outdated, in a list.
+    /// Most tombstones remembered where there are six ids.
+    const FEW: usize = 3;
+
+    /// The obvious way: the last record of each id that was not outdated, in a list, the newest
+    /// last; of tombstones the newest few.
     #[derive(Default)]
     struct Naive(Vec<(EndpointId, Option<Endpoint>)>);
 
@@ -244,13 +308,19 @@ mod tests {
             if change != Change::Outdated {
                 self.0.retain(|(known, _)| *known != id);
                 self.0.push((id, endpoint));
-                self.0.sort_by(|a, b| a.0.cmp(&b.0));
+                let tombstones = self.0.iter().filter(|(_, endpoint)| endpoint.is_none());
+                if tombstones.count() > FEW {
+                    let oldest = self.0.iter().position(|(_, endpoint)| endpoint.is_none());
+                    self.0.remove(oldest.unwrap());
+                }
             }
             change
         }
 
-        fn known(&self) -> impl Iterator<Item = &Endpoint> {
-            self.0.iter().filter_map(|(_, endpoint)| endpoint.as_ref())
+        fn known(&self) -> Vec<&Endpoint> {
+            let mut known: Vec<&Endpoint> = self.0.iter().filter_map(|(_, e)| e.as_ref()).collect();
+            known.sort_by(|a, b| a.id.cmp(&b.id));
+            known
         }
     }
 
@@ -261,7 +331,7 @@ mod tests {
             version in 0..5_u64,
             state in 0..3_usize,
             types in proptest::sample::subsequence(vec!["a", "a.*", "b"], 0..3),
-            tombstone in proptest::bool::weighted(0.2),
+            tombstone in proptest::bool::weighted(0.4),
         ) -> (EndpointId, Option<Endpoint>) {
             let states = [EndpointState::Active, EndpointState::Paused, EndpointState::Disabled];
             let endpoint = endpoint(n, of, version, states[state], &types);
@@ -273,14 +343,16 @@ mod tests {
         #[test]
         fn it_is_as_the_naive_list(records in proptest::collection::vec(any_record(), 0..60)) {
             let (mut catalog, mut naive) = (Catalog::new(), Naive::default());
+            catalog.deleted.max = FEW;
             for (id, endpoint) in records {
                 let change = catalog.apply(id.clone(), endpoint.clone());
                 prop_assert_eq!(change, naive.apply(id, endpoint));
-                prop_assert_eq!(catalog.len(), naive.known().count());
+                prop_assert_eq!(catalog.len(), naive.known().len());
                 for of in 0..3 {
                     for event_type in ["a", "a.b", "b"] {
                         let expected: Vec<&Endpoint> = naive
                             .known()
+                            .into_iter()
                             .filter(|e| e.tenant == tenant(of) && e.wants(event_type))
                             .filter(|e| e.state != EndpointState::Disabled)
                             .collect();
@@ -300,6 +372,10 @@ mod tests {
                     }
                 }
             }
+            let Tombstones { by_id, by_age, .. } = &catalog.deleted;
+            prop_assert!(by_id.len() == by_age.len() && by_id.len() <= FEW);
+            prop_assert!(by_age.iter().all(|(age, id)| by_id.get(id) == Some(age)));
+            prop_assert!(by_id.keys().all(|id| !catalog.known.contains_key(id)));
             let indexed: usize = catalog.by_tenant.values().map(BTreeMap::len).sum();
             prop_assert_eq!(indexed, catalog.len());
             prop_assert!(catalog.by_tenant.values().all(|ids| !ids.is_empty()));
