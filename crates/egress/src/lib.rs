@@ -1,6 +1,6 @@
 //! The only place an HTTP client exists.
 //!
-//! Decides how a request is put on the wire: one shared client, no redirect, no proxy, no
+//! Decides how a request is put on the wire: one shared client, HTTP/1.1 alone, no redirect, no proxy, no
 //! decompression, one deadline over the whole exchange, caps on what is read, and the deny list
 //! asked at every point where an address turns up (P9). Judges nothing: whatever happens becomes
 //! an [`AttemptReport`], whose verdict is the engine's. Leaves which addresses are fine to `guard`,
@@ -190,8 +190,7 @@ impl Egress {
 }
 
 /// The first [`BODY_BYTES_MAX`] bytes and whether more followed. Memory grows with what arrives,
-/// never by `content-length`. Dropping a response with a rest closes its connection (HTTP/1.1) or
-/// resets its stream (HTTP/2).
+/// never by `content-length`. Dropping a response with a rest closes its connection.
 async fn read_capped(mut response: reqwest::Response) -> Result<(Bytes, bool), reqwest::Error> {
     let mut kept = BytesMut::new();
     while let Some(chunk) = response.chunk().await? {
@@ -216,10 +215,9 @@ fn client_builder(policy: &Arc<Policy>) -> ClientBuilder {
         .pool_max_idle_per_host(IDLE_PER_HOST_MAX)
         .pool_idle_timeout(IDLE_TIMEOUT)
         .tcp_nodelay(true)
-        .http2_max_header_list_size(16 * 1024)
-        // One dead HTTP/2 connection would time out every attempt to its host until TCP gives up.
-        .http2_keep_alive_interval(Duration::from_secs(20))
-        .http2_keep_alive_timeout(Duration::from_secs(10))
+        // Not by missing features alone: another crate of the build may bring HTTP/2 back. It may
+        // come back once the requests waiting for a stream are bounded (ADR 0012).
+        .http1_only()
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 use super::*;
 
 /// A server identity for `name` that offers `protocols`, and the authority that signed it.
-fn identity(name: &str, protocols: &[&[u8]]) -> (TlsAcceptor, Certificate) {
+pub(super) fn identity(name: &str, protocols: &[&[u8]]) -> (TlsAcceptor, Certificate) {
     let mut authority = CertificateParams::default();
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate().expect("a key"))
@@ -28,7 +28,7 @@ fn identity(name: &str, protocols: &[&[u8]]) -> (TlsAcceptor, Certificate) {
     (TlsAcceptor::from(Arc::new(config)), root)
 }
 
-fn trusting(root: Certificate) -> Egress {
+pub(super) fn trusting(root: Certificate) -> Egress {
     Egress::with_client(dev_policy(), "Postrider/test", |b| b.tls_certs_only([root]))
         .expect("a client")
 }
@@ -54,25 +54,36 @@ async fn a_trusted_certificate_is_enough() {
 }
 
 #[tokio::test]
-async fn http2_is_spoken_where_the_receiver_offers_it() {
+async fn http2_is_not_offered() {
     let (acceptor, root) = identity("127.0.0.1", &[b"h2", b"http/1.1"]);
     let (tell, mut told) = mpsc::channel(1);
     let address = listen(move |stream| {
         let (acceptor, tell) = (acceptor.clone(), tell.clone());
         async move {
             let mut stream = acceptor.accept(stream).await.expect("a handshake");
-            let mut preface = [0; 24];
-            stream.read_exact(&mut preface).await.expect("a preface");
-            tell.send(preface).await.expect("heard");
+            let chosen = stream.get_ref().1.alpn_protocol().map(<[u8]>::to_vec);
+            tell.send(chosen).await.expect("heard");
+            answer(&mut stream, OK).await;
         }
     })
     .await;
-    let error = error(send_with(&trusting(root), address).await);
+    response(send_with(&trusting(root), address).await);
     assert_eq!(
-        told.recv().await.as_ref(),
-        Some(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+        told.recv().await.flatten().as_deref(),
+        Some(&b"http/1.1"[..])
     );
-    assert_ne!(error.kind, ErrorKind::Tls);
+}
+
+#[tokio::test]
+async fn a_receiver_that_insists_on_http2_fails_the_handshake() {
+    let (acceptor, root) = identity("127.0.0.1", &[b"h2"]);
+    let address = listen(move |stream| {
+        let acceptor = acceptor.clone();
+        async move { assert!(acceptor.accept(stream).await.is_err()) }
+    })
+    .await;
+    let error = error(send_with(&trusting(root), address).await);
+    assert_eq!((error.kind, error.ambiguous), (ErrorKind::Tls, false));
 }
 
 #[tokio::test]
