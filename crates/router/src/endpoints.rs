@@ -28,8 +28,9 @@ pub(crate) struct Endpoints {
 }
 
 impl Endpoints {
-    /// Changes that wait for the router; the reader waits beyond.
-    const EVENTS_MAX: usize = 4_096;
+    /// Changes that wait for the router; the reader waits beyond. At 256 KiB each, the most of
+    /// `endpoints`, they are 64 MiB.
+    const EVENTS_MAX: usize = 256;
     /// Changes taken at once, so that a flood of them does not hold up events.
     const BATCH: usize = 1_000;
 
