@@ -63,7 +63,8 @@ impl ClientSettings {
     /// For the idempotent producer: what is acknowledged is on all in-sync replicas, once, in order.
     ///
     /// lz4 because it is always built in and costs least. 100 MiB is librdkafka's bound only: the
-    /// broker's own, lower limit decides what is too large. The queue holds 256 MiB at most.
+    /// broker's own, lower limit decides what is too large. The queue holds 256 MiB of keys and
+    /// values at most; headers are not counted, and are bounded by who writes them.
     #[must_use]
     pub fn producer(&self) -> ClientConfig {
         let base = [
@@ -88,6 +89,9 @@ impl ClientSettings {
 
     fn config(&self, base: &[(&str, &str)], fixed: &[(&str, &str)]) -> ClientConfig {
         let mut config = ClientConfig::new();
+        // librdkafka's 10 s outlast the session of a group: a member that waits so long after a
+        // broker came back is no member any more.
+        config.set("reconnect.backoff.max.ms", "1000");
         for (name, value) in base {
             config.set(*name, *value);
         }
