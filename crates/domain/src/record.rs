@@ -27,6 +27,9 @@ pub struct Record {
 }
 
 impl Record {
+    /// What holding a header costs beside its bytes, about: its place in the list, two allocations.
+    pub const HEADER_BYTES: usize = 64;
+
     /// The last header of that name with a value, which is the one that counts.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&[u8]> {
@@ -36,16 +39,23 @@ impl Record {
         self.headers[index].1.as_deref()
     }
 
-    /// Bytes of key, value and headers: what holding it costs.
+    /// What holding it costs, in bytes: of key, value and headers, and [`Self::HEADER_BYTES`] for
+    /// each header, as thousands of empty ones are not free.
     #[must_use]
     pub fn len(&self) -> usize {
-        let part = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
-        let headers: usize = self
-            .headers
+        part(self.key.as_ref())
+            + part(self.value.as_ref())
+            + self.headers_len()
+            + self.headers.len() * Self::HEADER_BYTES
+    }
+
+    /// Bytes of header names and values.
+    #[must_use]
+    pub fn headers_len(&self) -> usize {
+        self.headers
             .iter()
-            .map(|(name, value)| name.len() + part(value))
-            .sum();
-        part(&self.key) + part(&self.value) + headers
+            .map(|(name, value)| name.len() + part(value.as_ref()))
+            .sum()
     }
 
     /// Whether it has neither key nor value nor headers.
@@ -53,6 +63,10 @@ impl Record {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+}
+
+fn part(bytes: Option<&Bytes>) -> usize {
+    bytes.map_or(0, Bytes::len)
 }
 
 /// A record to write, to an explicit partition.
@@ -68,4 +82,27 @@ pub struct NewRecord {
     pub value: Option<Bytes>,
     /// Its headers in order; a value may be null.
     pub headers: Vec<(Cow<'static, str>, Option<Bytes>)>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_header_is_not_free() {
+        let record = |headers: usize| Record {
+            origin: Origin {
+                topic: "t".into(),
+                partition: 0,
+                offset: 0,
+            },
+            timestamp: Timestamp::default(),
+            key: Some(Bytes::from_static(b"key")),
+            value: None,
+            headers: vec![("".into(), None); headers],
+        };
+        assert_eq!(record(0).len(), 3);
+        assert_eq!(record(1_000).len(), 64_003);
+        assert_eq!(record(1_000).headers_len(), 0);
+    }
 }

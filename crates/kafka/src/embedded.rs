@@ -260,7 +260,10 @@ fn stored_bytes(record: &Record) -> u64 {
     const BATCH: usize = 61;
     const RECORD: usize = 1 + 10 + 4 * 5;
     const HEADER: usize = 2 * 5;
-    (record.len() + BATCH + RECORD + HEADER * record.headers.len()) as u64
+    let key = record.key.as_deref().map_or(0, <[u8]>::len);
+    let value = record.value.as_deref().map_or(0, <[u8]>::len);
+    let bytes = key + value + record.headers_len();
+    (bytes + BATCH + RECORD + HEADER * record.headers.len()) as u64
 }
 
 #[cfg(test)]

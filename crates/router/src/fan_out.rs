@@ -109,6 +109,11 @@ impl Template {
         &self.origin
     }
 
+    /// One of its records. The others have its size, but for the length of the endpoint's id.
+    pub(crate) const fn sample(&self) -> &NewRecord {
+        &self.record
+    }
+
     /// The record of the delivery to an endpoint.
     #[must_use]
     pub fn record(&self, endpoint: &EndpointId) -> NewRecord {

@@ -26,7 +26,7 @@ use crate::reject;
 use crate::settings::RouterSettings;
 use crate::sources::Sources;
 use crate::waiting::Waiting;
-use crate::writes::{Answer, What, Write, Writes};
+use crate::writes::{self, Answer, What, Write, Writes};
 
 /// Longest wait for a record; answers and catalogue changes are looked at in between.
 pub(crate) const IDLE: Duration = Duration::from_millis(20);
@@ -148,7 +148,12 @@ impl Router {
 
     /// Whether one more record may be begun.
     fn has_room(&self) -> bool {
-        self.current.is_none() && self.held.is_empty() && self.writes.has_room()
+        self.has_room_for(0)
+    }
+
+    /// Whether a record of so many bytes may be begun: what it becomes is about as large.
+    fn has_room_for(&self, bytes: usize) -> bool {
+        self.current.is_none() && self.held.is_empty() && self.writes.has_room(bytes)
     }
 
     fn read(&mut self) -> Result<(), Ended> {
@@ -185,7 +190,7 @@ impl Router {
     fn handle(&mut self, event: IntakeEvent) -> Result<(), Ended> {
         match event {
             IntakeEvent::Record(record) => {
-                if self.has_room() {
+                if self.has_room_for(record.len()) {
                     self.begin(record);
                 } else {
                     self.held.push_back(record);
@@ -261,9 +266,10 @@ impl Router {
     }
 
     fn take_held(&mut self) {
-        while self.current.is_none() && self.writes.has_room() {
+        while self.current.is_none() {
             let before = self.held.len();
-            let Some(record) = self.held.pop_front() else {
+            let fits = |record: &mut Record| self.writes.has_room(record.len());
+            let Some(record) = self.held.pop_front_if(fits) else {
                 return;
             };
             self.begin(record);
@@ -319,7 +325,8 @@ impl Router {
             return;
         };
         let (ticket, template) = (*ticket, Arc::clone(fan_out.template()));
-        while self.writes.has_room() {
+        let bytes = writes::cost(template.sample());
+        while fan_out.remaining() == 0 || self.writes.has_room(bytes) {
             let Some((endpoint, record)) = fan_out.next_record() else {
                 self.progress.acknowledge(ticket);
                 self.current = None;

@@ -1,13 +1,15 @@
 //! Records on their way to the brokers.
 //!
-//! Decides how many may be outstanding, that a failed write is tried again until it succeeds, and
+//! Decides how many may be outstanding and how many bytes of them, that a failed write is tried again until it succeeds, and
 //! when somebody must be told. Leaves to its caller what an acknowledgement settles, and what
 //! becomes of a record that no topic is wide enough for.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use crossbeam_channel::{Receiver, bounded};
 use postrider_domain::{EndpointId, NewRecord};
 use postrider_kafka::{ClientError, ClientSettings, Producer, WriteError};
@@ -18,9 +20,48 @@ use crate::fan_out::Template;
 use crate::progress::Ticket;
 use crate::reject::Letter;
 
-/// Most records sent or waiting to be sent again. Each costs librdkafka its bytes (256 MiB at most,
-/// its own bound) and us 100 bytes; 20 000 in 10 ms of latency are two million a second.
-pub(crate) const OUTSTANDING_MAX: usize = 20_000;
+/// What a record costs librdkafka while it is outstanding, in bytes, about. Its own bound counts
+/// keys and values only.
+pub(crate) fn cost(record: &NewRecord) -> usize {
+    /// A header's place in a list and its three allocations.
+    const HEADER_BYTES: usize = 100;
+    let part = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
+    let header = |(name, value): &(Cow<'static, str>, Option<Bytes>)| {
+        name.len() + part(value) + HEADER_BYTES
+    };
+    let headers: usize = record.headers.iter().map(header).sum();
+    part(&record.key) + part(&record.value) + headers
+}
+
+/// What is sent or waits to be sent again.
+#[derive(Debug, Default)]
+struct Outstanding {
+    records: usize,
+    bytes: usize,
+}
+
+impl Outstanding {
+    /// 20 000 in 10 ms of latency are two million a second.
+    const RECORDS_MAX: usize = 20_000;
+    /// Every endpoint of a fan-out costs the whole event, as librdkafka copies it.
+    const BYTES_MAX: usize = 64 << 20;
+
+    /// A record that is larger than all the room goes alone.
+    const fn has_room(&self, bytes: usize) -> bool {
+        let fits = self.bytes.saturating_add(bytes) <= Self::BYTES_MAX || self.records == 0;
+        fits && self.records < Self::RECORDS_MAX
+    }
+
+    const fn add(&mut self, bytes: usize) {
+        self.records += 1;
+        self.bytes += bytes;
+    }
+
+    const fn remove(&mut self, bytes: usize) {
+        self.records -= 1;
+        self.bytes -= bytes;
+    }
+}
 
 /// A record on its way, with what is needed to send it again. The record itself is not kept: of a
 /// fan-out all share one template.
@@ -29,6 +70,8 @@ pub(crate) struct Write {
     /// The intake record it belongs to.
     pub(crate) ticket: Ticket,
     pub(crate) what: What,
+    /// What it costs while it is outstanding.
+    bytes: usize,
     /// It failed before.
     failed: bool,
 }
@@ -38,6 +81,7 @@ impl Write {
         Self {
             ticket,
             what,
+            bytes: 0,
             failed: false,
         }
     }
@@ -77,8 +121,7 @@ pub(crate) enum Answer {
 pub(crate) struct Writes {
     producer: Producer<Write>,
     answers: Receiver<(Write, Result<(), WriteError>)>,
-    /// Sent or waiting.
-    outstanding: usize,
+    outstanding: Outstanding,
     /// Not accepted by librdkafka, or failed; oldest first.
     waiting: VecDeque<Write>,
     retry_at: Instant,
@@ -101,7 +144,7 @@ impl Writes {
 
     pub(crate) fn start(settings: &ClientSettings, metrics: Metrics) -> Result<Self, ClientError> {
         // One answer per outstanding write: the producer's thread never waits here.
-        let (sender, answers) = bounded(OUTSTANDING_MAX);
+        let (sender, answers) = bounded(Outstanding::RECORDS_MAX);
         let producer = Producer::new(settings, move |write, outcome| {
             // Fails only when the router is gone, and then nobody waits for it.
             drop(sender.send((write, outcome)));
@@ -109,7 +152,7 @@ impl Writes {
         Ok(Self {
             producer,
             answers,
-            outstanding: 0,
+            outstanding: Outstanding::default(),
             waiting: VecDeque::new(),
             retry_at: Instant::now(),
             delay: Self::DELAY_MIN,
@@ -118,20 +161,21 @@ impl Writes {
         })
     }
 
-    /// Whether one more record may be sent: not while others wait to be sent again.
-    pub(crate) fn has_room(&self) -> bool {
-        self.outstanding < OUTSTANDING_MAX && self.waiting.is_empty()
+    /// Whether one more record of that [`cost`] may be sent: not while others wait to be sent again.
+    pub(crate) fn has_room(&self, bytes: usize) -> bool {
+        self.outstanding.has_room(bytes) && self.waiting.is_empty()
     }
 
     /// Sent or waiting to be sent again.
     pub(crate) const fn outstanding(&self) -> usize {
-        self.outstanding
+        self.outstanding.records
     }
 
     /// Takes charge of a record; the caller has asked [`Self::has_room`], but for a record that
     /// takes the place of a refused one.
-    pub(crate) fn send(&mut self, record: &NewRecord, write: Write) {
-        self.outstanding += 1;
+    pub(crate) fn send(&mut self, record: &NewRecord, mut write: Write) {
+        write.bytes = cost(record);
+        self.outstanding.add(write.bytes);
         if let Err((error, write)) = self.producer.send(record, write) {
             self.refused(error, write, VecDeque::push_back);
         }
@@ -148,17 +192,11 @@ impl Writes {
             };
             match outcome {
                 Ok(()) => {
-                    self.outstanding -= 1;
-                    if write.failed {
-                        self.recovered();
-                    }
+                    self.answered(&write);
                     return Some(Answer::Written(write));
                 }
                 Err(WriteError::TooLarge) => {
-                    self.outstanding -= 1;
-                    if write.failed {
-                        self.recovered();
-                    }
+                    self.answered(&write);
                     return Some(Answer::TooLarge(write));
                 }
                 Err(WriteError::Fatal(reason)) => return Some(Answer::Fatal(reason)),
@@ -188,10 +226,7 @@ impl Writes {
             match sent {
                 Ok(()) => {}
                 Err((WriteError::TooLarge, write)) => {
-                    self.outstanding -= 1;
-                    if write.failed {
-                        self.recovered();
-                    }
+                    self.answered(&write);
                     return Some(Answer::TooLarge(write));
                 }
                 Err((WriteError::Fatal(reason), _)) => return Some(Answer::Fatal(reason)),
@@ -202,6 +237,14 @@ impl Writes {
             }
         }
         None
+    }
+
+    /// A write is no longer outstanding.
+    fn answered(&mut self, write: &Write) {
+        self.outstanding.remove(write.bytes);
+        if write.failed {
+            self.recovered();
+        }
     }
 
     fn refused(
@@ -261,5 +304,50 @@ impl Writes {
             self.outage = None;
             self.delay = Self::DELAY_MIN;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_take_room_too() {
+        let record = NewRecord {
+            topic: "t".into(),
+            partition: 0,
+            key: Some(Bytes::from_static(b"key")),
+            value: Some(Bytes::from_static(b"value")),
+            headers: vec![("".into(), None), ("name".into(), Some("x".into()))],
+        };
+        assert_eq!(cost(&record), 3 + 5 + 2 * 100 + 5);
+    }
+
+    #[test]
+    fn bytes_and_records_are_bounded() {
+        let mut outstanding = Outstanding::default();
+        outstanding.add(Outstanding::BYTES_MAX - 10);
+        assert!(outstanding.has_room(10) && !outstanding.has_room(11));
+        outstanding.add(10);
+        assert!(!outstanding.has_room(1));
+        outstanding.remove(Outstanding::BYTES_MAX - 10);
+        assert!(outstanding.has_room(11));
+        let mut many = Outstanding::default();
+        for _ in 0..Outstanding::RECORDS_MAX {
+            assert!(many.has_room(1));
+            many.add(1);
+        }
+        assert!(!many.has_room(0));
+    }
+
+    #[test]
+    fn a_record_larger_than_all_the_room_goes_alone() {
+        let mut outstanding = Outstanding::default();
+        assert!(outstanding.has_room(Outstanding::BYTES_MAX * 2));
+        outstanding.add(1);
+        assert!(!outstanding.has_room(Outstanding::BYTES_MAX * 2));
+        outstanding.remove(1);
+        outstanding.add(Outstanding::BYTES_MAX * 2);
+        assert!(!outstanding.has_room(0));
     }
 }

@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use crate::attributes::clip;
 use crate::delivery::{self, Header, text};
-use crate::event::Undeliverable;
+use crate::event::{Undeliverable, check_headers};
 use crate::instant;
 use crate::shared::{EventSummary, Place};
 
@@ -90,7 +90,9 @@ pub fn of_delivery(
 }
 
 /// The dead letter of input that could not be read: value and headers untouched, the key, if there
-/// was one, in `pr_key`, at the partition of its origin modulo the slices.
+/// was one, in `pr_key`, at the partition of its origin modulo the slices. More headers
+/// than are read of an intake record (1 000, 64 KiB) are left out, for producers bound only keys
+/// and values; `pr_headers_omitted` tells how many.
 #[must_use]
 pub fn of_record(
     record: &Record,
@@ -102,12 +104,18 @@ pub fn of_record(
     let own = |(name, value): &(Box<str>, Option<Bytes>)| {
         (Cow::Owned(name.clone().into_string()), value.clone())
     };
-    let mut headers: Vec<Header> = record.headers.iter().map(own).collect();
+    let kept = check_headers(record).is_ok();
+    let theirs = record.headers.iter().filter(|_| kept);
+    let mut headers: Vec<Header> = theirs.map(own).collect();
     headers.extend(reason_headers(reason, &record.origin));
     let end = message.floor_char_boundary(MESSAGE_BYTES_MAX);
     headers.push(header("pr_message", text(&message[..end])));
     if let Some(key) = &record.key {
         headers.push(header("pr_key", key.clone()));
+    }
+    if !kept {
+        let omitted = record.headers.len().to_string();
+        headers.push(header("pr_headers_omitted", omitted.into()));
     }
     NewRecord {
         topic,

@@ -12,6 +12,13 @@ use crate::mapping::{self, Mapping};
 /// Largest data of an event, in bytes. Above it a record is `oversized`.
 pub const EVENT_BYTES_MAX: usize = 1 << 20;
 
+/// Most headers of an intake record. Above it the record is `oversized`.
+const HEADERS_MAX: usize = 1_000;
+
+/// All header names and values of an intake record together, in bytes; as many as the attributes
+/// of an event may have.
+const HEADERS_BYTES_MAX: usize = 64 << 10;
+
 /// How the records of a source are read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DecodeRule {
@@ -66,8 +73,9 @@ impl Undeliverable {
 /// # Errors
 /// [`Undeliverable`] with `undecodable` (not what the rule asks for), `unmappable` (no type by the
 /// mapping, or a tenant that is none) or `oversized` (data above [`EVENT_BYTES_MAX`], attributes
-/// above 64 KiB or more than 128 extensions).
+/// or headers above 64 KiB, more than 128 extensions or 1 000 headers).
 pub fn decode(record: &Record, rule: &DecodeRule) -> Result<Event, Undeliverable> {
+    check_headers(record)?;
     match rule {
         DecodeRule::Json(mapping) => mapping::decode(record, mapping),
         DecodeRule::CloudEvents => match Mode::of(record) {
@@ -94,6 +102,18 @@ pub(crate) fn check_size(bytes: usize) -> Result<(), Undeliverable> {
     if bytes > EVENT_BYTES_MAX {
         return Err(Undeliverable::oversized(format!(
             "{bytes} bytes of data, at most {EVENT_BYTES_MAX} are delivered"
+        )));
+    }
+    Ok(())
+}
+
+/// Whether a record has no more headers than are read.
+pub(crate) fn check_headers(record: &Record) -> Result<(), Undeliverable> {
+    let (count, bytes) = (record.headers.len(), record.headers_len());
+    if count > HEADERS_MAX || bytes > HEADERS_BYTES_MAX {
+        return Err(Undeliverable::oversized(format!(
+            "{count} headers of {bytes} bytes, at most {HEADERS_MAX} of {HEADERS_BYTES_MAX} bytes \
+             are read"
         )));
     }
     Ok(())

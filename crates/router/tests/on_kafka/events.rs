@@ -283,3 +283,27 @@ fn an_event_for_ten_thousand_endpoints_becomes_as_many_deliveries() {
     assert!(router.stop(crate::common::PATIENCE));
     assert_eq!(delivered.len(), 30_000, "none twice");
 }
+
+#[test]
+fn an_event_that_outweighs_the_room_with_its_endpoints_reaches_them_all() {
+    const ENDPOINTS: usize = 80;
+    let at = installation("weight");
+    for n in 0..ENDPOINTS {
+        at.endpoint(&format!("ep_{n}"), "acme", "[]");
+    }
+    let intake = at.create_intake("weight", 1);
+    let headers = ["-H", "ce_id=e", "-H", "ce_type=t", "-H", "ce_tenant=acme"];
+    let data = vec![b'x'; 1 << 20];
+    at.kcat_bytes(&intake, &headers, &data);
+    at.kcat_bytes(&intake, &headers, b"small");
+    let (router, _) = at.route(vec![named(&[&intake], DecodeRule::Auto(None))]);
+    let delivered = at.read_some(at.topics.deliveries(), 2 * ENDPOINTS);
+    assert!(
+        router.stop(crate::common::PATIENCE),
+        "everything is settled"
+    );
+    let large = delivered
+        .iter()
+        .filter(|record| record.value.as_deref() == Some(&data[..]));
+    assert_eq!((large.count(), delivered.len()), (ENDPOINTS, 2 * ENDPOINTS));
+}

@@ -125,6 +125,44 @@ fn every_field_is_in_the_schema() {
     assert_eq!(fields, known);
 }
 
+#[test]
+fn more_headers_than_are_read_are_left_out_and_the_value_is_kept() {
+    let letter = |headers: Vec<(Box<str>, Option<Bytes>)>| {
+        let mut input = record(&[], Some(b"\xff value"));
+        input.key = Some(Bytes::from_static(b"key"));
+        input.headers = headers;
+        let why = crate::event::decode(&input, &crate::DecodeRule::CloudEvents).unwrap_err();
+        let slices = SliceCount::new(64).unwrap();
+        of_record(&input, why.reason, &why.message, "t".into(), slices)
+    };
+    let value = Some(Bytes::from_static(b"\xff value"));
+    let most = letter(vec![("".into(), None); 1_000]);
+    assert_eq!((most.headers.len(), &most.value), (1_004, &value));
+    for (headers, message) in [
+        (vec![("".into(), None); 1_001], "1001 headers of 0 bytes"),
+        (
+            vec![("x".into(), Some(vec![0; 65_536].into()))],
+            "1 headers of 65537 bytes",
+        ),
+    ] {
+        let omitted = headers.len().to_string();
+        let written = letter(headers);
+        let names: Vec<&str> = written.headers.iter().map(|(name, _)| &**name).collect();
+        let ours = [
+            "pr_reason",
+            "pr_origin",
+            "pr_message",
+            "pr_key",
+            "pr_headers_omitted",
+        ];
+        assert_eq!((&names[..], &written.value), (&ours[..], &value));
+        assert_eq!(written.headers[4].1.as_deref(), Some(omitted.as_bytes()));
+        let read = decode(&read_back(written)).unwrap();
+        assert_eq!(&*read.reason, "oversized");
+        assert!(read.message.unwrap().starts_with(message));
+    }
+}
+
 fn any_bytes() -> impl Strategy<Value = Option<Bytes>> {
     proptest::option::of(proptest::collection::vec(any::<u8>(), 0..30).prop_map(Bytes::from))
 }
