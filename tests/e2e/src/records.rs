@@ -20,6 +20,9 @@ pub struct Attempt {
     next_attempt_at: Option<String>,
     pub worker: String,
     pub response: Option<Response>,
+    /// When the record was handed to the producer, ms since the epoch.
+    #[serde(skip)]
+    pub written_ms: u64,
 }
 
 /// The response in it.
@@ -58,8 +61,10 @@ fn instant(text: &str) -> u64 {
 
 pub(crate) fn attempt(read: &Read) -> Attempt {
     let value = read.value.as_deref().expect("an attempt has a value");
-    serde_json::from_slice(value)
-        .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(value)))
+    let mut attempt: Attempt = serde_json::from_slice(value)
+        .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(value)));
+    attempt.written_ms = read.timestamp_ms;
+    attempt
 }
 
 /// A record of `dead-letters`.

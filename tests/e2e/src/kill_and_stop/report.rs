@@ -57,7 +57,7 @@ pub struct Report {
     bound: usize,
     /// Deliveries received twice that P2 does not excuse.
     unexcused: Vec<String>,
-    /// How long before the kill the oldest repeated one had arrived, in ms.
+    /// How long before the kill the oldest repeated one had finished, in ms.
     oldest_repeat_ms: u64,
     stop: Option<Stop>,
     seconds: f64,
@@ -92,11 +92,13 @@ impl Report {
             .map(|killed| senders.repeatable(receipts, killed))
             .unwrap_or_default();
         let repeated = repeated(receipts);
-        let (excused, unexcused): (Vec<_>, Vec<_>) = repeated
-            .iter()
-            .partition(|(id, _)| repeatable.contains(**id));
-        let unexcused: Vec<String> = unexcused.iter().map(|(id, _)| (**id).to_owned()).collect();
-        let oldest = excused.iter().map(|(_, arrivals)| arrivals[0]).min();
+        let unexcused = repeated.keys().filter(|id| !repeatable.contains(**id));
+        let unexcused: Vec<String> = unexcused.map(|id| (*id).to_owned()).collect();
+        let age_ms = |killed: Ended| {
+            let finished = |id: &&str| senders.finished_ms(id, killed);
+            let oldest = repeated.keys().filter_map(finished).min()?;
+            Some(killed.at_ms.saturating_sub(oldest))
+        };
         let last_ms = receipts.iter().map(|receipt| receipt.arrived_ms).max();
         let last_ms = last_ms.unwrap_or(observed.published_ms);
         Self {
@@ -109,10 +111,7 @@ impl Report {
             unrecorded: senders.unrecorded(receipts),
             duplicates: repeated.values().map(|arrivals| arrivals.len() - 1).sum(),
             bound: repeatable.len(),
-            oldest_repeat_ms: match (killed, oldest) {
-                (Some(killed), Some(oldest)) => killed.gone_ms.saturating_sub(oldest),
-                _ => 0,
-            },
+            oldest_repeat_ms: killed.and_then(age_ms).unwrap_or_default(),
             stop: stopped.map(|stopped| senders.stop(stopped, &unexcused)),
             unexcused,
             seconds: seconds(observed.published_ms, last_ms),
@@ -192,7 +191,7 @@ impl fmt::Display for Report {
         if let Some(stop) = &self.stop {
             writeln!(
                 f,
-                "duplicates {} (bound {}: in flight at SIGKILL, or arrived within {} ms before it; \
+                "duplicates {} (bound {}: in flight at SIGKILL, or finished within {} ms before it; \
              the oldest repeated one {} ms before), without an excuse {}",
                 self.duplicates,
                 self.bound,
@@ -236,18 +235,26 @@ impl<'a> Senders<'a> {
     /// What the killed worker had in flight when it died, or had finished too late for a commit.
     fn repeatable<'r>(&self, receipts: &'r [Receipt], killed: Ended) -> BTreeSet<&'r str> {
         let since = killed.at_ms - REPEATED_MS - COMMIT_MS;
-        let of_others = |receipt: &Receipt| {
-            let id = receipt.id.as_deref().unwrap_or_default();
-            let attempts = self.0.get(id).into_iter().flatten();
-            attempts
-                .filter(|attempt| !attempt.is_by(killed.pid))
-                .any(|attempt| attempt.started_ms() <= receipt.arrived_ms)
+        let is_repeatable = |receipt: &Receipt, id: &str| {
+            let mut attempts = self.0.get(id).into_iter().flatten();
+            let by_another = attempts.any(|attempt| {
+                !attempt.is_by(killed.pid) && attempt.started_ms() <= receipt.arrived_ms
+            });
+            !by_another && self.finished_ms(id, killed).is_none_or(|at| at >= since)
         };
         receipts
             .iter()
-            .filter(|receipt| receipt.arrived_ms >= since && !of_others(receipt))
-            .filter_map(|receipt| receipt.id.as_deref())
+            .filter_map(|receipt| Some((receipt, receipt.id.as_deref()?)))
+            .filter(|(receipt, id)| is_repeatable(receipt, id))
+            .map(|(_, id)| id)
             .collect()
+    }
+
+    /// When the killed worker finished this delivery; `None` = it did not get to say so.
+    fn finished_ms(&self, id: &str, killed: Ended) -> Option<u64> {
+        let attempts = self.0.get(id).into_iter().flatten();
+        let mut its_own = attempts.filter(|attempt| attempt.is_by(killed.pid));
+        its_own.next().map(|attempt| attempt.written_ms)
     }
 
     /// How many deliveries were taken and not recorded as delivered (P10).
