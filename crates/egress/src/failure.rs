@@ -48,7 +48,7 @@ pub(crate) fn classify(error: &reqwest::Error, progress: &Progress) -> AttemptEr
         return match stopped {
             Stopped::Denied(_) => failure(ErrorKind::Denied, stopped.to_string(), false),
             Stopped::UnknownPeer => failure(ErrorKind::Internal, stopped.to_string(), false),
-            Stopped::Lookup(_) | Stopped::LookupTimeout | Stopped::NoAddress => failure(
+            _ => failure(
                 ErrorKind::Dns,
                 format!("the host's name did not resolve: {stopped}"),
                 false,

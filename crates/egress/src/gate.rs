@@ -7,12 +7,10 @@
 //! Leaves the list itself to `guard`.
 
 use std::future::Future;
-use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use hyper_util::client::legacy::connect::{Connection, HttpInfo};
 use postrider_guard::{DeniedAddress, Policy};
@@ -20,18 +18,24 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use tower_layer::Layer;
 use tower_service::Service;
 
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
+use crate::names::{LOOKUP_TIMEOUT, Names};
 
-const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Why no connection is made, or a made one is not used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Stopped {
-    /// The lookup itself failed; nothing was checked, so nothing passes.
-    #[error("{0}")]
-    Lookup(#[source] io::Error),
+    // The lookup itself failed; nothing was checked, so nothing passes.
+    #[error("the name servers cannot be asked")]
+    Lookup,
     #[error("no answer within {} s", LOOKUP_TIMEOUT.as_secs())]
     LookupTimeout,
+    #[error("there is no such name")]
+    NoSuchName,
+    #[error("the name server answers: {0}")]
+    Refused(&'static str),
+    #[error("the name has too many addresses")]
+    TooManyAddresses,
     #[error("the name has no address")]
     NoAddress,
     #[error(transparent)]
@@ -40,41 +44,30 @@ pub(crate) enum Stopped {
     UnknownPeer,
 }
 
-/// The system's resolver, every answer checked.
-///
-/// A lookup past its time is no longer waited for, but keeps one of the runtime's blocking threads
-/// until the system gives up.
+/// Names to addresses, every answer checked.
 pub(crate) struct GuardedResolver {
+    names: Names,
     policy: Arc<Policy>,
 }
 
 impl GuardedResolver {
-    pub(crate) fn new(policy: Arc<Policy>) -> Self {
-        Self { policy }
+    pub(crate) fn new(names: Names, policy: Arc<Policy>) -> Self {
+        Self { names, policy }
     }
 }
 
 impl Resolve for GuardedResolver {
     fn resolve(&self, name: Name) -> Resolving {
-        let policy = Arc::clone(&self.policy);
+        let (names, policy) = (self.names.clone(), Arc::clone(&self.policy));
         Box::pin(async move {
-            let lookup = tokio::net::lookup_host((name.as_str(), 0));
-            let answers = tokio::time::timeout(LOOKUP_TIMEOUT, lookup)
-                .await
-                .map_err(|_| Stopped::LookupTimeout)?
-                .map_err(Stopped::Lookup)?;
-            let passed = checked(&policy, answers)?;
-            Ok(Box::new(passed.into_iter()) as Addrs)
+            let answers = names.addresses(name.as_str()).await?;
+            Ok(Box::new(checked(&policy, answers)?.into_iter()) as Addrs)
         })
     }
 }
 
 /// All of them, or none.
-fn checked(
-    policy: &Policy,
-    answers: impl Iterator<Item = SocketAddr>,
-) -> Result<Vec<SocketAddr>, Stopped> {
-    let answers: Vec<SocketAddr> = answers.collect();
+fn checked(policy: &Policy, answers: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, Stopped> {
     for answer in &answers {
         policy.check_address(answer.ip())?;
     }
@@ -157,7 +150,7 @@ mod tests {
             .iter()
             .map(|ip| SocketAddr::new(ip.parse().unwrap(), 0))
             .collect();
-        checked(&Policy::default(), answers.into_iter()).map(|passed| passed.len())
+        checked(&Policy::default(), answers).map(|passed| passed.len())
     }
 
     #[test]

@@ -21,6 +21,7 @@
 mod body;
 mod failure;
 mod gate;
+mod names;
 mod summary;
 
 use std::sync::Arc;
@@ -36,6 +37,7 @@ use reqwest::{Client, ClientBuilder, Method, redirect, retry};
 
 use body::{Progress, TrackedBody};
 use gate::{GuardedResolver, PeerGate};
+use names::Names;
 
 /// Bytes of a response body that are kept; what follows is not read.
 pub const BODY_BYTES_MAX: usize = 16 * 1024;
@@ -62,6 +64,14 @@ pub enum EgressError {
     )]
     Client {
         /// The innermost cause.
+        reason: String,
+    },
+    /// Names could never be looked up.
+    #[error(
+        "the system's name servers are not known: /etc/resolv.conf cannot be used ({reason}); it must be readable and have a line `nameserver ADDRESS`"
+    )]
+    NameServers {
+        /// What is wrong with it.
         reason: String,
     },
 }
@@ -93,7 +103,7 @@ impl Egress {
     ///
     /// # Errors
     /// [`EgressError`] for a user agent that is no header value, or a system without CA
-    /// certificates.
+    /// certificates or name servers.
     pub fn new(policy: Policy, user_agent: &str) -> Result<Self, EgressError> {
         Self::with_client(policy, user_agent, |builder| builder)
     }
@@ -108,13 +118,15 @@ impl Egress {
             .ok()
             .filter(|value| value.to_str().is_ok())
             .ok_or_else(|| EgressError::UserAgent(user_agent.to_owned()))?;
+        let names = Names::of_system().map_err(|error| EgressError::NameServers {
+            reason: error.to_string(),
+        })?;
         let policy = Arc::new(policy);
-        let client =
-            adjust(client_builder(&policy))
-                .build()
-                .map_err(|error| EgressError::Client {
-                    reason: failure::innermost(&error).to_string(),
-                })?;
+        let client = adjust(client_builder(&policy, names))
+            .build()
+            .map_err(|error| EgressError::Client {
+                reason: failure::innermost(&error).to_string(),
+            })?;
         Ok(Self {
             client,
             policy,
@@ -203,14 +215,14 @@ async fn read_capped(mut response: reqwest::Response) -> Result<(Bytes, bool), r
     Ok((kept.freeze(), false))
 }
 
-fn client_builder(policy: &Arc<Policy>) -> ClientBuilder {
+fn client_builder(policy: &Arc<Policy>, names: Names) -> ClientBuilder {
     Client::builder()
         .redirect(redirect::Policy::none())
         .retry(retry::never())
         .no_proxy()
         .referer(false)
         .connect_timeout(CONNECT_TIMEOUT)
-        .dns_resolver(GuardedResolver::new(Arc::clone(policy)))
+        .dns_resolver(GuardedResolver::new(names, Arc::clone(policy)))
         .connector_layer(PeerGate::new(Arc::clone(policy)))
         .pool_max_idle_per_host(IDLE_PER_HOST_MAX)
         .pool_idle_timeout(IDLE_TIMEOUT)
