@@ -61,6 +61,15 @@ impl Encoder {
         })
     }
 
+    /// The topic of a write without its prefix, a label of metrics.
+    pub(crate) const fn label(write: &Write) -> &'static str {
+        match write {
+            Write::Attempt(_) => "attempts",
+            Write::Retry { rung, .. } => rung.name(),
+            Write::DeadLetter { .. } | Write::Unreadable { .. } => "dead-letters",
+        }
+    }
+
     pub(crate) fn encode(&self, slice: Slice, epoch: Epoch, write: &Write) -> NewRecord {
         let topic = self.topic(write);
         let partition = i32::from(slice.0);

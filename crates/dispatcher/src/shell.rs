@@ -43,7 +43,7 @@ const IDLE: Duration = Duration::from_millis(500);
 enum Answer {
     Membership(MembershipEvent),
     Offsets(Slice, Epoch, Box<[Committed; Lane::COUNT]>),
-    Acked(WriteId),
+    Acked(WriteId, Write),
     WriteFailed(WriteId, Write, WriteError),
     Report(Ticket, Box<AttemptReport>),
 }
@@ -94,15 +94,14 @@ impl Shell {
         let acked = answer.clone();
         let producer = Producer::new(client, move |(id, write), result| {
             drop(acked.send(match result {
-                Ok(()) => Answer::Acked(id),
+                Ok(()) => Answer::Acked(id, write),
                 Err(error) => Answer::WriteFailed(id, write, error),
             }));
         })?;
         let fetched = answer.clone();
         let offsets = OffsetReader::start(client, group, move |(slice, epoch), committed| {
-            if let Ok(committed) = committed.try_into() {
-                drop(fetched.send(Answer::Offsets(slice, epoch, Box::new(committed))));
-            }
+            let committed = committed.try_into().expect("one answer per lane");
+            drop(fetched.send(Answer::Offsets(slice, epoch, Box::new(committed))));
         })?;
         let (hot_sender, hot_records) = bounded(RECORDS_MAX);
         let (cold_sender, cold_records) = bounded(RECORDS_MAX);
@@ -183,13 +182,19 @@ impl Shell {
         for answer in batch(&self.answers, 8 * BATCH_MAX).unwrap_or_default() {
             self.take_answer(now, answer);
         }
+        if self.ended.is_some() {
+            return;
+        }
         let (table, hot, cold) = (
             batch(&self.table, BATCH_MAX),
             batch(&self.hot_records, BATCH_MAX),
             batch(&self.cold_records, BATCH_MAX),
         );
-        let (Some(table), Some(hot), Some(cold)) = (table, hot, cold) else {
-            self.ended = Some(Ended::Failed("a reader of Kafka panicked".to_owned()));
+        let running = self.membership.is_running() && self.offsets.is_running();
+        let (Some(table), Some(hot), Some(cold), true) = (table, hot, cold, running) else {
+            self.ended = Some(Ended::Failed(
+                "a thread that talks to Kafka panicked".to_owned(),
+            ));
             return;
         };
         for event in table {
@@ -219,7 +224,10 @@ impl Shell {
 
     fn take_answer(&mut self, now: Timestamp, answer: Answer) {
         match answer {
-            Answer::Acked(id) => self.worker.handle_write_acked(now, id),
+            Answer::Acked(id, write) => {
+                self.count(&write);
+                self.worker.handle_write_acked(now, id);
+            }
             Answer::WriteFailed(id, write, error) => self.take_failure(now, id, write, &error),
             Answer::Report(ticket, report) => {
                 self.metrics.attempt_ended();
@@ -234,7 +242,7 @@ impl Shell {
 
     fn take_failure(&mut self, now: Timestamp, id: WriteId, write: Write, error: &WriteError) {
         let topic = self.encoder.topic(&write);
-        self.metrics.write_failed(&topic);
+        self.metrics.write_failed(Encoder::label(&write));
         let failure = match error {
             WriteError::Fatal(_) => {
                 self.ended = Some(Ended::Failed(error.to_string()));
@@ -430,7 +438,7 @@ impl Shell {
                 error!("a write failed: no attempt starts until it succeeds");
             }
             Observation::AdmissionOpened => info!("writes succeed again"),
-            Observation::HoldExceeded => {}
+            Observation::HoldExceeded => self.metrics.hold_exceeded(),
         }
     }
 }

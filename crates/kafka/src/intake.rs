@@ -184,12 +184,6 @@ impl Intake {
         }
     }
 
-    /// Whether a commit is on its way.
-    #[must_use]
-    pub const fn is_committing(&self) -> bool {
-        self.committing
-    }
-
     /// Sends a commit of at most [`Self::COMMIT_MAX`] next offsets; [`IntakeEvent::Committed`]
     /// follows. `false` = one is on its way already, or librdkafka took none.
     pub fn commit<'a>(&mut self, offsets: impl IntoIterator<Item = (&'a str, i32, i64)>) -> bool {

@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded, unbounded};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
@@ -164,6 +164,12 @@ impl Membership {
     /// Leaves the group; [`MembershipEvent::Left`] follows.
     pub fn leave(&self) {
         self.command(Command::Leave);
+    }
+
+    /// Whether its thread lives; it ends by [`Self::leave`], or by a bug.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.running.try_recv() == Err(TryRecvError::Empty)
     }
 
     fn command(&self, command: Command) {

@@ -3,12 +3,15 @@
 //! Decides that an answer is whole or asked for again: a partition whose offset could not be
 //! fetched is never taken for one without a commit. Leaves what the metadata says to `engine`.
 
+use std::ffi::CString;
+use std::slice;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
+use rdkafka::bindings::rd_kafka_topic_partition_list_find;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::{Offset, TopicPartitionList};
@@ -58,6 +61,14 @@ impl<T: Send + 'static> OffsetReader<T> {
             stopping,
             thread: Some(thread),
         })
+    }
+
+    /// Whether its thread lives; it ends when this is dropped, or by a bug.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.thread
+            .as_ref()
+            .is_some_and(|thread| !thread.is_finished())
     }
 
     /// Asks for the committed offsets of some places.
@@ -127,9 +138,28 @@ fn committed(
             ))?;
         place.error()?;
         answer.push(match place.offset() {
-            Offset::Offset(offset) => Some((offset, place.metadata().to_owned())),
+            Offset::Offset(offset) => Some((offset, metadata(&list, topic, *partition))),
             _ => None,
         });
     }
     Ok(answer)
+}
+
+/// The metadata of a place; what is not UTF-8 was not written by us and becomes a text that no map
+/// decodes from. Not through the binding's own `metadata()`: it panics on such bytes.
+#[expect(unsafe_code, reason = "the safe binding panics on foreign metadata")]
+fn metadata(list: &TopicPartitionList, topic: &str, partition: i32) -> String {
+    let Ok(name) = CString::new(topic) else {
+        return String::new();
+    };
+    // SAFETY: list and name live through the calls; librdkafka answers with a pointer into the
+    // list, or null. Metadata and its size describe bytes that the list owns.
+    let bytes = unsafe {
+        let place = rd_kafka_topic_partition_list_find(list.ptr(), name.as_ptr(), partition);
+        if place.is_null() || (*place).metadata.is_null() {
+            return String::new();
+        }
+        slice::from_raw_parts((*place).metadata.cast::<u8>(), (*place).metadata_size)
+    };
+    String::from_utf8(bytes.to_vec()).unwrap_or_else(|_| "not UTF-8".to_owned())
 }

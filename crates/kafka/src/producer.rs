@@ -108,12 +108,6 @@ impl<T: Send + Sync + 'static> Producer<T> {
     pub fn flush(&self, timeout: Duration) -> bool {
         self.inner.flush(timeout).is_ok()
     }
-
-    /// Records queued or on their way.
-    #[must_use]
-    pub fn in_flight(&self) -> usize {
-        usize::try_from(self.inner.in_flight_count()).unwrap_or(0)
-    }
 }
 
 type OnAck<T> = Box<dyn Fn(T, Result<(), WriteError>) + Send + Sync>;

@@ -91,8 +91,8 @@ definitions! {
         "Changes of the slices this worker owns.";
     OWNED_SLICES = "owned_slices", MetricKind::Gauge, [],
         "Slices this worker owns.";
-    LANES_PAUSED = "lanes_paused", MetricKind::Gauge, [],
-        "Lanes that are not read at the moment because a bound is reached.";
+    HOLDS_EXCEEDED = "holds_exceeded_total", MetricKind::Counter, [],
+        "Deliveries moved to a rung because they got no attempt in time.";
     BUILD_INFO = "build_info", MetricKind::Gauge, ["version"],
         "Always 1; says which version runs.";
 }

@@ -36,7 +36,7 @@ pub struct Metrics {
     commits_refused: IntCounter,
     rebalances: IntCounter,
     owned_slices: IntGauge,
-    lanes_paused: IntGauge,
+    holds_exceeded: IntCounter,
 }
 
 /// Why a record of `endpoints` is not used.
@@ -85,7 +85,7 @@ impl Metrics {
             commits_refused: commits.with_label_values(&["refused"]),
             rebalances: new.counter(&def::REBALANCES),
             owned_slices: new.gauge(&def::OWNED_SLICES),
-            lanes_paused: new.gauge(&def::LANES_PAUSED),
+            holds_exceeded: new.counter(&def::HOLDS_EXCEEDED),
             registry,
         }
     }
@@ -190,8 +190,8 @@ impl Metrics {
         self.stale_inputs.inc();
     }
 
-    /// A write was not acknowledged. `topic` is one of Postrider's own, so there are few.
-    pub fn write_failed(&self, topic: &str) {
+    /// A write was not acknowledged. `topic` is one of Postrider's own, without the prefix.
+    pub fn write_failed(&self, topic: &'static str) {
         self.write_failures.with_label_values(&[topic]).inc();
     }
 
@@ -209,9 +209,9 @@ impl Metrics {
         self.owned_slices.set(gauge_value(owned));
     }
 
-    /// This many lanes are paused now, over all owned slices.
-    pub fn lanes_paused(&self, paused: usize) {
-        self.lanes_paused.set(gauge_value(paused));
+    /// A delivery got no attempt in time and was moved to a rung.
+    pub fn hold_exceeded(&self) {
+        self.holds_exceeded.inc();
     }
 }
 
@@ -339,7 +339,7 @@ mod tests {
         metrics.write_failed("deliveries");
         metrics.commit_answered(CommitResult::Accepted);
         metrics.rebalanced(7);
-        metrics.lanes_paused(2);
+        metrics.hold_exceeded();
         metrics
     }
 
@@ -377,7 +377,7 @@ mod tests {
             r#"postrider_commits_total{result="accepted"} 1"#,
             r#"postrider_commits_total{result="refused"} 0"#,
             r#"postrider_owned_slices 7"#,
-            r#"postrider_lanes_paused 2"#,
+            r#"postrider_holds_exceeded_total 1"#,
             r#"postrider_build_info{version="1.2.3"} 1"#,
         ] {
             assert!(text.lines().any(|l| l == line), "{line}\n{text}");

@@ -81,12 +81,6 @@ impl Topics {
         &self.0.lanes[lane.index()]
     }
 
-    /// The lane of a topic; `None` for a topic that is no lane of this installation.
-    #[must_use]
-    pub fn lane_of(&self, topic: &str) -> Option<Lane> {
-        Lane::all().find(|lane| **self.lane(*lane) == *topic)
-    }
-
     /// First attempts, written by the router.
     #[must_use]
     pub fn deliveries(&self) -> &Arc<str> {
@@ -283,16 +277,6 @@ mod tests {
         assert_eq!(&**topics.router_group(), "postrider.router");
         assert_eq!(&**topics.dispatcher_group(), "postrider.dispatcher");
         assert_eq!(&**topics.history_group(), "postrider.history");
-    }
-
-    #[test]
-    fn lanes_and_topics_are_inverse() {
-        let topics = Topics::new("x.");
-        for lane in Lane::all() {
-            assert_eq!(topics.lane_of(topics.lane(lane)), Some(lane));
-        }
-        assert_eq!(topics.lane_of("deliveries"), None);
-        assert_eq!(topics.lane_of("x.attempts"), None);
     }
 
     #[test]

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use postrider_domain::Lane;
 
-use super::harness::{Answer, Harness};
+use super::harness::{Answer, Harness, retry};
 use crate::io::Observation;
 use crate::offsets::HOLES_MAX;
+use crate::slice::{HELD_BYTES_MAX, LOOK_AHEAD_BYTES_MAX};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -73,14 +74,44 @@ fn a_lane_stops_at_its_bound_and_goes_on_where_it_stopped() {
 fn large_records_stop_a_lane_by_their_bytes() {
     let mut world = Harness::owning();
     world.endpoint("a", |e| e.concurrency = Some(1));
-    world.answer = Box::new(|_| Answer::Status(200, SECOND / 100));
+    world.answer = Box::new(|_| Answer::Status(200, SECOND));
     for _ in 0..40 {
         world.deliver_sized("a", 1 << 20);
     }
-    world.run_for(SECOND / 200);
-    let readings = world.read_from.len();
-    world.run_for(20 * SECOND);
-    assert!(world.read_from.len() > readings, "it stopped and went on");
+    world.run_for(SECOND / 2);
+    let stopped = world
+        .stopped
+        .iter()
+        .filter(|(lane, _)| *lane == Lane::Deliveries);
+    let held = HELD_BYTES_MAX as i64 / (1 << 20);
+    assert_eq!(
+        stopped.map(|(_, next)| *next).collect::<Vec<_>>(),
+        [40 + held]
+    );
+    world.run_for(60 * SECOND);
+    assert!(world.stopped.len() > 1, "it went on and stopped again");
+    world.run_for(600 * SECOND);
+    assert_eq!(world.sent.len(), 40);
+    assert!(world.all_committed());
+}
+
+#[test]
+fn large_records_stop_a_rung_by_their_bytes() {
+    let mut world = Harness::owning();
+    world.endpoint("a", |e| e.retry = retry(&[300]));
+    world.answer =
+        Box::new(|sent| Answer::Status(if sent.attempt == 1 { 500 } else { 200 }, SECOND / 100));
+    for _ in 0..20 {
+        world.deliver_sized("a", LOOK_AHEAD_BYTES_MAX / 4);
+    }
+    world.run_for(10 * SECOND);
+    assert!(
+        world
+            .stopped
+            .iter()
+            .any(|(lane, _)| matches!(lane, Lane::Retry(_)))
+    );
+    world.run_for(400 * SECOND);
     assert_eq!(world.sent.len(), 40);
     assert!(world.all_committed());
 }

@@ -81,6 +81,10 @@ pub(crate) struct Harness {
     pub(crate) committed: BTreeMap<(Slice, Lane), (i64, String)>,
     pub(crate) commits: u32,
     pub(crate) read_from: Vec<(Lane, Option<i64>)>,
+    /// Lanes that stopped being read, and the first offset that was not taken.
+    pub(crate) stopped: Vec<(Lane, i64)>,
+    /// Answers a commit in place of the broker.
+    pub(crate) commit_answer: Option<CommitAnswer>,
     /// Decides whether a write fails.
     pub(crate) write_fails: Fault,
     /// Decides whether a topic takes no record so large.
@@ -92,6 +96,7 @@ pub(crate) struct Harness {
     readers: BTreeMap<(Slice, Lane), (Reading, i64)>,
     endpoints: BTreeMap<EndpointId, Endpoint>,
     happenings: BTreeMap<(Timestamp, u64), Happening>,
+    record_at: i64,
     sequence: u64,
     incarnation: u32,
     made: u128,
@@ -114,6 +119,8 @@ impl Harness {
             committed: BTreeMap::new(),
             commits: 0,
             read_from: Vec::new(),
+            stopped: Vec::new(),
+            commit_answer: None,
             write_fails: Box::new(|| false),
             too_large: |_| false,
             commit_fails: Box::new(|| false),
@@ -122,6 +129,7 @@ impl Harness {
             readers: BTreeMap::new(),
             endpoints: BTreeMap::new(),
             happenings: BTreeMap::new(),
+            record_at: 0,
             sequence: 0,
             incarnation: 0,
             made: 0,
@@ -310,7 +318,10 @@ impl Harness {
                 }
                 self.worker.handle_endpoints_loaded(self.now, slice, epoch);
             }
-            Happening::Record(record) => self.worker.handle_record(self.now, record),
+            Happening::Record(record) => {
+                self.record_at = record.offset;
+                self.worker.handle_record(self.now, record);
+            }
             Happening::WriteDone(id, write) => {
                 if (self.too_large)(&write) {
                     let failure = WriteFailure::TooLarge;
@@ -331,14 +342,14 @@ impl Harness {
             }
             Happening::CommitDone(entries) => {
                 let refused = (self.commit_fails)();
-                if !refused {
+                if !refused && self.commit_answer.is_none() {
                     self.commit(entries);
                 }
-                let answer = if refused {
+                let answer = self.commit_answer.take().unwrap_or(if refused {
                     CommitAnswer::Refused
                 } else {
                     CommitAnswer::Accepted
-                };
+                });
                 self.worker.handle_commit_finished(self.now, answer);
             }
         }
@@ -466,6 +477,7 @@ impl Harness {
             }
             Order::StopReading { slice, lane } => {
                 self.readers.remove(&(slice, lane));
+                self.stopped.push((lane, self.record_at));
             }
             Order::Write { id, write } => {
                 self.later(WRITE_LATENCY, Happening::WriteDone(id, write));

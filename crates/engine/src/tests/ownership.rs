@@ -7,7 +7,7 @@ use postrider_domain::{Lane, Slice};
 use super::harness::{Answer, Harness, SLICE, retry};
 use crate::io::{Epoch, Reading};
 use crate::slice::SliceEngine;
-use crate::worker::DRAIN_MAX;
+use crate::worker::{CommitAnswer, DRAIN_MAX};
 
 const SECOND: Duration = Duration::from_secs(1);
 const QUICK: Duration = Duration::from_millis(10);
@@ -222,4 +222,15 @@ fn a_lane_that_is_lost_stands_still_until_the_slice_is_acquired_anew() {
     world.crash([SLICE]);
     world.run_for(5 * SECOND);
     assert!(world.all_committed());
+}
+
+#[test]
+fn a_commit_that_finds_us_no_member_loses_every_slice() {
+    let mut world = Harness::owning();
+    world.endpoint("a", |_| {});
+    world.commit_answer = Some(CommitAnswer::NotAMember);
+    world.deliver("a");
+    world.run_for(3 * SECOND);
+    assert_eq!(world.worker.owned().count(), 0);
+    assert_eq!(world.committed_to(Lane::Deliveries), None);
 }
