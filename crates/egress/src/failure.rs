@@ -46,7 +46,11 @@ pub(crate) fn classify(error: &reqwest::Error, progress: &Progress) -> AttemptEr
     let cause = innermost(error);
     if let Some(stopped) = causes(error).find_map(|e| e.downcast_ref::<Stopped>()) {
         return match stopped {
-            Stopped::Denied(_) => failure(ErrorKind::Denied, stopped.to_string(), false),
+            // Not which: the merchant who reads this may be asking what our network looks like.
+            Stopped::Denied(_) => {
+                let what = "the host's name resolves to a denied address".to_owned();
+                failure(ErrorKind::Denied, what, false)
+            }
             Stopped::UnknownPeer => failure(ErrorKind::Internal, stopped.to_string(), false),
             _ => failure(
                 ErrorKind::Dns,

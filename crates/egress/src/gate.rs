@@ -17,6 +17,7 @@ use postrider_guard::{DeniedAddress, Policy};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use tower_layer::Layer;
 use tower_service::Service;
+use tracing::debug;
 
 use crate::names::{LOOKUP_TIMEOUT, Names};
 
@@ -61,7 +62,11 @@ impl Resolve for GuardedResolver {
         let (names, policy) = (self.names.clone(), Arc::clone(&self.policy));
         Box::pin(async move {
             let answers = names.addresses(name.as_str()).await?;
-            Ok(Box::new(checked(&policy, answers)?.into_iter()) as Addrs)
+            let passed = checked(&policy, answers).inspect_err(|stopped| {
+                // Whoever sends often to such a name must not fill the log.
+                debug!(name = name.as_str(), %stopped, "a name is not connected to");
+            })?;
+            Ok(Box::new(passed.into_iter()) as Addrs)
         })
     }
 }
