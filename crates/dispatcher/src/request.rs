@@ -1,7 +1,7 @@
 //! From an attempt the engine wants to the facts of the exchange.
 //!
-//! Decides the headers of a request (CONTRACT §6) and signs it, at send time. Leaves the exchange
-//! to `egress` and the verdict to `engine`.
+//! Decides the headers of a request (`docs/reference/request.md`) and signs it at send time. Leaves
+//! the exchange to `egress` and the verdict to `engine`.
 
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use postrider_domain::{

@@ -11,10 +11,10 @@ use postrider_domain::{AttemptReport, AttemptResult, Lane, Slice, Timestamp};
 use postrider_egress::Egress;
 use postrider_engine::commits::CommitEntry;
 use postrider_engine::io::{
-    Epoch, Observation, Reading, StartAttempt, Ticket, Write, WriteFailure, WriteId,
+    Epoch, Observation, Order, Reading, StartAttempt, Ticket, Write, WriteFailure, WriteId,
 };
 use postrider_engine::slice::Committed;
-use postrider_engine::worker::{CommitAnswer, Order, Settings, Worker};
+use postrider_engine::worker::{CommitAnswer, Settings, Worker};
 use postrider_kafka::lanes::{LaneEvent, LaneReader};
 use postrider_kafka::membership::{CommitOffset, CommitResult, Membership, MembershipEvent};
 use postrider_kafka::offsets::OffsetReader;

@@ -3,8 +3,8 @@
 //! Decides the pace (every [`INTERVAL`] or [`SETTLED_MAX`] settled records, at once for a slice
 //! that waits to be handed back), that only changed lanes are committed, and that exactly one
 //! commit is in flight: with several, an old frontier could land after a newer one
-//! (librdkafka re-sends parked commits at the tail of its queue). Re-committing idle lanes for the
-//! lease belongs here. Leaves sending to the shell.
+//! (librdkafka re-sends parked commits at the tail of its queue). Re-committing idle lanes, which
+//! a lease will need, belongs here. Leaves sending to the shell.
 
 use std::collections::BTreeSet;
 use std::ops::Bound;
@@ -14,7 +14,8 @@ use postrider_domain::{Lane, Slice, Timestamp};
 
 use crate::io::Epoch;
 
-/// Longest time a settled record waits for its commit to be sent: the bound P2 puts on a crash.
+/// Longest time a settled record waits for its commit to be sent, so that a crash repeats little
+/// (`docs/delivery-semantics.md`, "Duplicates").
 pub const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Settled records after which a commit is sent at once.

@@ -10,6 +10,8 @@ use postrider_domain::{
     Slice, Timestamp,
 };
 
+use crate::commits::CommitEntry;
+
 /// One ownership of a slice. Grows with each acquisition, so whatever comes back under an older
 /// number is stale.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -53,9 +55,9 @@ pub enum Content {
     Unreadable {
         /// The record, untouched.
         record: Arc<Record>,
-        /// Why.
+        /// The reason its dead letter names.
         reason: DeadLetterReason,
-        /// Why, in words.
+        /// What is wrong with it, for people.
         message: Box<str>,
     },
 }
@@ -118,13 +120,13 @@ pub enum Write {
         delivery: Arc<Delivery>,
         /// Attempts made.
         attempts: u32,
-        /// Why.
+        /// The rule that gave it up.
         reason: DeadLetterReason,
         /// Status of the last response, if this worker saw one.
         last_status: Option<u16>,
-        /// Where it was read.
+        /// Lane it was read from.
         lane: Lane,
-        /// Where it was read.
+        /// Its offset in that lane.
         offset: i64,
         /// The topic takes no record so large: only what and why, the data stays at the origin.
         without_value: bool,
@@ -133,11 +135,11 @@ pub enum Write {
     Unreadable {
         /// The record, untouched.
         record: Arc<Record>,
-        /// Why.
+        /// The reason its dead letter names.
         reason: DeadLetterReason,
-        /// Why, in words.
+        /// What is wrong with it, for people.
         message: Box<str>,
-        /// As above.
+        /// The topic takes no record so large: only what and why, the record stays at its origin.
         without_value: bool,
     },
 }
@@ -166,36 +168,60 @@ pub struct AttemptEntry {
     pub outcome: Outcome,
     /// When it is tried again.
     pub next_attempt_at: Option<Timestamp>,
-    /// Where the delivery was read.
+    /// Lane the delivery was read from.
     pub lane: Lane,
-    /// Where the delivery was read.
+    /// Its offset in that lane.
     pub offset: i64,
 }
 
-/// What the engine of a slice asks for.
+/// What the engine asks for: first what a slice does, then what only the worker does.
 #[derive(Clone, Debug)]
-pub enum Output {
-    /// Read a lane from an offset on (`None` = from its beginning), in place of any earlier
-    /// reading.
+pub enum Order {
+    /// Fetch committed offsets and metadata of every lane: [`crate::worker::Worker::handle_offsets`].
+    FetchOffsets {
+        /// The slice.
+        slice: Slice,
+        /// To be given back.
+        epoch: Epoch,
+    },
+    /// Read the slice's endpoints and follow them: [`crate::worker::Worker::handle_endpoint`],
+    /// [`crate::worker::Worker::handle_endpoints_loaded`].
+    LoadEndpoints {
+        /// The slice.
+        slice: Slice,
+        /// To be given back.
+        epoch: Epoch,
+    },
+    /// Read a lane, in place of any earlier reading of it.
     Read {
         /// To be put on every record.
         reading: Reading,
-        /// First offset wanted.
+        /// First offset wanted; `None` = the beginning of the log.
         from: Option<i64>,
     },
     /// Stop reading a lane.
     StopReading {
-        /// Which.
+        /// The slice.
+        slice: Slice,
+        /// The lane.
         lane: Lane,
     },
-    /// Write a record.
+    /// Write a record: [`crate::worker::Worker::handle_write_acked`] or [`crate::worker::Worker::handle_write_failed`].
     Write {
-        /// To be given back with the acknowledgement.
+        /// To be given back.
         id: WriteId,
         /// What.
         write: Write,
     },
-    /// Something worth counting.
+    /// Commit, exactly one request at a time: [`crate::worker::Worker::handle_commit_finished`].
+    Commit(Vec<CommitEntry>),
+    /// The slice is gone: stop reading its lanes and following its endpoints.
+    Released(Slice),
+    /// Answer every open revocation.
+    HandBack,
+    /// Everything is drained: leave the group.
+    Leave,
+    /// Count something.
     Observe(Observation),
 }
 
@@ -204,7 +230,9 @@ pub enum Output {
 pub enum Observation {
     /// A repeated copy was dropped.
     DuplicateDropped,
-    /// A completion or record of an earlier ownership or reading was ignored.
+    /// A report, an acknowledgement or committed offsets came for an ownership or an entry that is
+    /// gone, and were ignored. Records of an earlier ownership or reading are ignored uncounted:
+    /// some are under way whenever a reading stops.
     StaleInput,
     /// Commit metadata could not be used: the lane is replayed from its frontier.
     MapIgnored(Lane),

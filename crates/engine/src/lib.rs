@@ -12,7 +12,7 @@
 //! | --- | --- |
 //! | frontier, holes, bounds of a lane | [`offsets`] |
 //! | what is committed beside the frontier | [`commit_map`] |
-//! | life of a delivery, what settles it, holding and moving it | [`slice`] |
+//! | life of a delivery, what settles it, holding and moving it | [`mod@slice`] |
 //! | turns of endpoints, concurrency | `queues` |
 //! | what a response means | [`verdict`] |
 //! | when the next attempt is due | [`schedule`] |

@@ -2,7 +2,7 @@
 //!
 //! Decides that two records with the same delivery id and the same number of attempts are copies
 //! of one: a router that crashed fans out again with the same ids, a dispatcher that crashed
-//! between a retry copy and its commit forks a chain (DESIGN §4, §5.4). Dropping the second copy
+//! between a retry copy and its commit forks a chain (ADR 0004). Dropping the second copy
 //! is safe because the first one's offset stays incomplete until it is settled.
 //! Leaves the few that fall out of the window to the receiver, who has the `webhook-id`.
 

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! A record is settled only when the attempt record of a success, or the copy on a rung or in
-//! `dead-letters`, is acknowledged (DESIGN §5.2). A failed write settles nothing: no attempt starts
+//! `dead-letters`, is acknowledged. A failed write settles nothing: no attempt starts
 //! until it succeeded. No record is held longer than [`HOLD_MAX`] before it is attempted or moved,
 //! so no lane can stick.
 //! Leaves which slices are owned, commits and the worker's budget to [`crate::worker`], turns to
@@ -27,7 +27,7 @@ use postrider_domain::{
 
 use crate::commit_map::CommitMap;
 use crate::io::{
-    AttemptEntry, Content, Defaults, Epoch, LaneRecord, Observation, Output, Reading, StartAttempt,
+    AttemptEntry, Content, Defaults, Epoch, LaneRecord, Observation, Order, Reading, StartAttempt,
     Ticket, Write, WriteFailure, WriteId,
 };
 use crate::offsets::{self, OffsetTracker};
@@ -60,10 +60,10 @@ pub const PAUSED_RECHECK: Duration = Duration::from_secs(10 * 60);
 /// Pause before a failed write is tried again.
 pub const WRITE_BACKOFF: Duration = Duration::from_secs(1);
 
-/// One owned slice. Every input is followed by draining [`SliceEngine::poll_output`];
+/// One owned slice. Every input is followed by draining [`SliceEngine::poll_order`];
 /// [`SliceEngine::poll_attempt`] yields requests while the caller has room for them;
 /// [`SliceEngine::next_deadline`] says when [`SliceEngine::handle_timeout`] is wanted. Time never
-/// goes back. Same inputs and seed, same outputs.
+/// goes back. Same inputs and seed, same orders.
 #[derive(Debug)]
 pub struct SliceEngine {
     slice: Slice,
@@ -82,7 +82,7 @@ pub struct SliceEngine {
     failed_writes: BTreeMap<WriteId, Option<(Timestamp, Write)>>,
     draining: bool,
     rng: fastrand::Rng,
-    outputs: VecDeque<Output>,
+    orders: VecDeque<Order>,
 }
 
 #[derive(Debug)]
@@ -137,14 +137,14 @@ impl SliceEngine {
         defaults: Defaults,
         committed: &[Committed; Lane::COUNT],
     ) -> Self {
-        let mut outputs = VecDeque::new();
+        let mut orders = VecDeque::new();
         let lanes = Lane::all().map(|lane| {
             let offsets = match &committed[lane.index()] {
                 None => OffsetTracker::unread(),
                 Some((frontier, metadata)) => {
                     let map = CommitMap::decode(*frontier, metadata).ok();
                     if map.is_none() {
-                        outputs.push_back(Output::Observe(Observation::MapIgnored(lane)));
+                        orders.push_back(Order::Observe(Observation::MapIgnored(lane)));
                     }
                     OffsetTracker::restored(*frontier, map)
                 }
@@ -176,7 +176,7 @@ impl SliceEngine {
             failed_writes: BTreeMap::new(),
             draining: false,
             rng: fastrand::Rng::with_seed(seed ^ u64::from(slice.0) ^ (epoch.0 << 16)),
-            outputs,
+            orders,
         }
     }
 
@@ -298,7 +298,7 @@ impl SliceEngine {
             }
             (WriteFailure::TooLarge, write) => match smaller(write) {
                 Ok(write) => {
-                    self.outputs.push_back(Output::Write { id, write });
+                    self.orders.push_back(Order::Write { id, write });
                     return;
                 }
                 Err(write) => write,
@@ -407,8 +407,8 @@ impl SliceEngine {
     }
 
     /// The next thing to do.
-    pub fn poll_output(&mut self) -> Option<Output> {
-        self.outputs.pop_front()
+    pub fn poll_order(&mut self) -> Option<Order> {
+        self.orders.pop_front()
     }
 
     /// When [`Self::handle_timeout`] is wanted; `None` = never, as things are.
@@ -718,13 +718,13 @@ impl SliceEngine {
         };
         self.next_write += 1;
         self.entry(entry).unacked_writes += 1;
-        self.outputs.push_back(Output::Write { id, write });
+        self.orders.push_back(Order::Write { id, write });
     }
 
     fn write_again(&mut self, now: Timestamp) {
         for (id, failed) in &mut self.failed_writes {
             if let Some((_, write)) = failed.take_if(|(at, _)| *at <= now) {
-                self.outputs.push_back(Output::Write { id: *id, write });
+                self.orders.push_back(Order::Write { id: *id, write });
             }
         }
     }
@@ -787,7 +787,10 @@ impl SliceEngine {
         let state = &mut self.lanes[lane.index()];
         if state.reading {
             state.reading = false;
-            self.outputs.push_back(Output::StopReading { lane });
+            self.orders.push_back(Order::StopReading {
+                slice: self.slice,
+                lane,
+            });
         }
     }
 
@@ -810,14 +813,14 @@ impl SliceEngine {
             lane,
             number: state.number,
         };
-        self.outputs.push_back(Output::Read {
+        self.orders.push_back(Order::Read {
             reading,
             from: state.offsets.read_to(),
         });
     }
 
     fn observe(&mut self, observation: Observation) {
-        self.outputs.push_back(Output::Observe(observation));
+        self.orders.push_back(Order::Observe(observation));
     }
 
     const fn ticket(&self, entry: EntryId) -> Ticket {

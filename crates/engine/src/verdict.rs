@@ -1,4 +1,4 @@
-//! What the raw facts of an attempt mean (DESIGN §5.8).
+//! What the raw facts of an attempt mean (`docs/reference/outcomes.md`).
 //!
 //! Decides delivered, failed or hopeless. Leaves the time of the next attempt to
 //! [`crate::schedule`]. The rows on `Retry-After`, 410 and the endpoint's own success matcher

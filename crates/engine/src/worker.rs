@@ -3,7 +3,7 @@
 //! Decides the life of an ownership (loading, active, draining, gone), when a revocation is
 //! answered, what may be committed, and how the slices share the worker's requests in flight.
 //! The broker fences commits by member and never by partition, so the rule "only what is owned or
-//! draining is committed" holds here and nowhere else (DESIGN §5.3). Lease and fence records
+//! draining is committed" holds here and nowhere else (ADR 0002). Lease and fence records will
 //! belong here. Leaves the deliveries to [`crate::slice`], the group protocol to the shell.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use postrider_domain::{AttemptReport, Endpoint, EndpointId, Lane, Slice, Timestamp};
 
-use crate::commits::{CommitEntry, Commits};
+use crate::commits::Commits;
 use crate::io::{
-    Defaults, Epoch, LaneRecord, Observation, Output, Reading, StartAttempt, Ticket, Write,
+    Defaults, Epoch, LaneRecord, Observation, Order, Reading, StartAttempt, Ticket, Write,
     WriteFailure, WriteId,
 };
 use crate::slice::{Committed, SliceEngine};
@@ -31,57 +31,6 @@ pub struct Settings {
     pub defaults: Defaults,
     /// Fixes every random choice.
     pub seed: u64,
-}
-
-/// What a worker asks for.
-#[derive(Clone, Debug)]
-pub enum Order {
-    /// Fetch committed offsets and metadata of every lane: [`Worker::handle_offsets`].
-    FetchOffsets {
-        /// The slice.
-        slice: Slice,
-        /// To be given back.
-        epoch: Epoch,
-    },
-    /// Read the slice's endpoints and follow them: [`Worker::handle_endpoint`],
-    /// [`Worker::handle_endpoints_loaded`].
-    LoadEndpoints {
-        /// The slice.
-        slice: Slice,
-        /// To be given back.
-        epoch: Epoch,
-    },
-    /// Read a lane, in place of any earlier reading of it.
-    Read {
-        /// To be put on every record.
-        reading: Reading,
-        /// First offset wanted; `None` = the beginning of the log.
-        from: Option<i64>,
-    },
-    /// Stop reading a lane.
-    StopReading {
-        /// The slice.
-        slice: Slice,
-        /// The lane.
-        lane: Lane,
-    },
-    /// Write a record: [`Worker::handle_write_acked`] or [`Worker::handle_write_failed`].
-    Write {
-        /// To be given back.
-        id: WriteId,
-        /// What.
-        write: Write,
-    },
-    /// Commit, exactly one request at a time: [`Worker::handle_commit_finished`].
-    Commit(Vec<CommitEntry>),
-    /// The slice is gone: stop reading its lanes and following its endpoints.
-    Released(Slice),
-    /// Answer every open revocation.
-    HandBack,
-    /// Everything is drained: leave the group.
-    Leave,
-    /// Count something.
-    Observe(Observation),
 }
 
 /// How a commit was answered.
@@ -385,13 +334,8 @@ impl Worker {
         else {
             return;
         };
-        while let Some(output) = engine.poll_output() {
-            self.orders.push_back(match output {
-                Output::Read { reading, from } => Order::Read { reading, from },
-                Output::StopReading { lane } => Order::StopReading { slice, lane },
-                Output::Write { id, write } => Order::Write { id, write },
-                Output::Observe(observation) => Order::Observe(observation),
-            });
+        while let Some(order) = engine.poll_order() {
+            self.orders.push_back(order);
         }
         let epoch = engine.epoch();
         for (lane, records) in engine.take_settled() {

@@ -15,11 +15,11 @@ use postrider_domain::{
 use crate::commit_map::CommitMap;
 use crate::commits::CommitEntry;
 use crate::io::{
-    AttemptEntry, Content, Defaults, Epoch, LaneRecord, Observation, Reading, Ticket, Write,
+    AttemptEntry, Content, Defaults, Epoch, LaneRecord, Observation, Order, Reading, Ticket, Write,
     WriteFailure, WriteId,
 };
 use crate::slice::Committed;
-use crate::worker::{CommitAnswer, Order, Settings, Worker};
+use crate::worker::{CommitAnswer, Settings, Worker};
 
 /// The slice that tests use when one is enough.
 pub(crate) const SLICE: Slice = Slice(0);

@@ -191,9 +191,9 @@ fn an_engine_reads_nothing_before_its_endpoints_are_loaded() {
         retry: retry(&[1]).expect("a policy"),
     };
     let mut engine = SliceEngine::new(SLICE, Epoch(1), 0, defaults, &committed);
-    assert!(engine.poll_output().is_none());
+    assert!(engine.poll_order().is_none());
     engine.open();
-    assert!(engine.poll_output().is_some());
+    assert!(engine.poll_order().is_some());
 }
 
 #[test]
