@@ -387,7 +387,7 @@ impl Reader {
         Some(dispatcher)
     }
 
-    /// The heartbeat must be heard within a session, and an attempt must fit the lease.
+    /// The heartbeat must be heard within a session; for the timeout see [`Dispatcher::lease`].
     fn timing_rules(&mut self, dispatcher: &Dispatcher) {
         let written = humantime::format_duration;
         let (session, heartbeat) = (dispatcher.session, dispatcher.heartbeat);

@@ -97,7 +97,7 @@ pub enum Topics {
     Regex(String),
 }
 
-/// How records become events (CONTRACT §4).
+/// How records become events (`docs/reference/records.md`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decode {
     /// CloudEvents where a record is one, otherwise JSON with the map.
@@ -140,12 +140,14 @@ pub struct Dispatcher {
 }
 
 impl Dispatcher {
-    /// What the lease keeps in reserve for clocks and scheduling (DESIGN §5.3).
+    /// What [`Self::lease`] keeps in reserve for clocks and scheduling.
     pub const LEASE_MARGIN: Duration = Duration::from_secs(2);
 
-    /// The longest an attempt may take and still end within the lease: session − heartbeat −
-    /// [`Self::LEASE_MARGIN`]. An attempt of length t may start while the last accepted commit was
-    /// sent less than this minus t ago; the default timeout leaves more than zero.
+    /// What the default timeout has to be below: session − heartbeat − [`Self::LEASE_MARGIN`]. Then
+    /// a request that starts less than a heartbeat after the group last heard from its worker ends
+    /// before the group gives the slice to another.
+    /// Only the configuration is checked. An endpoint's own timeout is not, and no lease is kept in
+    /// this version: an attempt starts however long ago the worker was heard.
     #[must_use]
     pub const fn lease(&self) -> Duration {
         self.session

@@ -1,7 +1,7 @@
 //! Every key: path, kind, default, meaning. The one table behind checks, `show` and reference.
 //!
-//! Decides names, defaults, bounds and words (CONTRACT §2). Leaves rules that concern several keys
-//! to `assemble`.
+//! Decides names, defaults, bounds and words; `docs/reference/configuration.md` is made of them.
+//! Leaves rules that concern several keys to `assemble`.
 
 use std::time::Duration;
 

@@ -2,7 +2,7 @@
 //!
 //! Decides the keys, their defaults, bounds and meaning (one table, `keys`, from which
 //! the checks, `config show`, `config reference` and the reference page all follow), and reports
-//! every mistake at once with its path, the value's source and what was expected (CONTRACT §2).
+//! every mistake at once with its path, the value's source and what was expected.
 //! It is the only reader of environment variables.
 //! Leaves to others: what the values do, and the flags' own names (the binary hands them in as
 //! overrides).

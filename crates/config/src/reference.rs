@@ -131,7 +131,8 @@ Variables with a single underscore after `POSTRIDER` stand for flags of the comm
 
 ## Together
 - `dispatcher.heartbeat` is at most a third of `dispatcher.session`.
-- `dispatcher.defaults.timeout` is less than session - heartbeat - 2 s: an attempt may start only while it can end within the worker's lease.
+- `dispatcher.defaults.timeout` is less than session - heartbeat - 2 s: when a worker falls silent, the requests it has begun then end before the group gives its slices to another.
+  Only this default is checked: an endpoint's own `timeout` may be longer, and a worker that is not heard is not kept from starting attempts in this version.
 - A source has `topics` or `topics_regex`, not both; a topic stands in one source.
 - With `decode = \"json\"` the map says at least where the type is; with `cloudevents` there is no map.
 

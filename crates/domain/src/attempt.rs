@@ -95,7 +95,7 @@ pub enum ErrorKind {
     Timeout,
     /// The connection broke after the request was sent, or the answer was not HTTP.
     Reset,
-    /// The address is on the deny list (P9).
+    /// The address is on the deny list.
     Denied,
     /// The URL cannot be sent to.
     BadUrl,

@@ -12,7 +12,7 @@ use crate::retry::RetryPolicy;
 use crate::secret::Secret;
 use crate::time::Timestamp;
 
-/// Whether an endpoint gets deliveries (CONTRACT §5).
+/// Whether an endpoint gets deliveries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum EndpointState {
     /// Deliveries are made and sent.
@@ -120,7 +120,7 @@ impl fmt::Debug for Signing {
     }
 }
 
-/// A signature scheme (CONTRACT §5; the others come with their issue).
+/// A signature scheme. Others are not available in this version.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Scheme {
     /// Standard Webhooks v1: HMAC-SHA256.

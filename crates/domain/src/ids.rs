@@ -31,7 +31,7 @@ impl InvalidId {
 }
 
 /// Where deliveries go: `[A-Za-z0-9_-]{1,64}`, unique in an installation, the key of every
-/// per-endpoint record (CONTRACT §5). Cloning is a reference count.
+/// per-endpoint record. Cloning is a reference count.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EndpointId(Arc<str>);
 
@@ -76,7 +76,7 @@ impl fmt::Debug for EndpointId {
 }
 
 /// The merchant account that owns endpoints: 1 to 128 bytes without control characters.
-/// An event without one belongs to [`Tenant::default`] (CONTRACT §4).
+/// An event without one belongs to [`Tenant::default`].
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Tenant(Arc<str>);
 

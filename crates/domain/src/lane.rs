@@ -1,6 +1,6 @@
 //! The ordered logs a slice reads, and the ladder of retry delays.
 //!
-//! Decides the rungs, their order, and which rung a remaining wait goes to (DESIGN §5.4). Leaves
+//! Decides the rungs, their order, and which rung a remaining wait goes to (ADR 0006). Leaves
 //! reading, waiting and re-reading to `engine`, the topics' prefix to `wire`.
 
 use std::fmt;

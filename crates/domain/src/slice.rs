@@ -1,7 +1,8 @@
 //! Which slice an endpoint belongs to.
 //!
 //! Decides the mapping, bit for bit the one of the Java client's default partitioner, so that any
-//! Kafka client that keys by endpoint id lands in the right partition by itself (CONTRACT §3).
+//! Kafka client that has it and keys by endpoint id lands in the right partition by itself
+//! (`docs/reference/topics.md`, ADR 0003).
 //! Leaves ownership of slices to `engine`.
 
 use std::fmt;

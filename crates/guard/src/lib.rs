@@ -1,4 +1,4 @@
-//! Which URLs and addresses a request may go to (P9).
+//! Which URLs and addresses a request may go to (`docs/security.md`).
 //!
 //! Decides, from values alone: the deny list (`ranges`), its exceptions, and what a URL must look
 //! like before anything is sent to it. Leaves to `egress` asking at every point where an address

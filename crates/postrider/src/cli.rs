@@ -173,7 +173,7 @@ mod tests {
         Cli::command().debug_assert();
     }
 
-    /// CONTRACT §1: "every flag also as `POSTRIDER_…`".
+    /// `docs/reference/cli.md` promises it.
     #[test]
     fn every_flag_has_a_variable() {
         fn check(command: &clap::Command) {

@@ -1,7 +1,7 @@
 //! How a command ends when it does not end well.
 //!
-//! Decides the exit code of each kind of trouble (CONTRACT §1) and that the reason goes to standard
-//! error, in one piece.
+//! Decides the exit code of each kind of trouble (`docs/reference/cli.md`) and that the reason goes
+//! to standard error, in one piece.
 
 use std::fmt;
 use std::io;

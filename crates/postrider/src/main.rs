@@ -1,4 +1,4 @@
-//! The `postrider` binary: commands, flags and exit codes (CONTRACT §1).
+//! The `postrider` binary: commands, flags and exit codes (`docs/reference/cli.md`).
 //!
 //! Decides how the parts are wired together and how results are shown. Leaves every rule of
 //! delivering to the other crates.

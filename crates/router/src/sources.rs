@@ -11,7 +11,7 @@ use postrider_domain::SliceCount;
 use postrider_wire::{DecodeRule, Topics};
 use regex_lite::Regex;
 
-/// Intake topics that are decoded alike (CONTRACT §2, `[[sources]]`).
+/// Intake topics that are decoded alike: one of the configuration's `[[sources]]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Source {
     /// Which topics.

@@ -1,4 +1,4 @@
-//! The record of one attempt, or of a delivery that ended without one (CONTRACT §7, `attempts`).
+//! The record of one attempt, or of a delivery that ended without one: topic `attempts`.
 //!
 //! Decides its JSON. A response body that is UTF-8 is text in `body`; any other is base64 in
 //! `body_base64`, so that nothing of it is lost or made up. Reading is tolerant: a field that is

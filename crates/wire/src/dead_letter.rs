@@ -1,4 +1,4 @@
-//! What was given up, and input that could not be read (CONTRACT §7, `dead-letters`).
+//! What was given up, and input that could not be read: topic `dead-letters`.
 //!
 //! Decides the headers that say why and from where, and how both kinds are told apart: a delivery
 //! is keyed by its endpoint, unreadable input has a null key and is otherwise as it was. Leaves when

@@ -1,7 +1,7 @@
-//! A delivery as a record, and back (CONTRACT §7).
+//! A delivery as a record, and back (`docs/reference/records.md`).
 //!
-//! Decides the headers and the derivation of the delivery id. Leaves which topic a delivery is
-//! written to, and when, to `engine`.
+//! Decides the headers and the derivation of the delivery id (ADR 0004). Leaves which topic a
+//! delivery is written to, and when, to `engine`.
 
 use std::borrow::Cow;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! An endpoint as people write it in files and as programs write it to `endpoints` (CONTRACT §5).
+//! An endpoint as people write it in files and as programs write it to `endpoints`.
 //!
 //! Decides the fields, their bounds and defaults. Every mistake of a file is reported at once, each
 //! with its place. In files an unknown field is an error, for a typo must not pass; in records it

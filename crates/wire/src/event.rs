@@ -1,4 +1,4 @@
-//! An intake record as an event (CONTRACT §4).
+//! An intake record as an event (`docs/reference/records.md`).
 //!
 //! Decides which decoding a record gets and how large an event may be. Leaves the decodings
 //! themselves to `cloudevents` and `mapping`, and what becomes of a record that is none to

@@ -1,8 +1,8 @@
 //! Records, headers and topics: the serialised twins of domain values.
 //!
-//! Decides what Postrider's records look like on Kafka (CONTRACT §3, §4, §5, §7) and turns them
-//! into domain values and back. Bytes from outside never panic here. Leaves reading and writing
-//! them to `kafka`, and what they mean to `engine`.
+//! Decides what Postrider's records look like on Kafka (`docs/reference/records.md`, `topics.md`) and
+//! turns them into domain values and back. Bytes from outside never panic here. Leaves reading and
+//! writing them to `kafka`, and what they mean to `engine`.
 #![warn(missing_docs)]
 
 pub mod attempt;

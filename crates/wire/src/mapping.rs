@@ -1,4 +1,4 @@
-//! Plain JSON as an event, by a mapping of its source (CONTRACT §2, `sources.map`).
+//! Plain JSON as an event, by the mapping of its source, `sources.map`.
 //!
 //! Decides what a mapping may refer to and what a missing part means: a type or tenant that is
 //! asked for and missing makes the record unmappable (an event must not reach the wrong merchant),

@@ -1,4 +1,4 @@
-//! JSON Schemas of what Postrider reads and writes, made from the types (CONTRACT §7).
+//! JSON Schemas of what Postrider reads and writes, made from the types.
 //!
 //! The files in `docs/reference/schemas` are these; `cargo run -p postrider-wire --example schemas`
 //! writes them. They leave room for further fields, for fields may be added.

@@ -1,8 +1,8 @@
-//! The names of Postrider's topics and groups, and how the topics are to be made (CONTRACT §3).
+//! The names of Postrider's topics and groups, and how the topics are to be made.
 //!
-//! Decides names, partition counts and topic configuration. Leaves asking a broker for them to
-//! `kafka`, and the validity of the prefix (a topic name is at most 249 of `A-Z a-z 0-9 . _ -`) to
-//! `config`.
+//! Decides names, partition counts and topic configuration (`docs/reference/topics.md`). Leaves
+//! asking a broker for them to `kafka`, and the validity of the prefix (a topic name is at most 249
+//! of `A-Z a-z 0-9 . _ -`) to `config`.
 
 use std::sync::Arc;
 use std::time::Duration;

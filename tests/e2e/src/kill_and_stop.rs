@@ -1,4 +1,4 @@
-//! Many events over many endpoints while one dispatcher is killed and one is stopped (P1, P2).
+//! Many events over many endpoints while one dispatcher is killed and one is stopped.
 //!
 //! Decides the course of the experiment. The receiver verifies with a library that is not ours.
 //! Leaves what it shows to [`Report`].

@@ -86,6 +86,25 @@ fn nothing_names_the_machine_it_was_written_on() {
     );
 }
 
+#[test]
+fn only_documents_of_the_repository_are_cited() {
+    // in pieces, so as not to find itself
+    let elsewhere = [concat!("CONT", "RACT §"), concat!("DES", "IGN §")];
+    let mut found = Vec::new();
+    for path in files_with(&["rs", "md"]) {
+        for (number, line) in read(&path).lines().enumerate() {
+            if elsewhere.iter().any(|document| line.contains(document)) {
+                found.push(format!("{}:{}: {line}", shown(&path), number + 1));
+            }
+        }
+    }
+    assert!(
+        found.is_empty(),
+        "cited, but not in the repository (cite docs/, an ADR, an RFC or a KIP instead):\n{}",
+        found.join("\n")
+    );
+}
+
 /// The targets of `[text](target)` outside code, without their fragments; addresses elsewhere
 /// and links within the document are left out.
 fn relative_links(document: &str) -> Vec<String> {

@@ -1,7 +1,7 @@
 //! `postrider attempt tail`: what is being sent right now, from the `attempts` topic.
 //!
-//! Decides what of an attempt record is shown. Its fields are public (CONTRACT §7) and are read by
-//! name, so that a newer writer's record is shown too.
+//! Decides what of an attempt record is shown. Its fields are public (`docs/reference/records.md`)
+//! and are read by name, so that a newer writer's record is shown too.
 
 use std::time::Duration;
 

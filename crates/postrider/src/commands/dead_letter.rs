@@ -1,7 +1,7 @@
 //! `postrider dead-letter list`: what was given up and why, from the `dead-letters` topic.
 //!
-//! Decides what of a dead letter is shown: its headers, which are public (CONTRACT §7); payloads
-//! stay where they are.
+//! Decides what of a dead letter is shown: its headers, which are public
+//! (`docs/reference/records.md`); payloads stay where they are.
 
 use std::time::Duration;
 

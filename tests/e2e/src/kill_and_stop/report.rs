@@ -11,7 +11,7 @@ use postrider_test_support::Receipt;
 use super::{INTAKE, Plan};
 use crate::Attempt;
 
-/// P2: work that a crash may repeat beside what was in flight.
+/// Work that a crash may repeat beside what was in flight (`docs/delivery-semantics.md`).
 const REPEATED_MS: u64 = 1_000;
 /// Longest time an acknowledgement and a commit may take on a busy machine, beside it.
 const COMMIT_MS: u64 = 500;
@@ -53,9 +53,9 @@ pub struct Report {
     /// Deliveries that were taken, without an attempt record that says so.
     unrecorded: usize,
     duplicates: usize,
-    /// Deliveries that P2 lets the crash repeat.
+    /// Deliveries that the crash may repeat.
     bound: usize,
-    /// Deliveries received twice that P2 does not excuse.
+    /// Deliveries received twice that the crash does not excuse.
     unexcused: Vec<String>,
     /// How long before the kill the oldest repeated one had finished, in ms.
     oldest_repeat_ms: u64,
@@ -257,7 +257,7 @@ impl<'a> Senders<'a> {
         its_own.next().map(|attempt| attempt.written_ms)
     }
 
-    /// How many deliveries were taken and not recorded as delivered (P10).
+    /// How many deliveries were taken and not recorded as delivered.
     fn unrecorded(&self, receipts: &[Receipt]) -> usize {
         let delivered = |id: &str| {
             let mut attempts = self.0.get(id).into_iter().flatten();

@@ -1,5 +1,5 @@
-//! A broker that dies and comes back under load: nothing is lost (P1), and as no worker died with
-//! it, nothing is repeated (P2).
+//! A broker that dies and comes back under load: nothing is lost, and as no worker died with it,
+//! nothing is repeated.
 
 use std::collections::BTreeSet;
 use std::thread;

@@ -1,4 +1,4 @@
-//! Retries at their schedule (P6), measured from what was promised to what arrived.
+//! Retries at their schedule, measured from what was promised to what arrived.
 
 use std::time::Duration;
 

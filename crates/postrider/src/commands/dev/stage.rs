@@ -20,7 +20,7 @@ use crate::input;
 use crate::installation::{Installation, WAIT, Where};
 use crate::receiver::{Behaviour, Receiver, Seen};
 
-/// DESIGN §3: 8 slices in dev.
+/// Slices are partitions, and one machine needs few.
 pub(super) const SLICES: u16 = 8;
 /// Requests in flight, however many endpoints there are.
 const IN_FLIGHT_MAX: usize = 512;
