@@ -14,7 +14,7 @@ use postrider_telemetry::Metrics;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::cli::start_logs;
 use crate::exit::{Code, Failure};
@@ -57,6 +57,9 @@ pub(crate) fn run(arguments: &Arguments, at: &Where, no_color: bool) -> Result<(
         .collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     installation.check_topics(&settings, &names)?;
+    if has(Role::Dispatcher) {
+        raise_open_files(installation.config.dispatcher.in_flight_max);
+    }
     let runtime = runtime()?;
     let metrics = Metrics::new(env!("CARGO_PKG_VERSION"));
     let roles = Roles {
@@ -68,6 +71,30 @@ pub(crate) fn run(arguments: &Arguments, at: &Where, no_color: bool) -> Result<(
             .transpose()?,
     };
     runtime.block_on(roles.until_told())
+}
+
+/// Raises the soft limit of open files to what requests can need, as far as the hard one allows.
+/// Starts all the same: most installations never have that many requests in flight.
+fn raise_open_files(in_flight_max: usize) {
+    let needed = open_files_needed(in_flight_max);
+    match rlimit::increase_nofile_limit(needed) {
+        Ok(limit) if limit >= needed => {}
+        Ok(limit) => warn!(
+            limit,
+            needed,
+            "too few open files for dispatcher.in_flight_max: attempts may fail; raise the hard \
+             limit (ulimit -Hn, LimitNOFILE= of the service) or lower dispatcher.in_flight_max"
+        ),
+        Err(error) => warn!(%error, needed, "the limit of open files cannot be read or raised"),
+    }
+}
+
+/// Files that may be open at once. A request holds six at most, while its name is looked up: two
+/// questions, each sent up to three times from a socket of its own. Beside requests there are
+/// Kafka's connections and those idle.
+fn open_files_needed(in_flight_max: usize) -> u64 {
+    let requests = u64::try_from(in_flight_max).unwrap_or(u64::MAX);
+    requests.saturating_mul(6).saturating_add(1024)
 }
 
 /// The runtime that requests run on; the roles' own loops are threads.
@@ -200,5 +227,20 @@ fn watch_dispatcher(
         Some(Ended::Stopped) => Ok(()),
         Some(Ended::Failed(reason)) => Err(reason),
         None => Err("the dispatcher did not drain in time".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_limit_of_open_files_is_raised_as_far_as_it_may_be() {
+        let (_, hard) = rlimit::Resource::NOFILE.get().unwrap();
+        raise_open_files(64);
+        let (soft, _) = rlimit::Resource::NOFILE.get().unwrap();
+        assert!(soft >= open_files_needed(64).min(hard), "{soft} of {hard}");
+        // More than there can be is warned of, not refused.
+        raise_open_files(usize::MAX);
     }
 }
