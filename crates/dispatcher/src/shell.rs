@@ -13,7 +13,7 @@ use postrider_engine::commits::CommitEntry;
 use postrider_engine::io::{
     Epoch, Observation, Order, Reading, StartAttempt, Ticket, Write, WriteFailure, WriteId,
 };
-use postrider_engine::slice::Committed;
+use postrider_engine::lane::Committed;
 use postrider_engine::worker::{CommitAnswer, Settings, Worker};
 use postrider_kafka::lanes::{LaneEvent, LaneReader};
 use postrider_kafka::membership::{CommitOffset, CommitResult, Membership, MembershipEvent};

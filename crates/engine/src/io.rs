@@ -177,15 +177,15 @@ pub struct AttemptEntry {
 /// What the engine asks for: first what a slice does, then what only the worker does.
 #[derive(Clone, Debug)]
 pub enum Order {
-    /// Fetch committed offsets and metadata of every lane: [`crate::worker::Worker::handle_offsets`].
+    /// Fetch committed offsets and metadata of every lane: `Worker::handle_offsets`.
     FetchOffsets {
         /// The slice.
         slice: Slice,
         /// To be given back.
         epoch: Epoch,
     },
-    /// Read the slice's endpoints and follow them: [`crate::worker::Worker::handle_endpoint`],
-    /// [`crate::worker::Worker::handle_endpoints_loaded`].
+    /// Read the slice's endpoints and follow them: `Worker::handle_endpoint`,
+    /// `Worker::handle_endpoints_loaded`.
     LoadEndpoints {
         /// The slice.
         slice: Slice,
@@ -206,14 +206,14 @@ pub enum Order {
         /// The lane.
         lane: Lane,
     },
-    /// Write a record: [`crate::worker::Worker::handle_write_acked`] or [`crate::worker::Worker::handle_write_failed`].
+    /// Write a record: `Worker::handle_write_acked` or `Worker::handle_write_failed`.
     Write {
         /// To be given back.
         id: WriteId,
         /// What.
         write: Write,
     },
-    /// Commit, exactly one request at a time: [`crate::worker::Worker::handle_commit_finished`].
+    /// Commit, exactly one request at a time: `Worker::handle_commit_finished`.
     Commit(Vec<CommitEntry>),
     /// The slice is gone: stop reading its lanes and following its endpoints.
     Released(Slice),

@@ -10,9 +10,11 @@
 //!
 //! | rule | file |
 //! | --- | --- |
-//! | frontier, holes, bounds of a lane | [`offsets`] |
+//! | frontier, holes | [`offsets`] |
+//! | when a lane is read, reading ahead of a rung | [`lane`] |
 //! | what is committed beside the frontier | [`commit_map`] |
 //! | life of a delivery, what settles it, holding and moving it | [`mod@slice`] |
+//! | failed writes, closed admission | `failed_writes` |
 //! | turns of endpoints, concurrency | `queues` |
 //! | what a response means | [`verdict`] |
 //! | when the next attempt is due | [`schedule`] |
@@ -23,7 +25,10 @@
 
 pub mod commit_map;
 pub mod commits;
+mod entry;
+mod failed_writes;
 pub mod io;
+pub mod lane;
 pub mod offsets;
 mod queues;
 pub mod recent;

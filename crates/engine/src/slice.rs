@@ -25,12 +25,14 @@ use postrider_domain::{
     EndpointState, Lane, Outcome, Rung, Slice, Timestamp,
 };
 
-use crate::commit_map::CommitMap;
+use crate::entry::{Entry, EntryState};
+use crate::failed_writes::{FailedWrites, smaller};
 use crate::io::{
     AttemptEntry, Content, Defaults, Epoch, LaneRecord, Observation, Order, Reading, StartAttempt,
     Ticket, Write, WriteFailure, WriteId,
 };
-use crate::offsets::{self, OffsetTracker};
+use crate::lane::{Committed, LaneState};
+use crate::offsets;
 use crate::queues::{EntryId, Queues};
 use crate::recent::Recent;
 use crate::schedule::next_due;
@@ -43,12 +45,6 @@ pub const HOLD_MAX: Duration = Duration::from_secs(45);
 /// Bytes of records a slice holds; at this bound its lanes are not read.
 pub const HELD_BYTES_MAX: usize = 8 << 20;
 
-/// Records of a rung that are read before they are due, so that they are met on time.
-pub const LOOK_AHEAD_MAX: usize = 64;
-
-/// Bytes of such records.
-pub const LOOK_AHEAD_BYTES_MAX: usize = 256 << 10;
-
 /// How long a delivery of a deleted or disabled endpoint waits before it is discarded: topics have
 /// no common order, and the router may have seen the endpoint come back before we do.
 pub const DISCARD_GRACE: Duration = Duration::from_secs(5);
@@ -56,9 +52,6 @@ pub const DISCARD_GRACE: Duration = Duration::from_secs(5);
 /// How often a delivery of a paused endpoint is looked at again; a copy each time, until paused
 /// endpoints have a backlog.
 pub const PAUSED_RECHECK: Duration = Duration::from_secs(10 * 60);
-
-/// Pause before a failed write is tried again.
-pub const WRITE_BACKOFF: Duration = Duration::from_secs(1);
 
 /// One owned slice. Every input is followed by draining [`SliceEngine::poll_order`];
 /// [`SliceEngine::poll_attempt`] yields requests while the caller has room for them;
@@ -78,53 +71,11 @@ pub struct SliceEngine {
     timers: BTreeSet<(Timestamp, EntryId)>,
     recent: Recent,
     held_bytes: usize,
-    /// Writes that failed and are not yet acknowledged; those at a time wait to be tried again.
-    failed_writes: BTreeMap<WriteId, Option<(Timestamp, Write)>>,
+    failed_writes: FailedWrites,
     draining: bool,
     rng: fastrand::Rng,
     orders: VecDeque<Order>,
 }
-
-#[derive(Debug)]
-struct LaneState {
-    offsets: OffsetTracker,
-    /// Number of the reading under way, or of the last one.
-    number: u32,
-    reading: bool,
-    /// Never read again in this ownership.
-    stopped: bool,
-    look_ahead: usize,
-    look_ahead_bytes: usize,
-    settled: u32,
-}
-
-#[derive(Debug)]
-struct Entry {
-    lane: Lane,
-    offset: i64,
-    content: Content,
-    bytes: usize,
-    /// Attempts made, those of this worker included.
-    attempts: u32,
-    last_status: Option<u16>,
-    state: EntryState,
-    /// Moved when it passes.
-    hold_until: Timestamp,
-    timer: Option<Timestamp>,
-    unacked_writes: u32,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum EntryState {
-    OnRung,
-    Waiting,
-    Queued,
-    InFlight,
-    Settling,
-}
-
-/// A committed offset with its metadata; `None` = never committed.
-pub type Committed = Option<(i64, String)>;
 
 impl SliceEngine {
     /// A slice just acquired, `committed` by lane index. Nothing is read before
@@ -139,25 +90,11 @@ impl SliceEngine {
     ) -> Self {
         let mut orders = VecDeque::new();
         let lanes = Lane::all().map(|lane| {
-            let offsets = match &committed[lane.index()] {
-                None => OffsetTracker::unread(),
-                Some((frontier, metadata)) => {
-                    let map = CommitMap::decode(*frontier, metadata).ok();
-                    if map.is_none() {
-                        orders.push_back(Order::Observe(Observation::MapIgnored(lane)));
-                    }
-                    OffsetTracker::restored(*frontier, map)
-                }
-            };
-            LaneState {
-                offsets,
-                number: 0,
-                reading: false,
-                stopped: false,
-                look_ahead: 0,
-                look_ahead_bytes: 0,
-                settled: 0,
+            let (state, ignored) = LaneState::restored(&committed[lane.index()]);
+            if ignored.is_some() {
+                orders.push_back(Order::Observe(Observation::MapIgnored(lane)));
             }
+            state
         });
         let lanes: Vec<LaneState> = lanes.collect();
         Self {
@@ -173,7 +110,7 @@ impl SliceEngine {
             timers: BTreeSet::new(),
             recent: Recent::default(),
             held_bytes: 0,
-            failed_writes: BTreeMap::new(),
+            failed_writes: FailedWrites::default(),
             draining: false,
             rng: fastrand::Rng::with_seed(seed ^ u64::from(slice.0) ^ (epoch.0 << 16)),
             orders,
@@ -208,11 +145,13 @@ impl SliceEngine {
     pub fn handle_record(&mut self, now: Timestamp, record: LaneRecord) {
         let lane = record.reading.lane;
         let state = &self.lanes[lane.index()];
-        if !state.reading || state.number != record.reading.number {
+        if !state.is_reading(record.reading.number) {
             // What was under way when reading stopped; it is read again.
             return;
         }
-        if !self.has_room(lane, record.bytes) || !state.offsets.admits(record.offset) {
+        let held = self.held_bytes + record.bytes;
+        let fits = self.held_bytes == 0 || held <= HELD_BYTES_MAX;
+        if !fits || !state.has_room(record.offset, record.bytes) {
             self.stop_reading(lane);
             return;
         }
@@ -269,10 +208,7 @@ impl SliceEngine {
             self.observe(Observation::StaleInput);
             return;
         };
-        entry.unacked_writes = entry
-            .unacked_writes
-            .checked_sub(1)
-            .expect("one ack per write");
+        entry.write_ended();
         self.settle_if_done(id.ticket.entry);
     }
 
@@ -292,7 +228,7 @@ impl SliceEngine {
         let write = match (failure, write) {
             (WriteFailure::TooLarge, Write::Retry { .. }) => {
                 self.forget_failure(id);
-                self.entry(id.ticket.entry).unacked_writes -= 1;
+                self.entry(id.ticket.entry).write_ended();
                 self.write_dead_letter(id.ticket.entry, DeadLetterReason::Oversized);
                 return;
             }
@@ -305,16 +241,16 @@ impl SliceEngine {
             },
             (WriteFailure::Passing, write) => write,
         };
-        if self.failed_writes.is_empty() {
+        if self.failed_writes.add(now, id, write) {
             self.observe(Observation::AdmissionClosed);
         }
-        self.failed_writes
-            .insert(id, Some((now + WRITE_BACKOFF, write)));
     }
 
     /// Time passed.
     pub fn handle_timeout(&mut self, now: Timestamp) {
-        self.write_again(now);
+        for (id, write) in self.failed_writes.take_due(now) {
+            self.orders.push_back(Order::Write { id, write });
+        }
         while let Some(&(at, id)) = self.timers.first()
             && at <= now
         {
@@ -415,16 +351,13 @@ impl SliceEngine {
     #[must_use]
     pub fn next_deadline(&self) -> Option<Timestamp> {
         let timer = self.timers.first().map(|(at, _)| *at);
-        let writes = self.failed_writes.values().flatten().map(|(at, _)| *at);
-        timer.into_iter().chain(writes).min()
+        timer.into_iter().chain(self.failed_writes.next_at()).min()
     }
 
     /// Offset and metadata to commit for a lane; `None` before its first record.
     #[must_use]
     pub fn commit_point(&self, lane: Lane) -> Option<(i64, String)> {
-        let (frontier, map) = self.lanes[lane.index()].offsets.commit_map()?;
-        let metadata = map.encode(frontier);
-        Some((frontier, metadata))
+        self.lanes[lane.index()].commit_point()
     }
 
     /// How many offsets each lane settled since the last call: lanes whose commit point changed.
@@ -439,14 +372,14 @@ impl SliceEngine {
     /// until the slice is acquired anew.
     pub fn handle_lane_lost(&mut self, reading: Reading) {
         let state = &mut self.lanes[reading.lane.index()];
-        if state.reading && state.number == reading.number {
-            state.stopped = true;
+        if state.is_reading(reading.number) {
+            state.stop_for_good();
             self.stop_reading(reading.lane);
         }
     }
 
     fn forget_failure(&mut self, id: WriteId) {
-        if self.failed_writes.remove(&id).is_some() && self.failed_writes.is_empty() {
+        if self.failed_writes.remove(id) {
             self.observe(Observation::AdmissionOpened);
         }
     }
@@ -525,18 +458,14 @@ impl SliceEngine {
         let (lane, bytes) = (entry.lane, entry.bytes);
         // What waits for hours must not take the room of what is due now.
         self.held_bytes -= bytes;
-        let state = &mut self.lanes[lane.index()];
-        state.look_ahead += 1;
-        state.look_ahead_bytes += bytes;
+        self.lanes[lane.index()].enter_look_ahead(bytes);
         self.wait(id, EntryState::OnRung, until);
     }
 
     fn leave_look_ahead(&mut self, id: EntryId) {
         let entry = self.entry(id);
         let (lane, bytes) = (entry.lane, entry.bytes);
-        let state = &mut self.lanes[lane.index()];
-        state.look_ahead -= 1;
-        state.look_ahead_bytes -= bytes;
+        self.lanes[lane.index()].leave_look_ahead(bytes);
         self.held_bytes += bytes;
         self.reconsider_reading(lane);
     }
@@ -721,14 +650,6 @@ impl SliceEngine {
         self.orders.push_back(Order::Write { id, write });
     }
 
-    fn write_again(&mut self, now: Timestamp) {
-        for (id, failed) in &mut self.failed_writes {
-            if let Some((_, write)) = failed.take_if(|(at, _)| *at <= now) {
-                self.orders.push_back(Order::Write { id: *id, write });
-            }
-        }
-    }
-
     fn settle_if_done(&mut self, id: EntryId) {
         let done = self
             .entries
@@ -774,49 +695,32 @@ impl SliceEngine {
         }
     }
 
-    fn has_room(&self, lane: Lane, bytes: usize) -> bool {
-        let state = &self.lanes[lane.index()];
-        let held = self.held_bytes == 0 || self.held_bytes + bytes <= HELD_BYTES_MAX;
-        let ahead = state.look_ahead == 0
-            || (state.look_ahead < LOOK_AHEAD_MAX
-                && state.look_ahead_bytes + bytes <= LOOK_AHEAD_BYTES_MAX);
-        held && ahead
-    }
-
     fn stop_reading(&mut self, lane: Lane) {
-        let state = &mut self.lanes[lane.index()];
-        if state.reading {
-            state.reading = false;
-            self.orders.push_back(Order::StopReading {
-                slice: self.slice,
-                lane,
-            });
+        if self.lanes[lane.index()].stop_reading() {
+            let slice = self.slice;
+            self.orders.push_back(Order::StopReading { slice, lane });
         }
     }
 
     /// Reads a lane again once half of every bound is free.
     fn reconsider_reading(&mut self, lane: Lane) {
-        let state = &mut self.lanes[lane.index()];
-        let free = state.offsets.has_half_free()
-            && state.look_ahead <= LOOK_AHEAD_MAX / 2
-            && state.look_ahead_bytes <= LOOK_AHEAD_BYTES_MAX / 2
-            && self.held_bytes <= HELD_BYTES_MAX / 2;
-        if state.reading || state.stopped || self.draining || !free {
+        if self.draining || self.held_bytes > HELD_BYTES_MAX / 2 {
             return;
         }
-        state.reading = true;
-        state.number += 1;
-        let (slice, epoch) = (self.slice, self.epoch);
-        let reading = Reading {
-            slice,
-            epoch,
-            lane,
-            number: state.number,
-        };
-        self.orders.push_back(Order::Read {
-            reading,
-            from: state.offsets.read_to(),
-        });
+        let state = &mut self.lanes[lane.index()];
+        if let Some(number) = state.start_reading() {
+            let (slice, epoch) = (self.slice, self.epoch);
+            let reading = Reading {
+                slice,
+                epoch,
+                lane,
+                number,
+            };
+            self.orders.push_back(Order::Read {
+                reading,
+                from: state.offsets.read_to(),
+            });
+        }
     }
 
     fn observe(&mut self, observation: Observation) {
@@ -833,42 +737,5 @@ impl SliceEngine {
 
     fn entry(&mut self, id: EntryId) -> &mut Entry {
         self.entries.get_mut(&id).expect("a known entry")
-    }
-}
-
-impl Entry {
-    fn delivery(&self) -> Arc<Delivery> {
-        match &self.content {
-            Content::Delivery(delivery) => Arc::clone(delivery),
-            Content::Unreadable { .. } => unreachable!("an unreadable record only settles"),
-        }
-    }
-
-    fn attempts_read(&self) -> u32 {
-        match &self.content {
-            Content::Delivery(delivery) => delivery.attempts,
-            Content::Unreadable { .. } => 0,
-        }
-    }
-}
-
-/// The same write with less in it; `Err` = there is nothing left to leave out.
-fn smaller(mut write: Write) -> Result<Write, Write> {
-    match &mut write {
-        Write::DeadLetter { without_value, .. } | Write::Unreadable { without_value, .. }
-            if !*without_value =>
-        {
-            *without_value = true;
-            Ok(write)
-        }
-        Write::Attempt(attempt) => match attempt.report.as_mut().map(|report| &mut report.result) {
-            Some(AttemptResult::Response(response)) if !response.body.is_empty() => {
-                response.body.clear();
-                response.truncated = true;
-                Ok(write)
-            }
-            _ => Err(write),
-        },
-        Write::DeadLetter { .. } | Write::Unreadable { .. } | Write::Retry { .. } => Err(write),
     }
 }

@@ -16,7 +16,8 @@ use crate::io::{
     Defaults, Epoch, LaneRecord, Observation, Order, Reading, StartAttempt, Ticket, Write,
     WriteFailure, WriteId,
 };
-use crate::slice::{Committed, SliceEngine};
+use crate::lane::Committed;
+use crate::slice::SliceEngine;
 
 /// Longest time a revoked slice is drained; past it, it is handed back as it is. Attempts end by
 /// their own deadline of at most 60 s; the rest is for writes and the last commit.

@@ -80,7 +80,7 @@ pub struct MembershipSettings {
     /// Session and heartbeat, which the member asks for under the classic protocol; under KIP-848
     /// the broker decides them.
     pub session: Duration,
-    /// As above.
+    /// How often the group hears from the member; decided like `session`.
     pub heartbeat: Duration,
 }
 

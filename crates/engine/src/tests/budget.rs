@@ -8,8 +8,9 @@ use postrider_domain::Lane;
 
 use super::harness::{Answer, Harness, retry};
 use crate::io::Observation;
+use crate::lane::LOOK_AHEAD_BYTES_MAX;
 use crate::offsets::HOLES_MAX;
-use crate::slice::{HELD_BYTES_MAX, LOOK_AHEAD_BYTES_MAX};
+use crate::slice::HELD_BYTES_MAX;
 
 const SECOND: Duration = Duration::from_secs(1);
 

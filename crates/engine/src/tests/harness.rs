@@ -18,7 +18,7 @@ use crate::io::{
     AttemptEntry, Content, Defaults, Epoch, LaneRecord, Observation, Order, Reading, Ticket, Write,
     WriteFailure, WriteId,
 };
-use crate::slice::Committed;
+use crate::lane::Committed;
 use crate::worker::{CommitAnswer, Settings, Worker};
 
 /// The slice that tests use when one is enough.

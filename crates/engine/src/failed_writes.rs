@@ -1,0 +1,74 @@
+//! Writes that failed and are tried again until they succeed.
+//!
+//! Decides when they are tried again, that admission is closed while there are any, and what is
+//! left out of a record that is too large. Leaves what a write settles to [`crate::slice`].
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use postrider_domain::{AttemptResult, Timestamp};
+
+use crate::io::{Write, WriteId};
+
+/// Pause before a failed write is tried again.
+pub(crate) const WRITE_BACKOFF: Duration = Duration::from_secs(1);
+
+/// Writes that failed and are not yet acknowledged; at most one per write of the slice's table.
+#[derive(Debug, Default)]
+pub(crate) struct FailedWrites {
+    /// Those with a time wait for it, the others are under way again.
+    by_id: BTreeMap<WriteId, Option<(Timestamp, Write)>>,
+}
+
+impl FailedWrites {
+    /// Whether every write that failed has succeeded since.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
+    }
+
+    /// A write failed; whether it is the first.
+    pub(crate) fn add(&mut self, now: Timestamp, id: WriteId, write: Write) -> bool {
+        let first = self.by_id.is_empty();
+        self.by_id.insert(id, Some((now + WRITE_BACKOFF, write)));
+        first
+    }
+
+    /// A write ended; whether it was the last that had failed.
+    pub(crate) fn remove(&mut self, id: WriteId) -> bool {
+        self.by_id.remove(&id).is_some() && self.by_id.is_empty()
+    }
+
+    /// Those to be tried again now.
+    pub(crate) fn take_due(&mut self, now: Timestamp) -> impl Iterator<Item = (WriteId, Write)> {
+        self.by_id.iter_mut().filter_map(move |(id, failed)| {
+            let (_, write) = failed.take_if(|(at, _)| *at <= now)?;
+            Some((*id, write))
+        })
+    }
+
+    /// When the next one is to be tried again.
+    pub(crate) fn next_at(&self) -> Option<Timestamp> {
+        self.by_id.values().flatten().map(|(at, _)| *at).min()
+    }
+}
+
+/// The same write with less in it; `Err` = there is nothing left to leave out.
+pub(crate) fn smaller(mut write: Write) -> Result<Write, Write> {
+    match &mut write {
+        Write::DeadLetter { without_value, .. } | Write::Unreadable { without_value, .. }
+            if !*without_value =>
+        {
+            *without_value = true;
+            Ok(write)
+        }
+        Write::Attempt(attempt) => match attempt.report.as_mut().map(|report| &mut report.result) {
+            Some(AttemptResult::Response(response)) if !response.body.is_empty() => {
+                response.body.clear();
+                response.truncated = true;
+                Ok(write)
+            }
+            _ => Err(write),
+        },
+        Write::DeadLetter { .. } | Write::Unreadable { .. } | Write::Retry { .. } => Err(write),
+    }
+}
