@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 
 use super::*;
 
+mod held;
 mod tls;
 
 const AMPLE: Duration = Duration::from_secs(20);
