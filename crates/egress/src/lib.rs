@@ -45,6 +45,11 @@ pub const BODY_BYTES_MAX: usize = 16 * 1024;
 /// Name, TCP and TLS together, within the request's own deadline.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Longest time a receiver may leave what was sent to it unacknowledged, or its window shut. The
+/// library closes the connection of an ended attempt only once it has written out what it has;
+/// this ends one whose receiver does not read.
+const UNREAD_MAX: Duration = Duration::from_secs(20);
+
 /// Idle connections kept for one host. Many hosts, each with few requests at a time.
 const IDLE_PER_HOST_MAX: usize = 2;
 
@@ -229,6 +234,7 @@ fn client_builder(policy: &Arc<Policy>, names: Names) -> ClientBuilder {
         .pool_max_idle_per_host(IDLE_PER_HOST_MAX)
         .pool_idle_timeout(IDLE_TIMEOUT)
         .tcp_nodelay(true)
+        .tcp_user_timeout(UNREAD_MAX)
         // Not by missing features alone: another crate of the build may bring HTTP/2 back. It may
         // come back once the requests waiting for a stream are bounded (ADR 0012).
         .http1_only()
