@@ -23,19 +23,21 @@ pub struct FanOut {
 }
 
 impl FanOut {
-    /// `None` when no endpoint wants it.
-    #[must_use]
+    /// # Errors
+    /// The event, when no endpoint wants it.
     pub fn new(
         event: Event,
         origin: &Origin,
         catalog: &Catalog,
         topic: &Arc<str>,
         slices: SliceCount,
-    ) -> Option<Self> {
+    ) -> Result<Self, Box<Event>> {
         let matching = catalog.matching(&event.tenant, &event.event_type);
         let endpoints: Vec<EndpointId> = matching.map(|endpoint| endpoint.id.clone()).collect();
-        let first = endpoints.first()?.clone();
-        Some(Self {
+        let Some(first) = endpoints.first().cloned() else {
+            return Err(Box::new(event));
+        };
+        Ok(Self {
             template: Arc::new(Template::new(event, origin, first, topic, slices)),
             record: None,
             endpoints: endpoints.into_iter(),
@@ -209,7 +211,7 @@ mod tests {
         SliceCount::new(64).unwrap()
     }
 
-    fn fan_out(event: Event, catalog: &Catalog) -> Option<FanOut> {
+    fn fan_out(event: Event, catalog: &Catalog) -> Result<FanOut, Box<Event>> {
         let origin = Origin {
             topic: "intake".into(),
             partition: 0,
@@ -237,7 +239,8 @@ mod tests {
     #[test]
     fn without_an_endpoint_there_is_nothing_to_write() {
         let catalog = catalog([endpoint("refunds", "acme", &["refund.*"])]);
-        assert!(fan_out(event("payment.captured"), &catalog).is_none());
+        let unwanted = fan_out(event("payment.captured"), &catalog).unwrap_err();
+        assert_eq!(*unwanted, event("payment.captured"));
     }
 
     #[test]

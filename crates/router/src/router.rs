@@ -25,6 +25,7 @@ use crate::progress::{Begun, Frontier, Progress, Ticket};
 use crate::reject;
 use crate::settings::RouterSettings;
 use crate::sources::Sources;
+use crate::unwanted::Unwanted;
 use crate::waiting::Waiting;
 use crate::writes::{self, Answer, What, Write, Writes};
 
@@ -59,6 +60,7 @@ pub(crate) struct Router {
     /// Since when there is no room.
     stalled_since: Option<Instant>,
     waiting: Waiting,
+    unwanted: Unwanted,
     /// The commit on its way.
     sent: Vec<Frontier>,
     commit_at: Instant,
@@ -103,6 +105,7 @@ impl Router {
             held: VecDeque::new(),
             stalled_since: None,
             waiting: Waiting::new(now),
+            unwanted: Unwanted::new(now),
             sent: Vec::new(),
             commit_at: now + COMMIT_INTERVAL,
             refused_at: now,
@@ -137,6 +140,7 @@ impl Router {
         self.tend_revocation(now);
         self.commit_when_due(now);
         self.waiting.look(now, &self.intake);
+        self.unwanted.tell_when_due(now);
         if self.has_room() {
             self.stalled_since = None;
             self.intake.resume();
@@ -298,12 +302,13 @@ impl Router {
                 let (topic, slices) = (self.settings.topics.deliveries(), self.settings.slices);
                 let catalog = self.endpoints.catalog();
                 match FanOut::new(event, &record.origin, catalog, topic, slices) {
-                    Some(fan_out) => {
+                    Ok(fan_out) => {
                         self.current = Some((fan_out, ticket));
                         self.emit();
                     }
-                    None => {
+                    Err(event) => {
                         self.metrics.event_unmatched();
+                        self.unwanted.note(event, &record.origin);
                         self.progress.acknowledge(ticket);
                     }
                 }
