@@ -33,6 +33,8 @@ pub struct Plan {
     pub present: Vec<TopicSpec>,
     /// There, with another number of partitions: nothing here changes that.
     pub wrong: Vec<WrongPartitions>,
+    /// Replicas of each specified topic that is there: of the partition that has the fewest.
+    pub replication: BTreeMap<String, i32>,
 }
 
 /// A topic whose number of partitions is not the installation's.
@@ -66,7 +68,7 @@ pub fn plan(
     specs: &[TopicSpec],
     wait: Duration,
 ) -> Result<Plan, ClientError> {
-    Ok(compare(specs, &partition_counts(settings, wait)?))
+    Ok(compare(specs, &shapes(settings, wait)?))
 }
 
 /// Those of `names` that the cluster does not have.
@@ -78,7 +80,7 @@ pub fn missing(
     names: &[&str],
     wait: Duration,
 ) -> Result<Vec<String>, ClientError> {
-    let found = partition_counts(settings, wait)?;
+    let found = shapes(settings, wait)?;
     let absent = names.iter().filter(|name| !found.contains_key(**name));
     Ok(absent.map(|name| (*name).to_owned()).collect())
 }
@@ -162,29 +164,47 @@ fn await_leaders(
     }
 }
 
-fn partition_counts(
-    settings: &ClientSettings,
-    wait: Duration,
-) -> Result<BTreeMap<String, i32>, ClientError> {
-    let metadata = metadata(settings, wait)?;
-    let count = |topic: &rdkafka::metadata::MetadataTopic| {
-        let partitions = i32::try_from(topic.partitions().len()).unwrap_or(i32::MAX);
-        (topic.name().to_owned(), partitions)
-    };
-    Ok(metadata.topics().iter().map(count).collect())
+/// A topic as it is.
+#[derive(Clone, Copy, Debug)]
+struct Shape {
+    partitions: i32,
+    replication: i32,
 }
 
-fn compare(specs: &[TopicSpec], found: &BTreeMap<String, i32>) -> Plan {
+fn shapes(
+    settings: &ClientSettings,
+    wait: Duration,
+) -> Result<BTreeMap<String, Shape>, ClientError> {
+    let metadata = metadata(settings, wait)?;
+    let count = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);
+    let shape = |topic: &rdkafka::metadata::MetadataTopic| {
+        let replicas = topic.partitions().iter().map(|p| p.replicas().len());
+        let shape = Shape {
+            partitions: count(topic.partitions().len()),
+            replication: count(replicas.min().unwrap_or_default()),
+        };
+        (topic.name().to_owned(), shape)
+    };
+    Ok(metadata.topics().iter().map(shape).collect())
+}
+
+fn compare(specs: &[TopicSpec], found: &BTreeMap<String, Shape>) -> Plan {
     let mut plan = Plan::default();
     for spec in specs {
-        match found.get(&spec.name) {
-            None => plan.missing.push(spec.clone()),
-            Some(count) if *count == spec.partitions => plan.present.push(spec.clone()),
-            Some(count) => plan.wrong.push(WrongPartitions {
+        let Some(shape) = found.get(&spec.name) else {
+            plan.missing.push(spec.clone());
+            continue;
+        };
+        plan.replication
+            .insert(spec.name.clone(), shape.replication);
+        if shape.partitions == spec.partitions {
+            plan.present.push(spec.clone());
+        } else {
+            plan.wrong.push(WrongPartitions {
                 topic: spec.name.clone(),
                 expected: spec.partitions,
-                found: *count,
-            }),
+                found: shape.partitions,
+            });
         }
     }
     plan
@@ -202,10 +222,16 @@ mod tests {
             replication: 1,
             configs: Vec::new(),
         };
-        let found = [("b".to_owned(), 8), ("c".to_owned(), 4)].into();
+        let shape = |partitions, replication| Shape {
+            partitions,
+            replication,
+        };
+        let found = [("b".to_owned(), shape(8, 3)), ("c".to_owned(), shape(4, 1))].into();
         let plan = compare(&[spec("a"), spec("b"), spec("c")], &found);
         assert_eq!(plan.missing, [spec("a")]);
         assert_eq!(plan.present, [spec("b")]);
+        let replication = [("b".to_owned(), 3), ("c".to_owned(), 1)].into();
+        assert_eq!(plan.replication, replication);
         assert_eq!(
             plan.wrong[0].to_string(),
             "topic c has 4 partitions, expected 8"

@@ -36,6 +36,9 @@ pub(crate) fn run(command: &Command, at: &Where, output: Output) -> Result<(), F
     match command {
         Command::Plan => {
             output.rows(&COLUMNS, &rows(&installation, &plan, "missing"))?;
+            if let Some(note) = replication_note(&installation, &plan) {
+                output.note(&note)?;
+            }
             installation.check_slices(&plan)
         }
         Command::Apply(DryRun { dry_run: true }) => {
@@ -77,6 +80,19 @@ fn rows(installation: &Installation, plan: &Plan, absent: &'static str) -> Vec<R
         .collect()
 }
 
+/// What to say of topics that have another number of replicas than new ones would get.
+fn replication_note(installation: &Installation, plan: &Plan) -> Option<String> {
+    let wanted = installation.config.kafka.replication;
+    let differ = plan.replication.values();
+    let differ = differ.filter(|found| **found != i32::from(wanted)).count();
+    (differ > 0).then(|| {
+        format!(
+            "note: {differ} of these topics have another replication than kafka.replication \
+             ({wanted}), which is for new topics only; Kafka's own tools change it"
+        )
+    })
+}
+
 fn row(spec: TopicSpec, plan: &Plan, absent: &'static str) -> Row {
     let wrong = plan.wrong.iter().find(|wrong| wrong.topic == spec.name);
     let state = if wrong.is_some() {
@@ -86,10 +102,11 @@ fn row(spec: TopicSpec, plan: &Plan, absent: &'static str) -> Row {
     } else {
         "present"
     };
+    let replication = plan.replication.get(&spec.name).copied();
     Row {
         topic: spec.name,
         partitions: wrong.map_or(spec.partitions, |wrong| wrong.found),
-        replication: spec.replication,
+        replication: replication.unwrap_or(spec.replication),
         state,
         reason: wrong.map(ToString::to_string),
     }
