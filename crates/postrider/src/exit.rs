@@ -45,6 +45,14 @@ impl Failure {
         Self::new(Code::Usage, reason)
     }
 
+    /// With a note on a line of its own.
+    pub(crate) fn and(self, note: &str) -> Self {
+        match self {
+            Self::Ended(code, reason) => Self::Ended(code, format!("{reason}\n{note}")),
+            Self::OutputClosed => self,
+        }
+    }
+
     /// Prints the reason.
     pub(crate) fn report(self) -> ExitCode {
         match self {

@@ -4,6 +4,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use postrider_domain::{Secret, Timestamp};
@@ -34,17 +35,20 @@ pub(crate) fn read(path: &str) -> Result<Vec<u8>, Failure> {
 
 /// A signing secret, `whsec_…` or `@FILE`; nothing of it is repeated in an error.
 pub(crate) fn secret(text: &str) -> Result<Secret, Failure> {
-    let parse = |text: &str| {
+    let parse = |text: &str, hint: &str| {
         postrider_signing::parse_secret(text.trim_end())
-            .map_err(|e| Failure::usage(format!("--secret: {e}")))
+            .map_err(|e| Failure::usage(format!("--secret: {e}{hint}")))
     };
     match text.strip_prefix('@') {
-        None => parse(text),
+        None if Path::new(text).is_file() => {
+            parse(text, &format!(" (to read a file write @{text})"))
+        }
+        None => parse(text, " (to read a file write @FILE)"),
         Some(path) => {
             let bytes = Zeroizing::new(read(path)?);
             let text = std::str::from_utf8(&bytes)
                 .map_err(|_| Failure::usage(format!("--secret: {path} is not text")))?;
-            parse(text)
+            parse(text, "")
         }
     }
 }
@@ -84,6 +88,7 @@ mod tests {
         match secret("whsec_tooshort") {
             Err(Failure::Ended(Code::Usage, reason)) => {
                 assert!(!reason.contains("tooshort"), "{reason}");
+                assert!(reason.contains("write @FILE"), "{reason}");
             }
             _ => panic!("accepted"),
         }

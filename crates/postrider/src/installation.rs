@@ -3,7 +3,7 @@
 //! Decides how flags override the file, how long a command waits for a broker, and that nothing is
 //! written while the topics and the configuration disagree about the number of slices.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use postrider_config::{Config, Environment, File, Override, Sources};
@@ -20,6 +20,8 @@ pub(crate) const WAIT: Duration = Duration::from_secs(10);
 /// A configuration and the names that follow from it.
 pub(crate) struct Installation {
     pub(crate) config: Config,
+    /// Where it was read, if it was.
+    pub(crate) file: Option<PathBuf>,
     pub(crate) topics: Topics,
 }
 
@@ -43,7 +45,13 @@ pub(crate) struct Where {
 impl Where {
     /// File, environment and flags, in that order.
     pub(crate) fn sources(&self) -> Result<Sources, Failure> {
-        let file = self.config.as_deref().map(File::read).transpose()?;
+        let read = |path: &Path| {
+            std::fs::File::open(path).map_err(|error| {
+                Failure::usage(format!("cannot read {}: {error}", path.display()))
+            })?;
+            Ok::<File, Failure>(File::read(path)?)
+        };
+        let file = self.config.as_deref().map(read).transpose()?;
         let brokers = self.brokers.iter().map(|value| Override {
             path: "kafka.brokers".to_owned(),
             value: value.clone(),
@@ -56,14 +64,42 @@ impl Where {
         })
     }
 
+    /// Whether the brokers are named by `POSTRIDER_BROKERS` alone: clap takes the flag first.
+    pub(crate) fn brokers_by_variable(&self) -> bool {
+        let flag =
+            |argument: std::ffi::OsString| argument.to_string_lossy().starts_with("--brokers");
+        self.brokers.is_some() && !std::env::args_os().any(flag)
+    }
+
     pub(crate) fn load(&self) -> Result<Installation, Failure> {
-        let config = postrider_config::load(self.sources()?)?;
+        let file = self.config.clone();
+        let loaded = postrider_config::load(self.sources()?);
+        let config = loaded.map_err(|errors| refuse(file.as_ref(), errors.into()))?;
         let topics = Topics::new(&config.kafka.prefix);
-        Ok(Installation { config, topics })
+        Ok(Installation {
+            config,
+            file,
+            topics,
+        })
+    }
+}
+
+/// Whoever is refused something may only have forgotten to name the file.
+fn refuse(file: Option<&PathBuf>, failure: Failure) -> Failure {
+    match file {
+        Some(_) => failure,
+        None => failure.and(
+            "no configuration file was given (--config or POSTRIDER_CONFIG); defaults are in force",
+        ),
     }
 }
 
 impl Installation {
+    /// A failure that the configuration may be to blame for.
+    pub(crate) fn refuse(&self, failure: Failure) -> Failure {
+        refuse(self.file.as_ref(), failure)
+    }
+
     /// How to speak to the brokers.
     pub(crate) fn kafka(&self) -> ClientSettings {
         let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
@@ -77,7 +113,15 @@ impl Installation {
     /// The same, once a broker has answered.
     pub(crate) fn reach(&self) -> Result<ClientSettings, Failure> {
         let settings = self.kafka();
-        connect_check(&settings, WAIT)?;
+        connect_check(&settings, WAIT).map_err(|error| {
+            let mut rows = self.config.show().iter();
+            let unnamed = rows.any(|row| row.path == "kafka.brokers" && row.source == "default");
+            if unnamed {
+                self.refuse(error.into())
+            } else {
+                error.into()
+            }
+        })?;
         Ok(settings)
     }
 
@@ -123,13 +167,13 @@ impl Installation {
             .iter()
             .map(|wrong| format!("\n  {wrong}"))
             .collect();
-        Err(Failure::usage(format!(
+        Err(self.refuse(Failure::usage(format!(
             "kafka.slices is {}, but the cluster says otherwise:{}\n\
              the number of slices is fixed for the life of an installation: set kafka.slices to \
              what the topics have, or choose another kafka.prefix",
             self.config.kafka.slices.get(),
             topics.concat()
-        )))
+        ))))
     }
 
     /// Refuses when one of these topics of ours is not there, or has the wrong number of partitions.
@@ -145,9 +189,9 @@ impl Installation {
         if missing.is_empty() {
             return Ok(());
         }
-        Err(Failure::no(format!(
+        Err(self.refuse(Failure::no(format!(
             "missing topics: {}; `postrider topics apply` makes them",
             missing.join(", ")
-        )))
+        ))))
     }
 }

@@ -52,7 +52,11 @@ impl Output {
 
     /// A list. In a table only `columns`, which are fields of each row; in JSON and YAML all.
     pub(crate) fn rows<T: Serialize>(self, columns: &[&str], rows: &[T]) -> io::Result<()> {
-        write_rows(&mut io::stdout().lock(), self.format, columns, rows)
+        write_rows(&mut io::stdout().lock(), self.format, columns, rows)?;
+        if self.format == Format::Table && rows.is_empty() {
+            eprintln!("none");
+        }
+        Ok(())
     }
 
     /// One value. In a table a line for each field.

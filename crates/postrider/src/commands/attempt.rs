@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::exit::Failure;
 use crate::installation::{WAIT, Where};
-use crate::output::{Output, Tone, printable};
+use crate::output::{Format, Output, Tone, printable};
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
@@ -43,6 +43,9 @@ pub(crate) fn run(command: &Command, at: &Where, output: Output) -> Result<(), F
         .map(|id| installation.partition(id));
     let group = installation.group();
     let mut tail = Tail::open(&settings, &group, topic, partition, From::End, WAIT)?;
+    if output.format() == Format::Table {
+        eprintln!("postrider: waiting for attempts made from now on; Ctrl-C ends");
+    }
     loop {
         let Some(record) = tail.next(Duration::from_secs(60)) else {
             continue;
@@ -78,9 +81,13 @@ fn line(attempt: &Value, output: Output) -> String {
         "retry" => Tone::Faint,
         _ => Tone::Bad,
     };
-    let answer = match (&attempt["response"]["status"], &attempt["error"]["kind"]) {
+    let error = &attempt["error"];
+    let answer = match (&attempt["response"]["status"], &error["kind"]) {
         (Value::Number(status), _) => status.to_string(),
-        (_, Value::String(kind)) => printable(kind),
+        (_, Value::String(kind)) => match &error["message"] {
+            Value::String(message) => format!("{}: {}", printable(kind), printable(message)),
+            _ => printable(kind),
+        },
         _ => "-".to_owned(),
     };
     let mut line = format!(
@@ -105,7 +112,6 @@ fn line(attempt: &Value, output: Output) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::output::Format;
     use serde_json::json;
 
     #[test]
@@ -122,6 +128,19 @@ mod tests {
             "2026-01-01T00:00:00Z dlv_1 payment.captured ep_1 attempt 2 500 12 ms retry, \
              next at 2026-01-01T00:05:00Z"
         );
+    }
+
+    #[test]
+    fn a_line_without_an_answer_says_why() {
+        let attempt = json!({
+            "started_at": "2026-01-01T00:00:00Z", "delivery_id": "dlv_1", "endpoint_id": "ep_1",
+            "event": {"type": "payment.captured"}, "attempt": 1, "duration_ms": 2,
+            "response": null, "outcome": "retry",
+            "error": {"kind": "connect", "message": "no connection: Connection refused"},
+        });
+        let line = line(&attempt, Output::new(Format::Table, true));
+        let why = " attempt 1 connect: no connection: Connection refused 2 ms retry";
+        assert!(line.ends_with(why), "{line}");
     }
 
     #[test]

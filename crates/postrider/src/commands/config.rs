@@ -1,6 +1,9 @@
 //! `postrider config`: is it right, what is in force and why, what is there to set.
 
+use std::path::Path;
+
 use clap::Subcommand;
+use postrider_config::ShowRow;
 
 use crate::exit::Failure;
 use crate::installation::Where;
@@ -19,10 +22,16 @@ pub(crate) enum Command {
 pub(crate) fn run(command: &Command, at: &Where, output: Output) -> Result<(), Failure> {
     match command {
         Command::Check => {
-            let keys = at.load()?.config.show().len();
-            output.note(&format!(
-                "the configuration is valid, {keys} keys are in force"
+            let installation = at.load()?;
+            output.note(&checked(
+                installation.file.as_deref(),
+                installation.config.show(),
             ))?;
+            if installation.config.sources.is_empty() {
+                output.note(
+                    "note: there are no [[sources]], so the router will not start; a dispatcher will",
+                )?;
+            }
         }
         Command::Show => {
             let installation = at.load()?;
@@ -34,4 +43,19 @@ pub(crate) fn run(command: &Command, at: &Where, output: Output) -> Result<(), F
         }
     }
     Ok(())
+}
+
+/// What was read, and how much of it is in force.
+fn checked(file: Option<&Path>, rows: &[ShowRow]) -> String {
+    let variables = rows.iter().filter(|row| row.source.contains("variable"));
+    let variables = variables.count();
+    let keys = rows.len();
+    let file = match file {
+        Some(file) => format!("file {}", file.display()),
+        None => "no file (--config or POSTRIDER_CONFIG)".to_owned(),
+    };
+    format!(
+        "the configuration is valid: {file}, {variables} keys from environment variables, {keys} \
+         keys in force"
+    )
 }

@@ -5,8 +5,9 @@
 
 use std::time::Duration;
 
+use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
-use postrider_domain::{EndpointId, Record, Timestamp};
+use postrider_domain::{DeadLetterReason, EndpointId, Record, Timestamp};
 use postrider_kafka::Tail;
 use postrider_kafka::tail::From;
 use postrider_wire::dead_letter;
@@ -32,22 +33,35 @@ pub(crate) struct ListArguments {
     #[arg(long, env = "POSTRIDER_ENDPOINT", value_name = "ID")]
     endpoint: Option<EndpointId>,
     /// Only with this reason, for example attempts_exhausted
-    #[arg(long, env = "POSTRIDER_REASON")]
+    #[arg(long, env = "POSTRIDER_REASON", value_parser = PossibleValuesParser::new(REASONS))]
     reason: Option<String>,
     /// Only those since a time (RFC 3339) or within a duration (24h)
     #[arg(long, env = "POSTRIDER_SINCE", value_name = "TIME|DURATION", value_parser = since)]
     since: Option<Timestamp>,
 }
 
-const COLUMNS: [&str; 8] = [
+const REASONS: [&str; 8] = [
+    DeadLetterReason::AttemptsExhausted.as_str(),
+    DeadLetterReason::WindowPassed.as_str(),
+    DeadLetterReason::EndpointUnknown.as_str(),
+    DeadLetterReason::EgressDenied.as_str(),
+    DeadLetterReason::BadUrl.as_str(),
+    DeadLetterReason::Undecodable.as_str(),
+    DeadLetterReason::Oversized.as_str(),
+    DeadLetterReason::Unmappable.as_str(),
+];
+
+const COLUMNS: [&str; 10] = [
     "at",
     "endpoint",
     "delivery",
+    "event",
     "type",
     "reason",
     "attempts",
     "last_status",
     "origin",
+    "message",
 ];
 
 pub(crate) fn run(command: &Command, at: &Where, output: Output) -> Result<(), Failure> {
@@ -114,11 +128,13 @@ fn row(summary: Value) -> Value {
         "at": summary["dead_lettered_at"],
         "endpoint": summary["endpoint_id"],
         "delivery": summary["delivery_id"],
+        "event": summary["event"]["id"],
         "type": summary["event"]["type"],
         "reason": summary["reason"],
         "attempts": summary["attempts"],
         "last_status": summary["last_status"],
         "origin": origin,
+        "message": summary["message"],
     })
 }
 

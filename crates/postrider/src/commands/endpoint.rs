@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use clap::{Args, Subcommand};
-use postrider_domain::{Endpoint, EndpointId, EndpointState, NewRecord, Record};
+use postrider_domain::{
+    Endpoint, EndpointId, EndpointState, NewRecord, Record, Scheme, SigningSecret, Timestamp,
+};
 use postrider_kafka::tail::From;
 use postrider_kafka::{ClientSettings, Tail, Writer};
 use postrider_wire::endpoint::{self, FileFormat};
@@ -19,7 +21,7 @@ use crate::cli::DryRun;
 use crate::exit::Failure;
 use crate::input;
 use crate::installation::{Installation, WAIT, Where};
-use crate::output::Output;
+use crate::output::{Format, Output};
 
 /// How long a broker may be silent before the end of the topic.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -82,17 +84,42 @@ pub(crate) fn run(command: &Command, at: &Where, output: Output) -> Result<(), F
 
 fn read_file(file: &str, installation: &Installation) -> Result<Vec<Endpoint>, Failure> {
     let bytes = input::read(file)?;
-    endpoint::parse_file(&bytes, format(file, &bytes), &installation.config.egress).map_err(
-        |errors| {
-            let lines: Vec<String> = errors.iter().map(|error| format!("\n  {error}")).collect();
-            let file = if file == "-" { "standard input" } else { file };
-            Failure::usage(format!(
-                "{file} has {} mistakes, nothing was written:{}",
-                errors.len(),
-                lines.concat()
-            ))
+    let parsed = endpoint::parse_file(&bytes, format(file, &bytes), &installation.config.egress);
+    let mistakes = match parsed {
+        Ok(endpoints) => match expired(&endpoints, input::now()) {
+            none if none.is_empty() => return Ok(endpoints),
+            mistakes => mistakes,
         },
-    )
+        Err(errors) => errors.iter().map(ToString::to_string).collect(),
+    };
+    let lines: Vec<String> = mistakes.iter().map(|line| format!("\n  {line}")).collect();
+    let file = if file == "-" { "standard input" } else { file };
+    Err(Failure::usage(format!(
+        "{file} has {} mistakes, nothing was written:{}",
+        lines.len(),
+        lines.concat()
+    )))
+}
+
+/// The endpoints whose every secret has expired: nothing could be signed for them.
+fn expired(endpoints: &[Endpoint], now: Timestamp) -> Vec<String> {
+    let mistake = |endpoint: &Endpoint| {
+        let secrets = endpoint.signing.secrets.iter();
+        let ended = |secret: &SigningSecret| {
+            let end = secret.not_after.filter(|end| *end <= now)?;
+            Some(format!("{} on {}", secret.id, input::rfc3339(end)))
+        };
+        let ended: Vec<String> = secrets.map(ended).collect::<Option<_>>()?;
+        let signed = endpoint.signing.scheme != Scheme::None;
+        (signed && !ended.is_empty()).then(|| {
+            format!(
+                "{}: signing.secrets: every secret has expired ({}); add one that is valid",
+                endpoint.id,
+                ended.join(", ")
+            )
+        })
+    };
+    endpoints.iter().filter_map(mistake).collect()
 }
 
 /// By the extension; standard input by how it begins.
@@ -199,6 +226,7 @@ const COLUMNS: [&str; 6] = ["endpoint", "tenant", "url", "state", "types", "vers
 
 fn list(topic: &Topic<'_>, output: Output) -> Result<(), Failure> {
     let endpoints = topic.read_all()?;
+    let in_table = output.format() == Format::Table;
     let row = |endpoint: &Endpoint| Row {
         endpoint: endpoint.id.to_string(),
         tenant: endpoint.tenant.to_string(),
@@ -208,11 +236,10 @@ fn list(topic: &Topic<'_>, output: Output) -> Result<(), Failure> {
             EndpointState::Paused => "paused",
             EndpointState::Disabled => "disabled",
         },
-        types: endpoint
-            .types
-            .iter()
-            .map(|t| t.as_str().to_owned())
-            .collect(),
+        types: match &*endpoint.types {
+            [] if in_table => vec!["all".to_owned()],
+            types => types.iter().map(|t| t.as_str().to_owned()).collect(),
+        },
         version: endpoint.version,
         slice: topic.installation.partition(&endpoint.id),
     };
@@ -369,7 +396,7 @@ fn fold(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use postrider_domain::{Origin, Timestamp};
+    use postrider_domain::Origin;
 
     fn wanted(url: &str) -> Endpoint {
         let file = format!("{{id: ep_1, url: '{url}', signing: {{scheme: none}}}}");
@@ -390,6 +417,35 @@ mod tests {
             value: endpoint.map(|e| endpoint::to_record(e, Timestamp::default()).into()),
             headers: Vec::new(),
         }
+    }
+
+    #[test]
+    fn an_endpoint_whose_every_secret_has_expired_is_refused() {
+        let secret = |id: &str, not_after: Option<u64>| SigningSecret {
+            id: id.into(),
+            key: postrider_domain::Secret::new([7; 32]),
+            not_after: not_after.map(Timestamp::from_secs),
+        };
+        let expired = |secrets: Vec<SigningSecret>| {
+            let mut endpoint = wanted("https://a.example/");
+            endpoint.signing.scheme = Scheme::Standard;
+            endpoint.signing.secrets = secrets;
+            expired(&[endpoint], Timestamp::from_secs(1_000))
+        };
+        assert_eq!(
+            expired(vec![secret("s1", Some(0)), secret("s2", Some(1_000))]),
+            [
+                "ep_1: signing.secrets: every secret has expired (s1 on 1970-01-01T00:00:00Z, s2 on \
+              1970-01-01T00:16:40Z); add one that is valid"
+            ]
+        );
+        let none: [String; 0] = [];
+        assert_eq!(
+            expired(vec![secret("s1", Some(0)), secret("s2", None)]),
+            none
+        );
+        assert_eq!(expired(vec![secret("s1", Some(1_001))]), none);
+        assert_eq!(expired(Vec::new()), none, "sent without a signature");
     }
 
     #[test]

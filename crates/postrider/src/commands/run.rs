@@ -1,10 +1,11 @@
 //! `postrider run`: the roles, for as long as the process lives.
 //!
 //! Decides what is checked before a role starts, and how signals end it: the first SIGTERM or
-//! SIGINT drains, commits and leaves; a second one exits at once. Leaves all work to the roles.
+//! SIGINT drains, commits and leaves; one that comes more than a second later exits at once. Leaves
+//! all work to the roles.
 
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 use crossbeam_channel::RecvTimeoutError;
@@ -23,6 +24,12 @@ use crate::installation::{Installation, Where};
 /// Longest time a role takes to drain: attempts end within 60 s, and the engine gives up a drain
 /// after 75 s.
 const STOP_MAX: Duration = Duration::from_secs(85);
+/// From then on the engine gives up what is in flight.
+const DRAIN_MAX: Duration = Duration::from_secs(75);
+/// Longest time the router takes to write and commit.
+const ROUTER_STOP_MAX: Duration = Duration::from_secs(20);
+/// One order may come as several signals: `timeout` and process groups send two.
+const SAME_ORDER: Duration = Duration::from_secs(1);
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -44,10 +51,10 @@ pub(crate) fn run(arguments: &Arguments, at: &Where, no_color: bool) -> Result<(
     start_logs(&installation.config.telemetry, no_color)?;
     let has = |role| arguments.roles.is_empty() || arguments.roles.contains(&role);
     if has(Role::Router) && installation.config.sources.is_empty() {
-        return Err(Failure::usage(
+        return Err(installation.refuse(Failure::usage(
             "the router has nothing to read: name at least one intake topic under [[sources]], \
              or run only the dispatcher (`postrider run dispatcher`)",
-        ));
+        )));
     }
     let settings = installation.reach()?;
     let names: Vec<String> = installation
@@ -70,7 +77,35 @@ pub(crate) fn run(arguments: &Arguments, at: &Where, no_color: bool) -> Result<(
             .then(|| start_dispatcher(&installation, &metrics, &runtime))
             .transpose()?,
     };
-    runtime.block_on(roles.until_told())
+    log_start(&roles, &installation);
+    if runtime.block_on(roles.until_told())? {
+        info!("stopped: everything committed");
+    } else {
+        warn!("stopped: what was not committed in time will be sent again");
+    }
+    Ok(())
+}
+
+fn log_start(roles: &Roles, installation: &Installation) {
+    let config = &installation.config;
+    let named = |there: bool, name| there.then_some(name);
+    let names = [
+        named(roles.router.is_some(), "router"),
+        named(roles.dispatcher.is_some(), "dispatcher"),
+    ];
+    let names: Vec<&str> = names.into_iter().flatten().collect();
+    let sources = config.sources.iter().map(|source| match &source.topics {
+        postrider_config::Topics::Names(names) => names.join(","),
+        postrider_config::Topics::Regex(pattern) => pattern.clone(),
+    });
+    info!(
+        roles = names.join(","),
+        brokers = config.kafka.brokers,
+        prefix = config.kafka.prefix,
+        slices = config.kafka.slices.get(),
+        sources = sources.collect::<Vec<_>>().join(","),
+        "running"
+    );
 }
 
 /// Raises the soft limit of open files to what requests can need, as far as the hard one allows.
@@ -141,8 +176,9 @@ struct Roles {
 }
 
 impl Roles {
-    /// Runs until a signal comes or a role fails; then stops every role.
-    async fn until_told(self) -> Result<(), Failure> {
+    /// Runs until a signal comes or a role fails; then stops every role. Whether there was time to
+    /// commit everything.
+    async fn until_told(self) -> Result<bool, Failure> {
         let mut terminate = signal(SignalKind::terminate()).map_err(Failure::no)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::no)?;
         let (ends, mut ended) = mpsc::channel(2);
@@ -158,55 +194,93 @@ impl Roles {
             let (ends, stopping) = (ends.clone(), stopping.clone());
             thread::spawn(move || ends.blocking_send(watch_dispatcher(dispatcher, &stopping)));
         }
-        info!("running");
         let mut failure = None;
         let mut stop = Some(stop);
+        let mut told = Told::default();
+        let mut committed = true;
         while running > 0 {
             tokio::select! {
                 Some(end) = ended.recv() => {
                     running -= 1;
-                    if let Err(reason) = end {
-                        error!(reason, "a role failed");
-                        failure.get_or_insert(reason);
+                    match end {
+                        Ok(all) => committed &= all,
+                        Err(reason) => {
+                            error!(reason, "a role failed");
+                            failure.get_or_insert(reason);
+                        }
                     }
                     // One role alone is no installation: whoever restarts us restarts both.
                     stop = None;
                 }
-                Some(()) = terminate.recv() => stop = stop_or_exit(stop),
-                Some(()) = interrupt.recv() => stop = stop_or_exit(stop),
+                Some(()) = terminate.recv() => told.stop_or_exit(&mut stop),
+                Some(()) = interrupt.recv() => told.stop_or_exit(&mut stop),
             }
         }
         drop(stop);
-        failure.map_or(Ok(()), |reason| {
+        failure.map_or(Ok(committed), |reason| {
             Err(Failure::new(Code::Unavailable, reason))
         })
     }
 }
 
-/// The first signal stops the roles by closing their channel, the second ends the process.
-fn stop_or_exit(
-    stop: Option<crossbeam_channel::Sender<()>>,
-) -> Option<crossbeam_channel::Sender<()>> {
-    if stop.is_none() {
-        error!("told twice: exiting without draining; what was in flight will be sent again");
-        std::process::exit(1);
+/// The signals so far.
+#[derive(Debug, Default)]
+pub(crate) struct Told {
+    first: Option<Instant>,
+}
+
+/// What a signal means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    Stop,
+    /// The same order again.
+    Same,
+    Exit,
+}
+
+impl Told {
+    /// What a signal of this moment means.
+    pub(crate) fn order(&mut self, now: Instant) -> Order {
+        match self.first {
+            None => {
+                self.first = Some(now);
+                Order::Stop
+            }
+            Some(first) if now.duration_since(first) < SAME_ORDER => Order::Same,
+            Some(_) => Order::Exit,
+        }
     }
-    info!("told to stop: draining");
-    None
+
+    /// Stops the roles by closing their channel, or ends the process.
+    fn stop_or_exit(&mut self, stop: &mut Option<crossbeam_channel::Sender<()>>) {
+        match self.order(Instant::now()) {
+            Order::Stop => {
+                info!("told to stop: draining");
+                *stop = None;
+            }
+            Order::Same => {}
+            Order::Exit => {
+                error!(
+                    "told twice: exiting without draining; what was in flight will be sent again"
+                );
+                std::process::exit(1);
+            }
+        }
+    }
 }
 
 fn watch_router(
     router: RouterHandle,
     stopping: &crossbeam_channel::Receiver<()>,
-) -> Result<(), String> {
+) -> Result<bool, String> {
     let failed = router.failed().clone();
     crossbeam_channel::select! {
         recv(failed) -> reason => {
             Err(reason.unwrap_or_else(|_| "the router ended".to_owned()))
         }
         recv(stopping) -> _closed => {
-            router.stop(Duration::from_secs(20));
-            Ok(())
+            let told = Instant::now();
+            Ok(router.stop(ROUTER_STOP_MAX) && told.elapsed() < ROUTER_STOP_MAX)
         }
     }
 }
@@ -214,7 +288,7 @@ fn watch_router(
 fn watch_dispatcher(
     mut dispatcher: Dispatcher,
     stopping: &crossbeam_channel::Receiver<()>,
-) -> Result<(), String> {
+) -> Result<bool, String> {
     while let Err(RecvTimeoutError::Timeout) = stopping.recv_timeout(Duration::from_millis(50)) {
         match dispatcher.wait(Duration::ZERO) {
             None => {}
@@ -223,8 +297,9 @@ fn watch_dispatcher(
         }
     }
     dispatcher.stop();
+    let told = Instant::now();
     match dispatcher.wait(STOP_MAX) {
-        Some(Ended::Stopped) => Ok(()),
+        Some(Ended::Stopped) => Ok(told.elapsed() < DRAIN_MAX),
         Some(Ended::Failed(reason)) => Err(reason),
         None => Err("the dispatcher did not drain in time".to_owned()),
     }
@@ -233,6 +308,17 @@ fn watch_dispatcher(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_doubled_signal_is_one_order() {
+        let start = Instant::now();
+        let mut told = Told::default();
+        let mut after = |millis| told.order(start + Duration::from_millis(millis));
+        assert_eq!(after(0), Order::Stop);
+        assert_eq!(after(0), Order::Same);
+        assert_eq!(after(999), Order::Same);
+        assert_eq!(after(1_000), Order::Exit);
+    }
 
     #[test]
     fn the_limit_of_open_files_is_raised_as_far_as_it_may_be() {

@@ -22,7 +22,7 @@ struct Message {
     /// Signature scheme
     #[arg(long, env = "POSTRIDER_SCHEME", value_enum, default_value_t)]
     scheme: SchemeName,
-    /// Signing secret: whsec_… or @FILE; several during a roll, newest first
+    /// Signing secret: whsec_… or @FILE; repeat the flag for several (a roll), newest first
     #[arg(
         long,
         env = "POSTRIDER_SECRET",

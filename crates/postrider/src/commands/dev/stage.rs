@@ -59,7 +59,11 @@ impl Stage {
         adapt(&mut config, &intake);
         let topics = Topics::new(&config.kafka.prefix);
         Ok(Self {
-            installation: Installation { config, topics },
+            installation: Installation {
+                config,
+                file: at.config.clone(),
+                topics,
+            },
             intake,
             embedded,
         })
