@@ -1,6 +1,7 @@
 //! `postrider dev` as a script runs it: the whole of Postrider on the embedded broker.
 
-use std::process::{Command, Output, Stdio};
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -79,4 +80,68 @@ fn a_demo_without_events_is_over_at_once() {
     assert_eq!(output.status.code(), Some(0), "{complaints}");
     let summary: Value = serde_json::from_slice(&output.stdout).expect("one object");
     assert_eq!(summary["deliveries"], 0);
+}
+
+#[test]
+fn brokers_of_the_environment_are_named_before_they_are_used() {
+    let output = Command::new(env!("CARGO_BIN_EXE_postrider"))
+        .args(["dev", "--events", "0"])
+        .env_clear()
+        // Nobody listens there.
+        .env("POSTRIDER_BROKERS", "127.0.0.1:1")
+        .stdin(Stdio::null())
+        .output()
+        .expect("the binary runs");
+    assert_eq!(output.status.code(), Some(69), "{output:?}");
+    let said = String::from_utf8_lossy(&output.stdout);
+    let expected = "Using Kafka at 127.0.0.1:1 because POSTRIDER_BROKERS is set";
+    assert!(said.starts_with(expected), "{said}");
+}
+
+/// Killed when the test fails.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended.
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+#[test]
+fn an_event_no_endpoint_wants_is_shown() {
+    let binary = env!("CARGO_BIN_EXE_postrider");
+    let child = Command::new(binary)
+        .args(["dev", "--events", "0"])
+        .env_clear()
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the binary runs");
+    let mut running = Running(child);
+    let stdout = running.0.stdout.take().expect("it is piped");
+    let mut lines = BufReader::new(stdout).lines().map_while(Result::ok);
+    let mut line_with = |part: &str| {
+        let line = lines.find(|line| line.contains(part));
+        line.unwrap_or_else(|| panic!("it ended before {part:?}"))
+    };
+    let first = line_with("embedded broker at ");
+    let brokers = first.split_whitespace().find(|word| word.contains(':'));
+    let brokers = brokers.expect("an address").trim_end_matches('.');
+    // What is printed is what can be typed, whatever is on the path.
+    let printed = line_with("event publish");
+    assert!(printed.trim_start().starts_with(binary), "{printed}");
+    line_with("deliveries are settled");
+    let published = Command::new(binary)
+        .args(["event", "publish", "--topic", "demo.events", "--id", "lost"])
+        .args(["--type", "payment.captured", "--tenant", "default"])
+        .args(["--data", "1", "--brokers", brokers])
+        .env_clear()
+        .output()
+        .expect("the binary runs");
+    assert!(published.status.success(), "{published:?}");
+    let line = line_with("no endpoint");
+    let expected = "lost  tenant default has no endpoint for payment.captured";
+    assert!(line.ends_with(expected), "{line}");
 }

@@ -16,8 +16,9 @@ use std::time::{Duration, Instant};
 
 use clap::builder::BoolishValueParser;
 use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError, bounded};
+use postrider_catalog::Catalog;
 use postrider_dispatcher::{Dispatcher, Ended};
-use postrider_domain::SliceCount;
+use postrider_domain::{Event, SliceCount};
 use postrider_kafka::embedded::Watch;
 use postrider_router::RouterHandle;
 use postrider_telemetry::Metrics;
@@ -30,7 +31,7 @@ use self::feeds::{Arrival, Feeds, NEWS_MAX, Never, News, Publisher};
 use self::ledger::{End, Ledger};
 use self::screen::Screen;
 use self::stage::Stage;
-use super::run::{runtime, start_dispatcher, start_router};
+use super::run::{Order, Told, runtime, start_dispatcher, start_router};
 use crate::cli::start_logs;
 use crate::exit::{Code, Failure};
 use crate::input;
@@ -84,6 +85,13 @@ pub(crate) fn run(
     plan::check(arguments.events, &endpoints, slices, embedded).map_err(Failure::usage)?;
     let stage = Stage::new(at)?;
     start_logs(&stage.installation.config.telemetry, no_color)?;
+    if at.brokers_by_variable() {
+        // Before anything is written: a variable is easily forgotten.
+        output.note(&format!(
+            "Using Kafka at {} because POSTRIDER_BROKERS is set; unset it for the embedded broker",
+            stage.installation.config.kafka.brokers
+        ))?;
+    }
     let settings = stage.make_topics()?;
     let runtime = runtime()?;
     let told = watch_signals(&runtime)?;
@@ -122,6 +130,7 @@ pub(crate) fn run(
     drop(news_in);
     let mut demo = Demo {
         ledger: Ledger::new(&name, arguments.events, endpoints),
+        catalog: Catalog::new(),
         screen,
         exit: arguments.exit,
         roles,
@@ -131,7 +140,7 @@ pub(crate) fn run(
     };
     let played = introduced
         .map_err(Failure::from)
-        .and_then(|()| demo.play(&news));
+        .and_then(|()| demo.play(&stage, &news));
     drop(stop);
     let ended = demo.end(&stage, &news, played);
     drop(news);
@@ -144,6 +153,8 @@ pub(crate) fn run(
 /// The demo while it runs.
 struct Demo {
     ledger: Ledger,
+    /// To tell events that no endpoint wants.
+    catalog: Catalog,
     screen: Screen,
     exit: bool,
     roles: Roles,
@@ -163,7 +174,7 @@ enum Over {
 
 impl Demo {
     /// Until it is over or fails.
-    fn play(&mut self, news: &Receiver<News>) -> Result<Over, Failure> {
+    fn play(&mut self, stage: &Stage, news: &Receiver<News>) -> Result<Over, Failure> {
         loop {
             match news.recv_timeout(LOOK) {
                 Ok(one) => self.take(one)?,
@@ -179,7 +190,7 @@ impl Demo {
                 if self.exit {
                     return Ok(Over::Settled);
                 }
-                self.screen.settled(self.ledger.planned())?;
+                self.screen.settled(stage, self.ledger.planned())?;
             }
             if self.exit && self.heard.elapsed() > STUCK_AFTER {
                 return Ok(Over::Stuck);
@@ -191,8 +202,17 @@ impl Demo {
         let ours = match &news {
             News::Published(event) => {
                 self.screen.published(event)?;
-                self.ledger.published(&event.source, &event.id)
+                let ours = self.ledger.published(&event.source, &event.id);
+                let wants = |event: &Event| {
+                    let mut matching = self.catalog.matching(&event.tenant, &event.event_type);
+                    matching.next().is_some()
+                };
+                if !ours && !wants(event) {
+                    self.screen.no_endpoint(event)?;
+                }
+                ours
             }
+            News::Endpoint(..) => false,
             News::Arrived(arrival) => {
                 let valid = arrival.verdict == Verdict::Valid;
                 let event = self.ledger.event_of(&arrival.delivery);
@@ -227,6 +247,10 @@ impl Demo {
         }
         match news {
             News::Failed(failure) => Err(failure),
+            News::Endpoint(id, endpoint) => {
+                self.catalog.apply(id, endpoint.map(|endpoint| *endpoint));
+                Ok(())
+            }
             _ => Ok(()),
         }
     }
@@ -299,7 +323,7 @@ impl Roles {
     }
 }
 
-/// The first SIGINT or SIGTERM ends the demo, a second one the process.
+/// The first SIGINT or SIGTERM ends the demo, one that comes later the process.
 fn watch_signals(runtime: &Runtime) -> Result<Arc<AtomicBool>, Failure> {
     let told = Arc::new(AtomicBool::new(false));
     let tell = Arc::clone(&told);
@@ -307,13 +331,16 @@ fn watch_signals(runtime: &Runtime) -> Result<Arc<AtomicBool>, Failure> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::no)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(Failure::no)?;
     runtime.spawn(async move {
+        let mut signals = Told::default();
         loop {
             tokio::select! {
                 _ = interrupt.recv() => {}
                 _ = terminate.recv() => {}
             }
-            if tell.swap(true, Ordering::Relaxed) {
-                std::process::exit(1);
+            match signals.order(Instant::now()) {
+                Order::Stop => tell.store(true, Ordering::Relaxed),
+                Order::Same => {}
+                Order::Exit => std::process::exit(1),
             }
         }
     });

@@ -7,11 +7,11 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError};
-use postrider_domain::{Event, Record};
+use postrider_domain::{Endpoint, EndpointId, Event, Record};
 use postrider_kafka::tail::From;
 use postrider_kafka::{ClientSettings, Tail, Writer};
 use postrider_wire::dead_letter::{self, DeadLetter};
-use postrider_wire::{AttemptRecord, DecodeRule, attempt, event};
+use postrider_wire::{AttemptRecord, DecodeRule, attempt, endpoint, event};
 use tracing::warn;
 
 use super::plan::{self, SOURCE, TENANT};
@@ -31,6 +31,8 @@ pub(super) enum News {
     Arrived(Arrival),
     Attempt(Box<AttemptRecord<'static>>),
     DeadLetter(Box<DeadLetter>),
+    /// An endpoint was written or, without one, deleted.
+    Endpoint(EndpointId, Option<Box<Endpoint>>),
     /// The demo cannot go on.
     Failed(Failure),
 }
@@ -66,7 +68,8 @@ pub(super) struct Feeds {
 }
 
 impl Feeds {
-    /// Follows the intake topic, `attempts` and `dead-letters` from their present ends.
+    /// Follows the intake topic, `attempts`, `dead-letters` and `endpoints` from their present ends:
+    /// the demo writes its endpoints after that.
     pub(super) fn follow(
         stage: &Stage,
         settings: &ClientSettings,
@@ -79,6 +82,7 @@ impl Feeds {
         let intake = open(&stage.intake)?;
         let attempts = open(topics.attempts())?;
         let dead_letters = open(topics.dead_letters())?;
+        let endpoints = open(topics.endpoints())?;
         let start = |tail, of: fn(&Record) -> Option<News>| {
             let (news, stopping) = (news.clone(), stopping.clone());
             thread::spawn(move || read(tail, of, &news, &stopping))
@@ -88,6 +92,7 @@ impl Feeds {
                 start(intake, of_event),
                 start(attempts, of_attempt),
                 start(dead_letters, of_letter),
+                start(endpoints, of_endpoint),
             ],
         })
     }
@@ -153,6 +158,17 @@ fn of_letter(record: &Record) -> Option<News> {
             None
         }
     }
+}
+
+/// What the router would not use is left to the router's log.
+fn of_endpoint(record: &Record) -> Option<News> {
+    let key = record.key.as_deref()?;
+    let id: EndpointId = std::str::from_utf8(key).ok()?.parse().ok()?;
+    let endpoint = match &record.value {
+        Some(value) => Some(Box::new(endpoint::from_record(key, value).ok()?)),
+        None => None,
+    };
+    Some(News::Endpoint(id, endpoint))
 }
 
 /// What is published, where, and how fast.

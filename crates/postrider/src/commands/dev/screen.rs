@@ -55,13 +55,24 @@ impl Screen {
         for kind in Kind::ALL {
             text += &family(kind, endpoints);
         }
-        text += &commands(stage);
+        text += &Commands::new(stage).introduction();
         self.output.note(&text)
     }
 
     pub(super) fn published(&self, event: &Event) -> io::Result<()> {
         let text = format!("{}  {}", printable(&event.id), printable(&event.event_type));
         self.line(None, "published", &text)
+    }
+
+    /// Nothing follows from an event.
+    pub(super) fn no_endpoint(&self, event: &Event) -> io::Result<()> {
+        let text = format!(
+            "{}  tenant {} has no endpoint for {}",
+            printable(&event.id),
+            event.tenant,
+            printable(&event.event_type)
+        );
+        self.line(Some(Tone::Bad), "no endpoint", &text)
     }
 
     /// `event` and `endpoint` are their ids, where they are known.
@@ -81,12 +92,16 @@ impl Screen {
         } else {
             Tone::Bad
         };
+        let signed_how = match arrival.verdict {
+            Verdict::Unsigned => "not signed".to_owned(),
+            verdict => format!("signature {verdict}"),
+        };
         let text = format!(
-            "{}  {}  attempt {}, signature {}, answered {}",
+            "{}  {}  attempt {}, {}, answered {}",
             printable(event.unwrap_or(&arrival.delivery)),
             endpoint.map_or_else(|| printable(&arrival.path), ToString::to_string),
             printable(&arrival.attempt),
-            self.output.paint(signed, &arrival.verdict.to_string()),
+            self.output.paint(signed, &signed_how),
             self.output.paint(answer, &arrival.status.to_string()),
         );
         self.line(None, "arrived", &text)
@@ -147,9 +162,14 @@ impl Screen {
         self.line(Some(Tone::Bad), "dead letter", &text)
     }
 
-    pub(super) fn settled(&self, deliveries: usize) -> io::Result<()> {
+    pub(super) fn settled(&self, stage: &Stage, deliveries: usize) -> io::Result<()> {
+        let commands = Commands::new(stage);
         self.output.note(&format!(
-            "\nAll {deliveries} deliveries are settled. Publish more if you like; Ctrl-C ends.\n"
+            "\nAll {deliveries} deliveries are settled. The broker at {} goes on; Ctrl-C ends. \
+             Publish more:\n  {}\nWatch what is sent:\n  {}\n",
+            stage.installation.config.kafka.brokers,
+            commands.publish(),
+            commands.of("attempt tail"),
         ))
     }
 
@@ -215,26 +235,74 @@ fn family(kind: Kind, endpoints: &[DemoEndpoint]) -> String {
     format!("  {name:<13} {}{waits}\n", kind.behaviour())
 }
 
-fn commands(stage: &Stage) -> String {
-    let brokers = &stage.installation.config.kafka.brokers;
-    let prefix = match &stage.embedded {
-        Some(_) => String::new(),
-        None => format!(
-            "POSTRIDER__KAFKA__PREFIX={} ",
-            stage.installation.topics.prefix()
-        ),
-    };
-    let intake = &stage.intake;
-    let postrider = format!("{prefix}POSTRIDER__KAFKA__SLICES={SLICES} postrider");
-    format!(
-        "\nPublish an event of your own, from another terminal:\n  \
-         echo '{{\"amount\":1200}}' | kcat -P -b {brokers} -t {intake} -H ce_specversion=1.0 \\\n    \
-         -H ce_id=my_$(date +%s%N) -H ce_source=/me -H ce_type=payment.captured -H \
-         ce_tenant={TENANT} \\\n    -H content-type=application/json\n\
-         Look around:\n  \
-         {postrider} endpoint list --brokers {brokers}\n  \
-         {postrider} dead-letter list --brokers {brokers}\n"
-    )
+/// What can be typed in another terminal.
+struct Commands<'a> {
+    variables: String,
+    /// This binary, as it was called: it need not be on the path.
+    binary: String,
+    brokers: &'a str,
+    intake: &'a str,
+}
+
+impl<'a> Commands<'a> {
+    fn new(stage: &'a Stage) -> Self {
+        let prefix = match &stage.embedded {
+            Some(_) => String::new(),
+            None => format!(
+                "POSTRIDER__KAFKA__PREFIX={} ",
+                stage.installation.topics.prefix()
+            ),
+        };
+        let binary = std::env::args().next();
+        Self {
+            variables: format!("{prefix}POSTRIDER__KAFKA__SLICES={SLICES}"),
+            binary: binary.unwrap_or_else(|| "postrider".to_owned()),
+            brokers: &stage.installation.config.kafka.brokers,
+            intake: &stage.intake,
+        }
+    }
+
+    /// A command of this binary.
+    fn of(&self, command: &str) -> String {
+        let Self {
+            variables,
+            binary,
+            brokers,
+            ..
+        } = self;
+        format!("{variables} {binary} {command} --brokers {brokers}")
+    }
+
+    fn publish(&self) -> String {
+        let Self {
+            binary,
+            brokers,
+            intake,
+            ..
+        } = self;
+        format!(
+            "{binary} event publish --topic {intake} --type payment.captured --tenant {TENANT} \\\n    \
+             --data '{{\"amount\":1200}}' --brokers {brokers}"
+        )
+    }
+
+    fn introduction(&self) -> String {
+        let Self {
+            brokers, intake, ..
+        } = self;
+        format!(
+            "\nPublish an event of your own, from another terminal:\n  {}\n\
+             or with kcat:\n  \
+             echo '{{\"amount\":1200}}' | kcat -P -b {brokers} -t {intake} -H ce_specversion=1.0 \
+             \\\n    -H ce_id=my_$(date +%s%N) -H ce_source=/me -H ce_type=payment.captured -H \
+             ce_tenant={TENANT} \\\n    -H content-type=application/json\n\
+             Look around:\n  {}\n  {}\n  {}\n",
+            self.publish(),
+            self.of("endpoint list"),
+            self.of("attempt tail"),
+            self.of("dead-letter list"),
+        )
+    }
 }
 
 /// What came of a request.
