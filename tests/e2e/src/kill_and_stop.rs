@@ -93,7 +93,7 @@ struct Running {
     expected: usize,
 }
 
-/// Runs it; takes as long as it takes, but never [`STANDSTILL_MAX`] without a delivery.
+/// Runs it; takes as long as it takes, but never `STANDSTILL_MAX` without a delivery.
 ///
 /// # Panics
 /// When nothing moves any more.
