@@ -2,7 +2,7 @@
 //! attempts and their outcomes.
 //!
 //! Decides what a well-formed value is (an [`EndpointId`] that exists is valid) and the three pure
-//! mappings that every part must agree on: endpoint id to slice ([`slice`]), remaining wait to rung
+//! mappings that every part must agree on: endpoint id to slice ([`mod@slice`]), remaining wait to rung
 //! ([`lane`]) and preset name to retry schedule ([`retry`]).
 //! Leaves to others: how values are written down (`wire`), what is done with them (`engine`), and
 //! every clock, socket and random number.
