@@ -267,4 +267,16 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn a_commit_is_bounded_in_bytes() {
+        let mut commits = Commits::default();
+        for slice in 0..ENTRIES_MAX as u16 {
+            commits.settled(at(0), (Slice(slice), Epoch(1), Lane::Deliveries), 1);
+        }
+        let sent = commits.start(at(5), |_| Some((1, "x".repeat(4_000))));
+        let bytes: usize = sent.iter().map(|entry| entry.metadata.len()).sum();
+        assert!(bytes < BYTES_MAX + 4_000, "{bytes}");
+        assert!(sent.len() < ENTRIES_MAX);
+    }
 }

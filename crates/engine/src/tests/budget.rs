@@ -2,12 +2,13 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
-use postrider_domain::Lane;
+use postrider_domain::{DeadLetterReason, Lane, Origin, Record, Slice};
 
-use super::harness::{Answer, Harness, retry};
-use crate::io::Observation;
+use super::harness::{Answer, Harness, SLICE, retry};
+use crate::io::{Content, Epoch, LaneRecord, Observation, Reading};
 use crate::lane::LOOK_AHEAD_BYTES_MAX;
 use crate::offsets::HOLES_MAX;
 use crate::slice::HELD_BYTES_MAX;
@@ -140,4 +141,66 @@ fn a_failed_write_settles_nothing_and_stops_new_attempts() {
     assert_eq!(world.sent.len(), 20);
     assert!(world.observed.contains(&Observation::AdmissionOpened));
     assert!(world.all_committed());
+}
+
+#[test]
+fn slices_take_turns_for_the_worker_s_requests() {
+    let mut world = Harness::owning();
+    let a = world.endpoint("a", |e| e.concurrency = Some(1_000));
+    world.endpoint("b", |e| e.concurrency = Some(1_000));
+    world.assign([Slice(1)]);
+    world.answer = Box::new(|_| Answer::Status(200, SECOND));
+    world.run_for(SECOND / 10);
+    for _ in 0..300 {
+        world.deliver("a");
+        world.deliver_in(Slice(1), "b");
+    }
+    world.run_for(SECOND * 7 / 2);
+    let of_a = world.sent.iter().filter(|sent| sent.endpoint == a).count();
+    let of_b = world.sent.len() - of_a;
+    assert_eq!(world.sent.len(), 4 * 64);
+    assert!(of_a.abs_diff(of_b) <= 64, "{of_a} and {of_b}");
+}
+
+#[test]
+fn an_unreadable_record_is_settled_by_its_dead_letter_alone() {
+    let mut world = Harness::owning();
+    world.run_for(SECOND / 10);
+    let broken = Rc::new(Cell::new(true));
+    let fails = Rc::clone(&broken);
+    world.write_fails = Box::new(move || fails.get());
+    let origin = Origin {
+        topic: "deliveries".into(),
+        partition: 0,
+        offset: 7,
+    };
+    let record = Record {
+        origin,
+        timestamp: world.now,
+        key: None,
+        value: None,
+        headers: Vec::new(),
+    };
+    world.hand(LaneRecord {
+        reading: Reading {
+            slice: SLICE,
+            epoch: Epoch(1),
+            lane: Lane::Deliveries,
+            number: 1,
+        },
+        offset: 7,
+        appended_at: world.now,
+        bytes: 1,
+        content: Content::Unreadable {
+            record: Arc::new(record),
+            reason: DeadLetterReason::Undecodable,
+            message: "".into(),
+        },
+    });
+    world.run_for(5 * SECOND);
+    assert_eq!(world.committed_to(Lane::Deliveries), None);
+    broken.set(false);
+    world.run_for(5 * SECOND);
+    assert_eq!(world.garbage, [DeadLetterReason::Undecodable]);
+    assert_eq!(world.committed_to(Lane::Deliveries), Some(8));
 }

@@ -74,6 +74,7 @@ pub(crate) struct Harness {
     pub(crate) in_flight_high: BTreeMap<EndpointId, u32>,
     pub(crate) attempts: Vec<AttemptEntry>,
     pub(crate) dead: Vec<(DeliveryId, DeadLetterReason, u32)>,
+    pub(crate) garbage: Vec<DeadLetterReason>,
     pub(crate) retries: Vec<(DeliveryId, u32, &'static str)>,
     pub(crate) observed: Vec<Observation>,
     pub(crate) hand_backs: u32,
@@ -112,6 +113,7 @@ impl Harness {
             in_flight_high: BTreeMap::new(),
             attempts: Vec::new(),
             dead: Vec::new(),
+            garbage: Vec::new(),
             retries: Vec::new(),
             observed: Vec::new(),
             hand_backs: 0,
@@ -210,6 +212,25 @@ impl Harness {
         id
     }
 
+    /// A delivery to an endpoint of another slice.
+    pub(crate) fn deliver_in(&mut self, slice: Slice, endpoint: &str) {
+        self.made += 1;
+        let delivery = Delivery {
+            id: DeliveryId::from_bytes(self.made.to_be_bytes()),
+            endpoint: endpoint.parse().unwrap(),
+            event: event(self.now, 100),
+            attempts: 0,
+            due: None,
+        };
+        self.append_in(slice, Lane::Deliveries, Arc::new(delivery));
+    }
+
+    /// A record comes that no log of this world holds.
+    pub(crate) fn hand(&mut self, record: LaneRecord) {
+        self.worker.handle_record(self.now, record);
+        self.settle_orders();
+    }
+
     /// The router crashed and wrote a delivery again.
     pub(crate) fn repeat_last(&mut self) {
         let log = &self.logs[&(SLICE, Lane::Deliveries)];
@@ -218,7 +239,11 @@ impl Harness {
     }
 
     pub(crate) fn append(&mut self, lane: Lane, delivery: Arc<Delivery>) {
-        let log = self.logs.entry((SLICE, lane)).or_default();
+        self.append_in(SLICE, lane, delivery);
+    }
+
+    fn append_in(&mut self, slice: Slice, lane: Lane, delivery: Arc<Delivery>) {
+        let log = self.logs.entry((slice, lane)).or_default();
         let offset = log.last().map_or(40, |last| last.offset + 1);
         log.push(Stored {
             offset,
@@ -394,7 +419,7 @@ impl Harness {
             } => {
                 self.dead.push((delivery.id, reason, attempts));
             }
-            Write::Unreadable { .. } => unreachable!("the harness writes deliveries only"),
+            Write::Unreadable { reason, .. } => self.garbage.push(reason),
         }
     }
 
