@@ -65,7 +65,7 @@ impl Encoder {
     pub(crate) const fn label(write: &Write) -> &'static str {
         match write {
             Write::Attempt(_) => "attempts",
-            Write::Retry { rung, .. } => rung.name(),
+            Write::Retry { rung, .. } => rung.topic(),
             Write::DeadLetter { .. } | Write::Unreadable { .. } => "dead-letters",
         }
     }

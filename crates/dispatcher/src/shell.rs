@@ -179,6 +179,8 @@ impl Shell {
             self.worker.handle_shutdown(self.clock.now());
         }
         let now = self.clock.now();
+        // Asked before the answers are taken: the last word of a thread that ended is among them.
+        let running = self.membership.is_running() && self.offsets.is_running();
         for answer in batch(&self.answers, 8 * BATCH_MAX).unwrap_or_default() {
             self.take_answer(now, answer);
         }
@@ -190,8 +192,8 @@ impl Shell {
             batch(&self.hot_records, BATCH_MAX),
             batch(&self.cold_records, BATCH_MAX),
         );
-        let running = self.membership.is_running() && self.offsets.is_running();
-        let (Some(table), Some(hot), Some(cold), true) = (table, hot, cold, running) else {
+        let alive = running || !self.answers.is_empty();
+        let (Some(table), Some(hot), Some(cold), true) = (table, hot, cold, alive) else {
             self.ended = Some(Ended::Failed(
                 "a thread that talks to Kafka panicked".to_owned(),
             ));

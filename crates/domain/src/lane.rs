@@ -11,12 +11,12 @@ use std::time::Duration;
 pub struct Rung(u8);
 
 const RUNGS: [(&str, Duration); 6] = [
-    ("30s", Duration::from_secs(30)),
-    ("2m", Duration::from_secs(2 * 60)),
-    ("10m", Duration::from_secs(10 * 60)),
-    ("1h", Duration::from_secs(3_600)),
-    ("4h", Duration::from_secs(4 * 3_600)),
-    ("12h", Duration::from_secs(12 * 3_600)),
+    ("retry.30s", Duration::from_secs(30)),
+    ("retry.2m", Duration::from_secs(2 * 60)),
+    ("retry.10m", Duration::from_secs(10 * 60)),
+    ("retry.1h", Duration::from_secs(3_600)),
+    ("retry.4h", Duration::from_secs(4 * 3_600)),
+    ("retry.12h", Duration::from_secs(12 * 3_600)),
 ];
 
 impl Rung {
@@ -41,9 +41,15 @@ impl Rung {
         RUNGS[self.0 as usize].1
     }
 
-    /// The name in topics and metrics: `30s`, `2m`, …
+    /// Its delay as text: `30s`, `2m`, …
     #[must_use]
-    pub const fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
+        self.topic().trim_start_matches("retry.")
+    }
+
+    /// The name of its topic without the prefix: `retry.30s`, `retry.2m`, …
+    #[must_use]
+    pub const fn topic(self) -> &'static str {
         RUNGS[self.0 as usize].0
     }
 }
@@ -86,7 +92,7 @@ impl fmt::Display for Lane {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Deliveries => f.write_str("deliveries"),
-            Self::Retry(rung) => write!(f, "retry.{}", rung.name()),
+            Self::Retry(rung) => f.write_str(rung.topic()),
         }
     }
 }
