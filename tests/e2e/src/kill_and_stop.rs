@@ -13,7 +13,7 @@ use postrider_test_support::{Broker, Verifier};
 
 use crate::{Attempt, Installation, Process, SECRET, now_ms, wait_until};
 pub use report::Report;
-use report::{Ended, Observed, pairs};
+use report::{Ended, Observed, pairs, unrecorded};
 
 const INTAKE: [&str; 3] = ["orders", "payments", "refunds"];
 /// Longest time to the next delivery, a take-over after a crash on a default broker included.
@@ -116,6 +116,7 @@ pub fn run(broker: &Broker, plan: Plan) -> Report {
     }
     let expected = plan.expected();
     running.wait_for_all(&expected);
+    running.wait_for_take_over();
     let attempts = running.settled_attempts();
     Report::new(&Observed {
         plan,
@@ -175,6 +176,20 @@ impl Running {
         while count < self.expected || !expected.is_subset(&pairs(&self.verifier.receipts())) {
             count = wait_until("the next delivery", STANDSTILL_MAX, || {
                 Some(self.verifier.count()).filter(|now| *now > count)
+            });
+        }
+    }
+
+    /// What the killed dispatcher had sent and could not record is recorded by its successor. It
+    /// may have sent everything there was, so that all arrived long before its slices have a new
+    /// owner.
+    fn wait_for_take_over(&self) {
+        let mut left = usize::MAX;
+        while left > 0 {
+            let receipts = self.verifier.receipts();
+            left = wait_until("the next attempt record", STANDSTILL_MAX, || {
+                let now_left = unrecorded(&self.installation.attempts(), &receipts);
+                Some(now_left).filter(|now_left| *now_left < left)
             });
         }
     }

@@ -108,7 +108,7 @@ impl Report {
             missing: expected.difference(&arrived).count(),
             unexpected: arrived.difference(expected).count(),
             refused: receipts.iter().filter(|r| r.verdict != "ok").count(),
-            unrecorded: senders.unrecorded(receipts),
+            unrecorded: unrecorded(&observed.attempts, receipts),
             duplicates: repeated.values().map(|arrivals| arrivals.len() - 1).sum(),
             bound: repeatable.len(),
             oldest_repeat_ms: killed.and_then(age_ms).unwrap_or_default(),
@@ -257,16 +257,6 @@ impl<'a> Senders<'a> {
         its_own.next().map(|attempt| attempt.written_ms)
     }
 
-    /// How many deliveries were taken and not recorded as delivered.
-    fn unrecorded(&self, receipts: &[Receipt]) -> usize {
-        let delivered = |id: &str| {
-            let mut attempts = self.0.get(id).into_iter().flatten();
-            attempts.any(|attempt| attempt.outcome == "delivered")
-        };
-        let ids: BTreeSet<&str> = receipts.iter().filter_map(|r| r.id.as_deref()).collect();
-        ids.into_iter().filter(|id| !delivered(id)).count()
-    }
-
     fn stop(&self, stopped: Ended, unexcused: &[String]) -> Stop {
         let its_own = |attempt: &&&Attempt| attempt.is_by(stopped.pid);
         let under_way = self.0.values().flatten().filter(its_own);
@@ -283,6 +273,14 @@ impl<'a> Senders<'a> {
             repeated: repeated.count(),
         }
     }
+}
+
+/// How many deliveries were taken and not recorded as delivered.
+pub(super) fn unrecorded(attempts: &[Attempt], receipts: &[Receipt]) -> usize {
+    let delivered = attempts.iter().filter(|a| a.outcome == "delivered");
+    let delivered: BTreeSet<&str> = delivered.map(|a| a.delivery_id.as_str()).collect();
+    let taken: BTreeSet<&str> = receipts.iter().filter_map(|r| r.id.as_deref()).collect();
+    taken.difference(&delivered).count()
 }
 
 /// When each delivery that was taken more than once arrived.
