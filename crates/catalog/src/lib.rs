@@ -175,7 +175,7 @@ impl Tombstones {
 
 #[cfg(test)]
 mod tests {
-    use postrider_domain::{Scheme, Signing, TypePattern};
+    use postrider_domain::{OnExhausted, Ordering, Scheme, Signing, TypePattern};
     use proptest::prelude::*;
 
     use super::*;
@@ -206,6 +206,9 @@ mod tests {
             concurrency: None,
             timeout: None,
             retry: None,
+            rate_limit: None,
+            ordering: Ordering::None,
+            on_exhausted: OnExhausted::Continue,
             headers: Vec::new(),
             description: "".into(),
             metadata: Vec::new(),

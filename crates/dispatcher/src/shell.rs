@@ -349,7 +349,7 @@ impl Shell {
     fn reader(&self, lane: Lane) -> &LaneReader<Reading> {
         match lane {
             Lane::Deliveries => &self.hot,
-            Lane::Retry(_) => &self.cold,
+            Lane::Backlog | Lane::Redeliveries | Lane::Retry(_) => &self.cold,
         }
     }
 

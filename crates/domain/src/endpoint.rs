@@ -47,6 +47,12 @@ pub struct Endpoint {
     pub timeout: Option<Duration>,
     /// When to try again and when to give up; `None` = the dispatcher's default.
     pub retry: Option<RetryPolicy>,
+    /// At most so many attempts in any interval of this length; `None` = as many as there are.
+    pub rate_limit: Option<RateLimit>,
+    /// Which deliveries wait for each other.
+    pub ordering: Ordering,
+    /// What follows a delivery that is given up, where deliveries wait for each other.
+    pub on_exhausted: OnExhausted,
     /// Sent with every request; names lower case, forbidden ones already refused.
     pub headers: Vec<(Box<str>, Box<str>)>,
     /// For people; never sent.
@@ -61,6 +67,50 @@ impl Endpoint {
     pub fn wants(&self, event_type: &str) -> bool {
         self.types.is_empty() || self.types.iter().any(|pattern| pattern.matches(event_type))
     }
+}
+
+/// At most [`Self::attempts`] attempts start in any interval of the length [`Self::per`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RateLimit {
+    /// 1 to 10 000 for each second of `per`, at most [`Self::ATTEMPTS_MAX`].
+    pub attempts: u32,
+    /// [`Self::PER_MIN`] to [`Self::PER_MAX`].
+    pub per: Duration,
+    /// Whether they are spaced evenly, `per / attempts` apart, in place of bursts.
+    pub smooth: bool,
+}
+
+impl RateLimit {
+    /// Shortest interval.
+    pub const PER_MIN: Duration = Duration::from_secs(1);
+    /// Longest interval.
+    pub const PER_MAX: Duration = Duration::from_secs(86_400);
+    /// Most attempts for each second of the interval.
+    pub const PER_SECOND_MAX: u32 = 10_000;
+    /// Most attempts of an interval.
+    pub const ATTEMPTS_MAX: u32 = 100_000_000;
+}
+
+/// Which deliveries of an endpoint wait until earlier ones are settled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ordering {
+    /// None do.
+    #[default]
+    None,
+    /// Those with the same ordering key; events without a key wait for none.
+    Key,
+    /// All of the endpoint.
+    Endpoint,
+}
+
+/// What happens behind a delivery that is given up, where order holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnExhausted {
+    /// It is dead-lettered and the next one follows.
+    #[default]
+    Continue,
+    /// It stays at the head of its key, and the key waits, until the endpoint says `continue`.
+    Block,
 }
 
 /// An event type, or a prefix of one: `payment.captured`, `payment.*`, `*`.

@@ -65,17 +65,22 @@ impl fmt::Debug for Rung {
 pub enum Lane {
     /// First attempts, written by the router.
     Deliveries,
+    /// Deliveries of endpoints that do not take them now, each endpoint's at its own cursor.
+    Backlog,
+    /// Deliveries that are sent again on request, when there is nothing else to do.
+    Redeliveries,
     /// Failed deliveries that wait.
     Retry(Rung),
 }
 
 impl Lane {
     /// How many lanes a slice has.
-    pub const COUNT: usize = 1 + RUNGS.len();
+    pub const COUNT: usize = 3 + RUNGS.len();
 
     /// Every lane, `Deliveries` first.
     pub fn all() -> impl Iterator<Item = Self> {
-        std::iter::once(Self::Deliveries).chain(Rung::all().map(Self::Retry))
+        let single = [Self::Deliveries, Self::Backlog, Self::Redeliveries];
+        single.into_iter().chain(Rung::all().map(Self::Retry))
     }
 
     /// A dense index below [`Lane::COUNT`].
@@ -83,7 +88,9 @@ impl Lane {
     pub const fn index(self) -> usize {
         match self {
             Self::Deliveries => 0,
-            Self::Retry(rung) => 1 + rung.0 as usize,
+            Self::Backlog => 1,
+            Self::Redeliveries => 2,
+            Self::Retry(rung) => 3 + rung.0 as usize,
         }
     }
 }
@@ -92,6 +99,8 @@ impl fmt::Display for Lane {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Deliveries => f.write_str("deliveries"),
+            Self::Backlog => f.write_str("backlog"),
+            Self::Redeliveries => f.write_str("redeliveries"),
             Self::Retry(rung) => f.write_str(rung.topic()),
         }
     }

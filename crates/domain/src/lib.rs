@@ -15,6 +15,7 @@ pub mod event;
 pub mod ids;
 pub mod lane;
 pub mod record;
+pub mod remembered;
 pub mod retry;
 pub mod secret;
 pub mod slice;
@@ -25,11 +26,15 @@ pub use attempt::{
     Outcome, Phases, RequestSummary, Response,
 };
 pub use delivery::{Delivery, Origin};
-pub use endpoint::{Endpoint, EndpointState, Scheme, Signing, SigningSecret, TypePattern};
+pub use endpoint::{
+    Endpoint, EndpointState, OnExhausted, Ordering, RateLimit, Scheme, Signing, SigningSecret,
+    TypePattern,
+};
 pub use event::Event;
 pub use ids::{DeliveryId, EndpointId, InvalidId, Tenant};
 pub use lane::{Lane, Rung};
 pub use record::{NewRecord, Record};
+pub use remembered::{BacklogMemory, Head, LimiterMemory, Remembered, Reserved};
 pub use retry::{RetryPolicy, RetryPreset};
 pub use secret::Secret;
 pub use slice::{Slice, SliceCount};

@@ -445,7 +445,7 @@ impl SliceEngine {
                 let left = appended_at + rung.delay();
                 self.wait_on_rung(now, id, due.map_or(left, |due| due.min(left)));
             }
-            Lane::Deliveries => self.admit(now, id),
+            Lane::Deliveries | Lane::Backlog | Lane::Redeliveries => self.admit(now, id),
         }
     }
 

@@ -158,7 +158,9 @@ impl Template {
 
 #[cfg(test)]
 mod tests {
-    use postrider_domain::{Endpoint, EndpointState, Scheme, Signing, Timestamp, TypePattern};
+    use postrider_domain::{
+        Endpoint, EndpointState, OnExhausted, Ordering, Scheme, Signing, Timestamp, TypePattern,
+    };
 
     use super::*;
 
@@ -177,6 +179,9 @@ mod tests {
             concurrency: None,
             timeout: None,
             retry: None,
+            rate_limit: None,
+            ordering: Ordering::None,
+            on_exhausted: OnExhausted::Continue,
             headers: Vec::new(),
             description: "".into(),
             metadata: Vec::new(),

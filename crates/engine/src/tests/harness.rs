@@ -8,8 +8,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use postrider_domain::{
     AttemptError, AttemptReport, AttemptResult, DeadLetterReason, Delivery, DeliveryId, Endpoint,
-    EndpointId, EndpointState, ErrorKind, Event, Lane, Phases, RequestSummary, Response,
-    RetryPolicy, Scheme, Signing, Slice, Timestamp,
+    EndpointId, EndpointState, ErrorKind, Event, Lane, OnExhausted, Ordering, Phases,
+    RequestSummary, Response, RetryPolicy, Scheme, Signing, Slice, Timestamp,
 };
 
 use crate::commit_map::CommitMap;
@@ -599,6 +599,9 @@ fn plain(id: &EndpointId) -> Endpoint {
         concurrency: None,
         timeout: None,
         retry: None,
+        rate_limit: None,
+        ordering: Ordering::None,
+        on_exhausted: OnExhausted::Continue,
         headers: Vec::new(),
         description: "".into(),
         metadata: Vec::new(),

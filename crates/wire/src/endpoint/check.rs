@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use postrider_domain::{
-    Endpoint, EndpointState, Scheme, Signing, SigningSecret, Tenant, TypePattern,
+    Endpoint, EndpointState, OnExhausted, Ordering, Scheme, Signing, SigningSecret, Tenant,
+    TypePattern,
 };
 use postrider_signing::parse_secret;
 
@@ -83,6 +84,9 @@ pub(super) fn check(
         concurrency,
         timeout,
         retry,
+        rate_limit: None,
+        ordering: Ordering::None,
+        on_exhausted: OnExhausted::Continue,
         headers,
         description: description.into(),
         metadata,

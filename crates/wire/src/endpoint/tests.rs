@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use postrider_domain::{
-    EndpointState, RetryPolicy, RetryPreset, Scheme, Secret, Signing, SigningSecret, TypePattern,
+    EndpointState, OnExhausted, Ordering, RetryPolicy, RetryPreset, Scheme, Secret, Signing,
+    SigningSecret, TypePattern,
 };
 use postrider_guard::Policy;
 use proptest::prelude::*;
@@ -537,6 +538,9 @@ prop_compose! {
             concurrency,
             timeout,
             retry,
+            rate_limit: None,
+            ordering: Ordering::None,
+            on_exhausted: OnExhausted::Continue,
             headers: boxed(headers),
             description: description.into(),
             metadata: boxed(metadata),

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use postrider_domain::{
-    Endpoint, EndpointId, EndpointState, RetryPolicy, Scheme, Secret, Signing, SigningSecret,
-    SliceCount, Tenant,
+    Endpoint, EndpointId, EndpointState, OnExhausted, Ordering, RetryPolicy, Scheme, Secret,
+    Signing, SigningSecret, SliceCount, Tenant,
 };
 use postrider_kafka::EmbeddedBroker;
 use serde::Serialize;
@@ -104,6 +104,9 @@ impl DemoEndpoint {
                 window: Duration::from_secs(3_600),
                 jitter_permille: 100,
             }),
+            rate_limit: None,
+            ordering: Ordering::None,
+            on_exhausted: OnExhausted::Continue,
             headers: Vec::new(),
             description: self.kind.behaviour().into(),
             metadata: Vec::new(),
