@@ -1,27 +1,34 @@
 //! Which slices this worker owns, and what they share.
 //!
-//! Decides the life of an ownership (loading, active, draining, gone), when a revocation is
+//! Decides the life of an ownership (claiming, active, draining, gone), when a revocation is
 //! answered, what may be committed, and how the slices share the worker's requests in flight.
 //! The broker fences commits by member and never by partition, so the rule "only what is owned or
-//! draining is committed" holds here and nowhere else (ADR 0002). Lease and fence records will
-//! belong here. Leaves the deliveries to [`crate::slice`], the group protocol to the shell.
+//! draining is committed" holds here and nowhere else (ADR 0002). Leaves the deliveries to
+//! [`crate::slice`], the claim to `fence`, the lease to `lease`, the group protocol to the shell.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Bound;
 use std::time::Duration;
 
 use postrider_domain::{AttemptReport, Endpoint, EndpointId, Lane, Slice, Timestamp};
 
-use crate::commits::Commits;
+use crate::commits::{Commits, LaneKey};
+use crate::fence::{Claimed, Claiming};
 use crate::io::{
-    Defaults, Epoch, LaneRecord, Observation, Order, Reading, StartAttempt, Ticket, Write,
-    WriteFailure, WriteId,
+    Claim, Defaults, Epoch, LaneRecord, Observation, Order, Reading, StartAttempt, StateEntry,
+    Ticket, Write, WriteFailure, WriteId,
 };
 use crate::lane::Committed;
-use crate::slice::SliceEngine;
+use crate::lease::Lease;
+use crate::slice::{Acquired, SliceEngine};
+use crate::turns::Room;
 
 /// Longest time a revoked slice is drained; past it, it is handed back as it is. Attempts end by
 /// their own deadline of at most 60 s; the rest is for writes and the last commit.
 pub const DRAIN_MAX: Duration = Duration::from_secs(75);
+
+/// Pause before a fence that could not be written is written again.
+const FENCE_BACKOFF: Duration = Duration::from_secs(1);
 
 /// What a worker is told once.
 #[derive(Clone, Debug)]
@@ -30,6 +37,13 @@ pub struct Settings {
     pub in_flight_max: usize,
     /// What endpoints get that do not say.
     pub defaults: Defaults,
+    /// After this time of silence the coordinator gives our slices to others; at most what the
+    /// broker grants.
+    pub session: Duration,
+    /// How often the coordinator hears from us; at least what the broker asks for.
+    pub heartbeat: Duration,
+    /// A number that no other process has.
+    pub claimant: u64,
     /// Fixes every random choice.
     pub seed: u64,
 }
@@ -41,6 +55,9 @@ pub enum CommitAnswer {
     Accepted,
     /// None counts; it is tried again.
     Refused,
+    /// None counts, as the broker does not know the topic or partition of one: they are tried one
+    /// by one, and that lane stands still, with an alarm.
+    UnknownLane,
     /// This worker is no member any more: all its slices are lost.
     NotAMember,
 }
@@ -52,11 +69,16 @@ pub enum CommitAnswer {
 pub struct Worker {
     settings: Settings,
     slices: BTreeMap<Slice, Ownership>,
-    /// Counts the acquisitions.
-    epoch: u64,
+    /// Counts the claims.
+    claims: u64,
     in_flight: usize,
+    /// Of those, to endpoints that have not answered well since their last timeout.
+    unproven_in_flight: usize,
     /// The slice whose turn was last.
     last_turn: Slice,
+    lease: Lease,
+    /// An attempt could not start for want of a lease.
+    lease_wanted: bool,
     commits: Commits,
     /// A revocation is open, of these slices.
     revoked: Option<BTreeSet<Slice>>,
@@ -67,25 +89,43 @@ pub struct Worker {
 
 #[derive(Debug)]
 enum Ownership {
-    /// Offsets are being fetched.
-    Loading(Epoch),
+    /// Offsets are fetched, the fence is written and read back.
+    Claiming(Box<Acquiring>),
     /// The engine exists; until its endpoints are loaded it reads nothing.
     Active(Box<SliceEngine>),
     /// Revoked: drained until that time.
     Draining(Box<SliceEngine>, Timestamp),
 }
 
+/// What is known of a slice that is being claimed.
+#[derive(Debug)]
+struct Acquiring {
+    claim: Claim,
+    state: Claiming,
+    claimed: Option<Claimed>,
+    committed: Option<([Committed; Lane::COUNT], i64)>,
+    /// Counts the fences written.
+    fences: u64,
+    /// A fence to be written again, and when.
+    refence: Option<(Timestamp, Epoch)>,
+}
+
 impl Worker {
     /// A worker that owns nothing yet.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
+        let lease = Lease::new(settings.session, settings.heartbeat);
+        let renewal = lease.renewal(settings.defaults.timeout);
         Self {
             settings,
             slices: BTreeMap::new(),
-            epoch: 0,
+            claims: 0,
             in_flight: 0,
+            unproven_in_flight: 0,
             last_turn: Slice(0),
-            commits: Commits::default(),
+            lease,
+            lease_wanted: false,
+            commits: Commits::new(renewal),
             revoked: None,
             leaving: false,
             left: false,
@@ -99,10 +139,20 @@ impl Worker {
             if self.leaving || self.slices.contains_key(&slice) {
                 continue;
             }
-            self.epoch += 1;
-            let epoch = Epoch(self.epoch);
-            self.slices.insert(slice, Ownership::Loading(epoch));
-            self.orders.push_back(Order::FetchOffsets { slice, epoch });
+            self.claims += 1;
+            let claim = Claim(self.claims);
+            let acquiring = Acquiring {
+                claim,
+                state: Claiming::new(self.settings.claimant),
+                claimed: None,
+                committed: None,
+                fences: 0,
+                refence: None,
+            };
+            self.slices
+                .insert(slice, Ownership::Claiming(Box::new(acquiring)));
+            self.orders.push_back(Order::FetchOffsets { slice, claim });
+            self.orders.push_back(Order::LoadState { slice, claim });
         }
     }
 
@@ -123,6 +173,7 @@ impl Worker {
         for slice in slices {
             self.release(slice);
         }
+        self.lease.end();
         self.revoked = None;
         self.orders.push_back(Order::HandBack);
         self.leave_if_done();
@@ -138,25 +189,52 @@ impl Worker {
         self.release_drained(now);
     }
 
-    /// Committed offsets and metadata of a slice's lanes arrived.
+    /// Committed offsets and metadata of a slice's lanes arrived, and the end of its backlog.
     pub fn handle_offsets(
         &mut self,
         now: Timestamp,
         slice: Slice,
-        epoch: Epoch,
+        claim: Claim,
         committed: &[Committed; Lane::COUNT],
+        backlog_end: i64,
     ) {
-        match self.slices.get_mut(&slice) {
-            Some(ownership @ Ownership::Loading(_)) if ownership.epoch() == epoch => {
-                let Settings { seed, defaults, .. } = &self.settings;
-                let engine = SliceEngine::new(slice, epoch, *seed, defaults.clone(), committed);
-                *ownership = Ownership::Active(Box::new(engine));
-                self.orders.push_back(Order::LoadEndpoints { slice, epoch });
-                self.pump(now, slice);
+        match self.acquiring(slice, claim) {
+            Some(acquiring) => acquiring.committed = Some((committed.clone(), backlog_end)),
+            None => return self.observe(Observation::StaleInput),
+        }
+        self.activate(now, slice);
+    }
+
+    /// A record of the slice's `endpoint-state` was read.
+    pub fn handle_state(
+        &mut self,
+        now: Timestamp,
+        slice: Slice,
+        claim: Claim,
+        entry: StateEntry,
+    ) {
+        let Some(acquiring) = self.acquiring(slice, claim) else {
+            // What follows our fence is not read.
+            return;
+        };
+        match acquiring.state.read(entry) {
+            None => {}
+            Some(Ok(claimed)) => {
+                acquiring.claimed = Some(claimed);
+                self.orders.push_back(Order::StopState(slice));
+                self.activate(now, slice);
             }
-            _ => self
-                .orders
-                .push_back(Order::Observe(Observation::StaleInput)),
+            Some(Err(epoch)) => self.write_fence(slice, claim, epoch),
+        }
+    }
+
+    /// The end of the slice's `endpoint-state`, as it was when it was asked for, is reached.
+    pub fn handle_state_loaded(&mut self, slice: Slice, claim: Claim) {
+        if let Some(acquiring) = self.acquiring(slice, claim)
+            && acquiring.fences == 0
+        {
+            let epoch = acquiring.state.propose();
+            self.write_fence(slice, claim, epoch);
         }
     }
 
@@ -175,20 +253,20 @@ impl Worker {
     }
 
     /// All endpoints that were there when [`Order::LoadEndpoints`] was given are known.
-    pub fn handle_endpoints_loaded(&mut self, now: Timestamp, slice: Slice, epoch: Epoch) {
+    pub fn handle_endpoints_loaded(&mut self, now: Timestamp, slice: Slice, claim: Claim) {
         if let Some(engine) = self.engine(slice)
-            && engine.epoch() == epoch
+            && engine.claim() == claim
         {
-            engine.open();
+            engine.open(now);
             self.pump(now, slice);
         }
     }
 
     /// A record was read.
     pub fn handle_record(&mut self, now: Timestamp, record: LaneRecord) {
-        let Reading { slice, epoch, .. } = record.reading;
+        let Reading { slice, claim, .. } = record.reading;
         match self.engine(slice) {
-            Some(engine) if engine.epoch() == epoch => engine.handle_record(now, record),
+            Some(engine) if engine.claim() == claim => engine.handle_record(now, record),
             _ => return,
         }
         self.pump(now, slice);
@@ -197,7 +275,7 @@ impl Worker {
     /// A lane cannot be read: it stands still, with an alarm, until the slice is acquired anew.
     pub fn handle_lane_lost(&mut self, now: Timestamp, reading: Reading) {
         match self.engine(reading.slice) {
-            Some(engine) if engine.epoch() == reading.epoch => engine.handle_lane_lost(reading),
+            Some(engine) if engine.claim() == reading.claim => engine.handle_lane_lost(reading),
             _ => return,
         }
         self.pump(now, reading.slice);
@@ -205,31 +283,36 @@ impl Worker {
 
     /// An attempt ended.
     pub fn handle_report(&mut self, now: Timestamp, ticket: Ticket, report: AttemptReport) {
-        self.in_flight = self
-            .in_flight
-            .checked_sub(1)
-            .expect("one report per attempt");
+        self.end_attempt(ticket);
         match self.engine(ticket.slice) {
             Some(engine) => {
                 engine.handle_report(now, ticket, report);
                 self.pump(now, ticket.slice);
             }
-            None => self
-                .orders
-                .push_back(Order::Observe(Observation::StaleInput)),
+            None => self.observe(Observation::StaleInput),
         }
     }
 
-    /// A write was acknowledged.
-    pub fn handle_write_acked(&mut self, now: Timestamp, id: WriteId) {
-        match self.engine(id.ticket.slice) {
+    /// An attempt was not started, as its time had passed; no request was made.
+    pub fn handle_not_started(&mut self, now: Timestamp, ticket: Ticket) {
+        self.end_attempt(ticket);
+        self.observe(Observation::NotStarted);
+        if let Some(engine) = self.engine(ticket.slice) {
+            engine.handle_not_started(now, ticket);
+            self.pump(now, ticket.slice);
+        }
+    }
+
+    /// A write was acknowledged, at this offset of its topic.
+    pub fn handle_write_acked(&mut self, now: Timestamp, id: WriteId, offset: i64) {
+        match self.engine(id.slice) {
             Some(engine) => {
-                engine.handle_write_acked(id);
-                self.pump(now, id.ticket.slice);
+                engine.handle_write_acked(now, id, offset);
+                self.pump(now, id.slice);
             }
-            None => self
-                .orders
-                .push_back(Order::Observe(Observation::StaleInput)),
+            // A fence is done when it is read back.
+            None if self.acquiring(id.slice, id.claim).is_some() => {}
+            None => self.observe(Observation::StaleInput),
         }
     }
 
@@ -241,15 +324,34 @@ impl Worker {
         write: Write,
         failure: WriteFailure,
     ) {
-        if let Some(engine) = self.engine(id.ticket.slice) {
+        if let Some(engine) = self.engine(id.slice) {
             engine.handle_write_failed(now, id, write, failure);
-            self.pump(now, id.ticket.slice);
+            self.pump(now, id.slice);
+        } else if let Write::Fence { epoch, .. } = write
+            && let Some(acquiring) = self.acquiring(id.slice, id.claim)
+        {
+            acquiring.refence = Some((now + FENCE_BACKOFF, epoch));
         }
     }
 
     /// The commit in flight was answered.
     pub fn handle_commit_finished(&mut self, now: Timestamp, answer: CommitAnswer) {
-        self.commits.finish(now, answer == CommitAnswer::Accepted);
+        let finished = self.commits.finish(now, answer);
+        if let (CommitAnswer::Accepted, Some(sent_at)) = (answer, finished.sent_at) {
+            self.lease.renew(sent_at);
+            if std::mem::take(&mut self.lease_wanted) {
+                self.wake_slices();
+            }
+        }
+        if let Some((slice, claim, lane)) = finished.unknown {
+            self.observe(Observation::LaneUnknown(slice, lane));
+            if let Some(engine) = self.engine(slice)
+                && engine.claim() == claim
+            {
+                engine.stop_lane(lane);
+                self.pump(now, slice);
+            }
+        }
         if answer == CommitAnswer::NotAMember {
             self.handle_lost();
         }
@@ -260,31 +362,54 @@ impl Worker {
     pub fn handle_timeout(&mut self, now: Timestamp) {
         let slices: Vec<Slice> = self.slices.keys().copied().collect();
         for slice in slices {
-            if let Some(engine) = self.engine(slice)
-                && engine.next_deadline().is_some_and(|at| at <= now)
-            {
-                engine.handle_timeout(now);
-                self.pump(now, slice);
+            match self.slices.get_mut(&slice) {
+                Some(Ownership::Claiming(acquiring)) => {
+                    if let Some((_, epoch)) = acquiring.refence.take_if(|(at, _)| *at <= now) {
+                        let claim = acquiring.claim;
+                        self.write_fence(slice, claim, epoch);
+                    }
+                }
+                Some(Ownership::Active(engine) | Ownership::Draining(engine, _))
+                    if engine.next_deadline().is_some_and(|at| at <= now) =>
+                {
+                    engine.handle_timeout(now);
+                    self.pump(now, slice);
+                }
+                _ => {}
             }
         }
         self.release_drained(now);
         self.commit_if_due(now);
     }
 
-    /// The next request to send, if there is room and any may start. Slices take turns.
-    pub fn poll_attempt(&mut self) -> Option<StartAttempt> {
-        if self.in_flight >= self.settings.in_flight_max {
+    /// The next request to send, if there is room and any may start. Slices take turns; replays
+    /// come when nothing else may start and half of the room is free.
+    pub fn poll_attempt(&mut self, now: Timestamp) -> Option<StartAttempt> {
+        let max = self.settings.in_flight_max;
+        if self.in_flight >= max {
             return None;
         }
-        let last = self.last_turn;
-        let after = self
-            .slices
-            .range_mut((std::ops::Bound::Excluded(last), std::ops::Bound::Unbounded));
-        let attempt =
-            first_attempt(after).or_else(|| first_attempt(self.slices.range_mut(..=last)));
-        if let Some(attempt) = &attempt {
-            self.last_turn = attempt.ticket.slice;
+        let mut room = Room {
+            lease: self.lease,
+            unproven: self.unproven_in_flight < max.div_ceil(2),
+            replays: false,
+            lease_wanted: false,
+        };
+        let mut attempt = self.next_attempt(now, &mut room);
+        if attempt.is_none() && self.in_flight < max / 2 {
+            room.replays = true;
+            attempt = self.next_attempt(now, &mut room);
+        }
+        if room.lease_wanted && !self.lease_wanted {
+            self.lease_wanted = true;
+            self.observe(Observation::LeaseEnded);
+            self.commits.hurry_renewal();
+            self.commit_if_due(now);
+        }
+        if let Some(StartAttempt { ticket, .. }) = &attempt {
+            self.last_turn = ticket.slice;
             self.in_flight += 1;
+            self.unproven_in_flight += usize::from(ticket.unproven);
         }
         attempt
     }
@@ -301,7 +426,7 @@ impl Worker {
             .slices
             .values()
             .filter_map(|ownership| match ownership {
-                Ownership::Loading(_) => None,
+                Ownership::Claiming(acquiring) => acquiring.refence.map(|(at, _)| at),
                 Ownership::Active(engine) => engine.next_deadline(),
                 Ownership::Draining(engine, until) => {
                     Some(engine.next_deadline().map_or(*until, |at| at.min(*until)))
@@ -323,9 +448,90 @@ impl Worker {
 
     fn engine(&mut self, slice: Slice) -> Option<&mut SliceEngine> {
         match self.slices.get_mut(&slice)? {
-            Ownership::Loading(_) => None,
+            Ownership::Claiming(_) => None,
             Ownership::Active(engine) | Ownership::Draining(engine, _) => Some(engine),
         }
+    }
+
+    fn acquiring(&mut self, slice: Slice, claim: Claim) -> Option<&mut Acquiring> {
+        match self.slices.get_mut(&slice)? {
+            Ownership::Claiming(acquiring) if acquiring.claim == claim => Some(acquiring),
+            _ => None,
+        }
+    }
+
+    /// Starts the engine of a slice once its offsets are known and its fence holds.
+    fn activate(&mut self, now: Timestamp, slice: Slice) {
+        let Some(ownership @ Ownership::Claiming(_)) = self.slices.get_mut(&slice) else {
+            return;
+        };
+        let Ownership::Claiming(acquiring) = ownership else {
+            unreachable!("just matched")
+        };
+        if acquiring.committed.is_none() || acquiring.claimed.is_none() {
+            return;
+        }
+        let claim = acquiring.claim;
+        let (committed, backlog_end) = acquiring.committed.take().expect("just looked");
+        let claimed = acquiring.claimed.take().expect("just looked");
+        let Settings { seed, defaults, .. } = &self.settings;
+        let acquired = Acquired {
+            slice,
+            claim,
+            committed,
+            backlog_end,
+            claimed,
+        };
+        let engine = SliceEngine::new(now, acquired, *seed, defaults.clone());
+        *ownership = Ownership::Active(Box::new(engine));
+        self.commits.hurry_renewal();
+        self.orders.push_back(Order::LoadEndpoints { slice, claim });
+        self.pump(now, slice);
+    }
+
+    fn write_fence(&mut self, slice: Slice, claim: Claim, epoch: Epoch) {
+        let claimant = self.settings.claimant;
+        let Some(acquiring) = self.acquiring(slice, claim) else {
+            return;
+        };
+        acquiring.fences += 1;
+        let id = WriteId {
+            slice,
+            claim,
+            // Far from the numbers of the engine that follows under the same claim.
+            number: u64::MAX - acquiring.fences,
+        };
+        let write = Write::Fence { epoch, claimant };
+        self.orders.push_back(Order::Write { id, write });
+    }
+
+    fn end_attempt(&mut self, ticket: Ticket) {
+        let less = |count: usize, by: usize| count.checked_sub(by).expect("one end per attempt");
+        self.in_flight = less(self.in_flight, 1);
+        self.unproven_in_flight = less(self.unproven_in_flight, usize::from(ticket.unproven));
+    }
+
+    fn next_attempt(&mut self, now: Timestamp, room: &mut Room) -> Option<StartAttempt> {
+        let last = self.last_turn;
+        let after = (Bound::Excluded(last), Bound::Unbounded);
+        let found = first_attempt(self.slices.range_mut(after), now, room);
+        let found = found.or_else(|| first_attempt(self.slices.range_mut(..=last), now, room));
+        if let Some(StartAttempt { ticket, .. }) = &found {
+            self.pump(now, ticket.slice);
+        }
+        found
+    }
+
+    fn wake_slices(&mut self) {
+        for ownership in self.slices.values_mut() {
+            if let Ownership::Active(engine) = ownership {
+                engine.wake_all();
+            }
+        }
+    }
+
+    fn observe(&mut self, observation: Observation) {
+        self.orders.push_back(Order::Observe(observation));
     }
 
     /// Passes on what the engine of a slice asks for.
@@ -338,9 +544,9 @@ impl Worker {
         while let Some(order) = engine.poll_order() {
             self.orders.push_back(order);
         }
-        let epoch = engine.epoch();
+        let claim = engine.claim();
         for (lane, records) in engine.take_settled() {
-            self.commits.settled(now, (slice, epoch, lane), records);
+            self.commits.settled(now, (slice, claim, lane), records);
         }
         if matches!(self.slices.get(&slice), Some(Ownership::Draining(..))) {
             self.release_drained(now);
@@ -356,7 +562,7 @@ impl Worker {
                     .insert(slice, Ownership::Draining(engine, now + DRAIN_MAX));
                 self.pump(now, slice);
             }
-            Some(Ownership::Loading(_)) => self.orders.push_back(Order::Released(slice)),
+            Some(Ownership::Claiming(_)) => self.orders.push_back(Order::Released(slice)),
             Some(draining @ Ownership::Draining(..)) => {
                 self.slices.insert(slice, draining);
             }
@@ -412,37 +618,53 @@ impl Worker {
             return;
         }
         let slices = &self.slices;
-        let entries = self
-            .commits
-            .start(now, |(slice, epoch, lane)| match slices.get(&slice)? {
-                Ownership::Active(engine) | Ownership::Draining(engine, _)
-                    if engine.epoch() == epoch =>
-                {
-                    engine.commit_point(lane)
-                }
-                _ => None,
-            });
+        let engine = |slice| match slices.get(&slice)? {
+            Ownership::Active(engine) | Ownership::Draining(engine, _) => Some(engine),
+            Ownership::Claiming(_) => None,
+        };
+        if self.commits.renewal_is_due(now) {
+            let next = next_lane(slices, self.commits.last_renewed());
+            self.commits.renew(now, next);
+        }
+        let entries = self.commits.start(now, |(slice, claim, lane)| {
+            engine(slice)
+                .filter(|engine| engine.claim() == claim)?
+                .commit_point(lane)
+        });
         if !entries.is_empty() {
             self.orders.push_back(Order::Commit(entries));
         }
     }
 }
 
-impl Ownership {
-    const fn epoch(&self) -> Epoch {
-        match self {
-            Self::Loading(epoch) => *epoch,
-            Self::Active(engine) | Self::Draining(engine, _) => engine.epoch(),
-        }
-    }
+/// The next lane, in turn, that has something to commit.
+fn next_lane(slices: &BTreeMap<Slice, Ownership>, last: Option<LaneKey>) -> Option<LaneKey> {
+    let start = last.map_or(Slice(0), |(slice, _, _)| slice);
+    let after = last.map(|(slice, _, lane)| (slice, lane));
+    let lanes = |range: (Bound<Slice>, Bound<Slice>)| {
+        slices.range(range).flat_map(|(slice, ownership)| {
+            let engine = match ownership {
+                Ownership::Active(engine) | Ownership::Draining(engine, _) => Some(engine),
+                Ownership::Claiming(_) => None,
+            };
+            engine.into_iter().flat_map(move |engine| {
+                let lanes = Lane::all().filter(|lane| engine.has_commit_point(*lane));
+                lanes.map(move |lane| (*slice, engine.claim(), lane))
+            })
+        })
+    };
+    let later = lanes((Bound::Included(start), Bound::Unbounded))
+        .find(|(slice, _, lane)| after.is_none_or(|after| (*slice, *lane) > after));
+    later.or_else(|| lanes((Bound::Unbounded, Bound::Included(start))).next())
 }
 
 fn first_attempt<'a>(
-    slices: impl Iterator<Item = (&'a Slice, &'a mut Ownership)>,
+    mut slices: impl Iterator<Item = (&'a Slice, &'a mut Ownership)>,
+    now: Timestamp,
+    room: &mut Room,
 ) -> Option<StartAttempt> {
-    let mut slices = slices;
     slices.find_map(|(_, ownership)| match ownership {
-        Ownership::Active(engine) => engine.poll_attempt(),
-        Ownership::Loading(_) | Ownership::Draining(..) => None,
+        Ownership::Active(engine) => engine.poll_attempt(now, room),
+        Ownership::Claiming(_) | Ownership::Draining(..) => None,
     })
 }
