@@ -165,6 +165,8 @@ pub enum DeadLetterReason {
     WindowPassed,
     /// No endpoint of that id is known.
     EndpointUnknown,
+    /// The receiver said, and confirmed, that the endpoint is gone (410).
+    EndpointGone,
     /// The endpoint's address is on the deny list.
     EgressDenied,
     /// The endpoint's URL cannot be sent to.
@@ -185,6 +187,7 @@ impl DeadLetterReason {
             Self::AttemptsExhausted => "attempts_exhausted",
             Self::WindowPassed => "window_passed",
             Self::EndpointUnknown => "endpoint_unknown",
+            Self::EndpointGone => "endpoint_gone",
             Self::EgressDenied => "egress_denied",
             Self::BadUrl => "bad_url",
             Self::Undecodable => "undecodable",

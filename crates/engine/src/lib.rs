@@ -17,6 +17,7 @@
 //! | failed writes, closed admission | `failed_writes` |
 //! | turns of endpoints, concurrency | `queues` |
 //! | what a response means | [`verdict`] |
+//! | what `Retry-After` says | [`mod@retry_after`] |
 //! | when the next attempt is due | [`schedule`] |
 //! | dropping repeated copies | [`recent`] |
 //! | ownership, drain, hand-back, shared budget | [`worker`] |
@@ -32,6 +33,7 @@ pub mod lane;
 pub mod offsets;
 mod queues;
 pub mod recent;
+pub mod retry_after;
 pub mod schedule;
 pub mod slice;
 #[cfg(test)]

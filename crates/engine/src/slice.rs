@@ -562,10 +562,10 @@ impl SliceEngine {
         attempts: u32,
         result: &AttemptResult,
     ) -> (Outcome, Option<Timestamp>) {
-        match judge(result) {
+        match judge(result, now) {
             Verdict::Delivered => (Outcome::Delivered, None),
             Verdict::Hopeless(reason) => (Outcome::DeadLettered(reason), None),
-            Verdict::Failed => {
+            Verdict::Failed { .. } | Verdict::Asked { .. } | Verdict::Gone => {
                 let policy = match self.catalog.find(&delivery.endpoint) {
                     Lookup::Known(endpoint) => endpoint.retry.as_ref(),
                     Lookup::Deleted | Lookup::Unknown => None,

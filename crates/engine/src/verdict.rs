@@ -1,76 +1,183 @@
 //! What the raw facts of an attempt mean (`docs/reference/outcomes.md`).
 //!
-//! Decides delivered, failed or hopeless. Leaves the time of the next attempt to
-//! [`crate::schedule`]. The rows on `Retry-After`, 410 and the endpoint's own success matcher
-//! belong here when they come.
+//! Decides whether the receiver took the event, failed, asked for a pause, is gone, or can never
+//! be sent to. Leaves when the next attempt is due to [`crate::schedule`], what `Retry-After` says
+//! to [`crate::retry_after`], and what becomes of the endpoint to [`crate::slice`]. The endpoint's
+//! own success matcher belongs here when it comes.
 
-use postrider_domain::{AttemptResult, DeadLetterReason, ErrorKind};
+use postrider_domain::{AttemptResult, DeadLetterReason, ErrorKind, Response, Timestamp};
+
+use crate::retry_after::retry_after;
 
 /// What an attempt came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// The receiver took the event.
     Delivered,
-    /// It may take it another time.
-    Failed,
+    /// It may take it another time, by the schedule.
+    Failed {
+        /// What kind of failure it was.
+        kind: FailureKind,
+        /// The receiver refuses this request and will most likely refuse the next one. It is
+        /// tried again all the same, as receivers heal; its owner should hear of it early.
+        likely_permanent: bool,
+    },
+    /// The receiver asks for a pause: a state of the endpoint, which uses up no attempt of the
+    /// delivery's schedule.
+    Asked {
+        /// Not before this time, which is later than now; `None` when it did not say.
+        until: Option<Timestamp>,
+    },
+    /// The receiver says that there is no such endpoint any more. Once may be a mistake.
+    Gone,
     /// No attempt can succeed.
     Hopeless(DeadLetterReason),
 }
 
-/// The verdict on a result. 2xx is success; redirects are failures and never followed; 4xx are
-/// tried again, as receivers heal.
+/// What a failed attempt says about the endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailureKind {
+    /// No answer in time, from the receiver or from what stands behind it (408, 504).
+    Timeout,
+    /// No connection: name, TCP or TLS.
+    Connect,
+    /// It answered with a status of failure, broke the connection, or does not speak HTTP.
+    Other,
+    /// Postrider itself failed: nothing about the endpoint.
+    Internal,
+}
+
+/// The verdict on a result that came at `now`.
 #[must_use]
-pub const fn judge(result: &AttemptResult) -> Verdict {
+pub fn judge(result: &AttemptResult, now: Timestamp) -> Verdict {
     match result {
-        AttemptResult::Response(response) if matches!(response.status, 200..=299) => {
-            Verdict::Delivered
-        }
-        AttemptResult::Response(_) => Verdict::Failed,
+        AttemptResult::Response(response) => judge_response(response, now),
         AttemptResult::Error(error) => match error.kind {
             ErrorKind::Denied => Verdict::Hopeless(DeadLetterReason::EgressDenied),
             ErrorKind::BadUrl => Verdict::Hopeless(DeadLetterReason::BadUrl),
-            ErrorKind::Dns
-            | ErrorKind::Connect
-            | ErrorKind::Tls
-            | ErrorKind::Timeout
-            | ErrorKind::Reset
-            | ErrorKind::Internal => Verdict::Failed,
+            ErrorKind::Timeout => failed(FailureKind::Timeout),
+            ErrorKind::Dns | ErrorKind::Connect | ErrorKind::Tls => failed(FailureKind::Connect),
+            ErrorKind::Reset => failed(FailureKind::Other),
+            ErrorKind::Internal => failed(FailureKind::Internal),
         },
+    }
+}
+
+/// `Retry-After` is looked at with 429 (RFC 6585 section 4) and 503 alone. RFC 9110 section 10.2.3
+/// gives it a meaning with 503 and with 3xx, where it delays following the redirect: none is
+/// followed. Its other uses (section 15.5.14: 413) are about one request, not the endpoint.
+fn judge_response(response: &Response, now: Timestamp) -> Verdict {
+    match response.status {
+        200..=299 => Verdict::Delivered,
+        408 | 504 => failed(FailureKind::Timeout),
+        410 => Verdict::Gone,
+        425 => failed(FailureKind::Other),
+        429 => Verdict::Asked {
+            until: asked_until(response, now),
+        },
+        // Without a time it is an outage like any other 5xx.
+        503 => asked_until(response, now).map_or(failed(FailureKind::Other), |until| {
+            Verdict::Asked { until: Some(until) }
+        }),
+        400..=499 => Verdict::Failed {
+            kind: FailureKind::Other,
+            likely_permanent: true,
+        },
+        _ => failed(FailureKind::Other),
+    }
+}
+
+/// No wait is no request for a pause: it would be tried again and again without an end.
+fn asked_until(response: &Response, now: Timestamp) -> Option<Timestamp> {
+    let wait = retry_after(&response.headers, now)?;
+    (!wait.is_zero()).then(|| now + wait)
+}
+
+const fn failed(kind: FailureKind) -> Verdict {
+    Verdict::Failed {
+        kind,
+        likely_permanent: false,
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use postrider_domain::{AttemptError, Response};
+    use std::time::Duration;
+
+    use postrider_domain::AttemptError;
 
     use super::*;
 
-    #[test]
-    fn the_outcome_table() {
-        for (status, expected) in [
-            (200, Verdict::Delivered),
-            (204, Verdict::Delivered),
-            (299, Verdict::Delivered),
-            (199, Verdict::Failed),
-            (302, Verdict::Failed),
-            (404, Verdict::Failed),
-            (410, Verdict::Failed),
-            (429, Verdict::Failed),
-            (500, Verdict::Failed),
-        ] {
-            let response = Response {
-                status,
-                ..Response::default()
-            };
-            assert_eq!(
-                judge(&AttemptResult::Response(response)),
-                expected,
-                "{status}"
-            );
+    const NOW: Timestamp = Timestamp::from_secs(784_111_777);
+
+    fn answered(status: u16, retry_after: Option<&str>) -> Verdict {
+        let headers = retry_after.map(|value| ("Retry-After".into(), value.into()));
+        let response = Response {
+            status,
+            headers: headers.into_iter().collect(),
+            ..Response::default()
+        };
+        judge(&AttemptResult::Response(response), NOW)
+    }
+
+    fn broke(kind: ErrorKind) -> Verdict {
+        let error = AttemptError {
+            kind,
+            message: "".into(),
+            ambiguous: false,
+        };
+        judge(&AttemptResult::Error(error), NOW)
+    }
+
+    fn asked(secs: u64) -> Verdict {
+        Verdict::Asked {
+            until: Some(NOW + Duration::from_secs(secs)),
         }
+    }
+
+    #[test]
+    fn every_status_has_one_row_of_the_table() {
+        let refused = Verdict::Failed {
+            kind: FailureKind::Other,
+            likely_permanent: true,
+        };
+        let rows = [
+            (100..=199, failed(FailureKind::Other)),
+            (200..=299, Verdict::Delivered),
+            (300..=399, failed(FailureKind::Other)),
+            (400..=407, refused),
+            (408..=408, failed(FailureKind::Timeout)),
+            (409..=409, refused),
+            (410..=410, Verdict::Gone),
+            (411..=424, refused),
+            (425..=425, failed(FailureKind::Other)),
+            (426..=428, refused),
+            (429..=429, Verdict::Asked { until: None }),
+            (430..=499, refused),
+            (500..=503, failed(FailureKind::Other)),
+            (504..=504, failed(FailureKind::Timeout)),
+            (505..=599, failed(FailureKind::Other)),
+        ];
+        let mut next = 100;
+        for (statuses, expected) in rows {
+            assert_eq!(*statuses.start(), next, "the rows leave nothing out");
+            next = statuses.end() + 1;
+            for status in statuses {
+                assert_eq!(answered(status, None), expected, "{status}");
+            }
+        }
+        assert_eq!(next, 600);
+    }
+
+    #[test]
+    fn every_kind_of_error_has_one_row_of_the_table() {
         for (kind, expected) in [
-            (ErrorKind::Timeout, Verdict::Failed),
-            (ErrorKind::Reset, Verdict::Failed),
+            (ErrorKind::Dns, failed(FailureKind::Connect)),
+            (ErrorKind::Connect, failed(FailureKind::Connect)),
+            (ErrorKind::Tls, failed(FailureKind::Connect)),
+            (ErrorKind::Timeout, failed(FailureKind::Timeout)),
+            (ErrorKind::Reset, failed(FailureKind::Other)),
+            (ErrorKind::Internal, failed(FailureKind::Internal)),
             (
                 ErrorKind::Denied,
                 Verdict::Hopeless(DeadLetterReason::EgressDenied),
@@ -80,12 +187,43 @@ mod tests {
                 Verdict::Hopeless(DeadLetterReason::BadUrl),
             ),
         ] {
-            let error = AttemptError {
-                kind,
-                message: "".into(),
-                ambiguous: false,
+            assert_eq!(broke(kind), expected, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn only_429_and_503_are_heard_when_they_ask_for_a_pause() {
+        for status in 100..=599 {
+            let expected = match status {
+                429 | 503 => asked(60),
+                _ => answered(status, None),
             };
-            assert_eq!(judge(&AttemptResult::Error(error)), expected, "{kind:?}");
+            assert_eq!(answered(status, Some("60")), expected, "{status}");
+        }
+    }
+
+    #[test]
+    fn a_pause_may_be_asked_for_by_date() {
+        let date = "Sun, 06 Nov 1994 08:50:37 GMT";
+        assert_eq!(answered(429, Some(date)), asked(60));
+        assert_eq!(answered(503, Some(date)), asked(60));
+    }
+
+    #[test]
+    fn a_pause_is_a_day_at_most() {
+        assert_eq!(
+            answered(503, Some("99999999999999999999999")),
+            asked(86_400)
+        );
+    }
+
+    #[test]
+    fn a_pause_that_cannot_be_read_or_has_no_length_was_not_asked_for() {
+        for value in ["", "-1", "soon", "0", "Sun, 06 Nov 1994 08:49:37 GMT"] {
+            let no_time = Verdict::Asked { until: None };
+            assert_eq!(answered(429, Some(value)), no_time, "{value:?}");
+            let outage = failed(FailureKind::Other);
+            assert_eq!(answered(503, Some(value)), outage, "{value:?}");
         }
     }
 }

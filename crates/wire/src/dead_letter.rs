@@ -210,7 +210,7 @@ pub fn decode(record: &Record) -> Result<DeadLetter, Undeliverable> {
 #[schemars(rename = "DeadLetter")]
 pub struct DeadLetterSummary<'a> {
     /// Why, header `pr_reason`: `attempts_exhausted`, `window_passed`, `endpoint_unknown`,
-    /// `egress_denied`, `bad_url`, `undecodable`, `oversized` or `unmappable`.
+    /// `endpoint_gone`, `egress_denied`, `bad_url`, `undecodable`, `oversized` or `unmappable`.
     pub reason: &'a str,
     /// Why, in words, header `pr_message`; of input that could not be read.
     pub message: Option<&'a str>,

@@ -2,15 +2,17 @@
 //!
 //! Decides the fields, their bounds and defaults. Every mistake of a file is reported at once, each
 //! with its place. In files an unknown field is an error, for a typo must not pass; in records it
-//! is ignored, for the writer may be newer. A field that this version cannot honour yet (a rate
-//! limit, a filter, …) is an error in both: ignoring it would harm a merchant. Leaves whether a URL
-//! may be sent to to `guard`, the written form of a secret to `signing`.
+//! is ignored, for the writer may be newer. A field that this version cannot honour yet (a filter, a
+//! format, …) is an error in both: ignoring it would harm a merchant. Leaves whether a URL may be
+//! sent to to `guard`, the written form of a secret to `signing`.
 
 mod check;
 mod entry;
 mod file;
 mod form;
 mod headers;
+mod ordering;
+mod rate_limit;
 mod read;
 mod retry;
 

@@ -40,10 +40,11 @@ pub(crate) struct ListArguments {
     since: Option<Timestamp>,
 }
 
-const REASONS: [&str; 8] = [
+const REASONS: [&str; 9] = [
     DeadLetterReason::AttemptsExhausted.as_str(),
     DeadLetterReason::WindowPassed.as_str(),
     DeadLetterReason::EndpointUnknown.as_str(),
+    DeadLetterReason::EndpointGone.as_str(),
     DeadLetterReason::EgressDenied.as_str(),
     DeadLetterReason::BadUrl.as_str(),
     DeadLetterReason::Undecodable.as_str(),

@@ -8,13 +8,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use postrider_domain::{
-    Endpoint, EndpointState, OnExhausted, Ordering, Scheme, Signing, SigningSecret, Tenant,
-    TypePattern,
+    Endpoint, EndpointState, Scheme, Signing, SigningSecret, Tenant, TypePattern,
 };
 use postrider_signing::parse_secret;
 
 use super::form::{EndpointForm, STATES, SecretForm, SigningForm, scheme_name, state_name};
 use super::headers::headers;
+use super::ordering::order;
+use super::rate_limit::rate_limit;
 use super::read::Mistakes;
 use super::retry::policy;
 use crate::attributes::clip;
@@ -60,6 +61,12 @@ pub(super) fn check(
         .timeout
         .and_then(|text| duration("timeout", &text, SECOND..=TIMEOUT_MAX, mistakes));
     let retry = form.retry.and_then(|form| policy(form, mistakes));
+    let rate_limit = form.rate_limit.and_then(|form| rate_limit(form, mistakes));
+    let (ordering, on_exhausted) = order(
+        form.ordering.as_deref(),
+        form.on_exhausted.as_deref(),
+        mistakes,
+    );
     let headers = headers(form.headers.unwrap_or_default(), mistakes);
     let metadata = metadata(form.metadata.unwrap_or_default(), mistakes);
     let description = form.description.unwrap_or_default();
@@ -84,9 +91,9 @@ pub(super) fn check(
         concurrency,
         timeout,
         retry,
-        rate_limit: None,
-        ordering: Ordering::None,
-        on_exhausted: OnExhausted::Continue,
+        rate_limit,
+        ordering,
+        on_exhausted,
         headers,
         description: description.into(),
         metadata,

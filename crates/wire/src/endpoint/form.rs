@@ -7,7 +7,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use postrider_domain::{Endpoint, EndpointState, RetryPolicy, RetryPreset, Scheme, SigningSecret};
+use postrider_domain::{
+    Endpoint, EndpointState, OnExhausted, Ordering, RateLimit, RetryPolicy, RetryPreset, Scheme,
+    SigningSecret,
+};
 use postrider_signing::format_secret;
 use schemars::JsonSchema;
 use serde::de::value::MapAccessDeserializer;
@@ -68,6 +71,19 @@ pub(crate) struct EndpointForm {
     /// When to try again, and when to give up; the dispatcher has a default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) retry: Option<RetryForm>,
+    /// At most so many attempts start in any interval of this length; none = no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) rate_limit: Option<RateLimitForm>,
+    /// Which deliveries wait until earlier ones are settled: none (the default), those with the
+    /// same ordering key, or all of the endpoint.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("enum" = ["none", "key", "endpoint"]))]
+    pub(super) ordering: Option<String>,
+    /// With `ordering`, what follows a delivery that is given up: it is dead-lettered and the next
+    /// one goes on (`continue`, the default), or it stays and what waits for it waits on (`block`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("enum" = ["continue", "block"]))]
+    pub(super) on_exhausted: Option<String>,
     /// Sent with every request, at most 32.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) headers: Option<BTreeMap<String, String>>,
@@ -140,6 +156,24 @@ pub(super) struct ScheduleForm {
     pub(super) jitter: Option<f64>,
 }
 
+/// How many attempts may start.
+#[derive(Default, Deserialize, Serialize, JsonSchema)]
+#[serde(expecting = "attempts and per")]
+#[schemars(rename = "RateLimit")]
+pub(super) struct RateLimitForm {
+    /// 1 to 10 000 for each second of `per`, at most 100 000 000.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(required, range(min = 1, max = 100_000_000))]
+    pub(super) attempts: Option<u64>,
+    /// The length of the interval, 1s to 1d.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(required)]
+    pub(super) per: Option<String>,
+    /// Whether attempts are spaced evenly in place of bursts; by default they are not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) smooth: Option<bool>,
+}
+
 /// By hand, because a derived untagged enum loses the path to a mistake inside it.
 impl<'de> Deserialize<'de> for RetryForm {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -190,6 +224,11 @@ impl EndpointForm {
             concurrency: endpoint.concurrency.map(u64::from),
             timeout: endpoint.timeout.map(duration_text),
             retry: endpoint.retry.as_ref().map(RetryForm::of),
+            rate_limit: endpoint.rate_limit.map(RateLimitForm::of),
+            ordering: (endpoint.ordering != Ordering::default())
+                .then(|| ordering_name(endpoint.ordering).to_owned()),
+            on_exhausted: (endpoint.on_exhausted != OnExhausted::default())
+                .then(|| on_exhausted_name(endpoint.on_exhausted).to_owned()),
             headers: map(&endpoint.headers),
             metadata: map(&endpoint.metadata),
         }
@@ -227,6 +266,16 @@ impl RetryForm {
     }
 }
 
+impl RateLimitForm {
+    fn of(limit: RateLimit) -> Self {
+        Self {
+            attempts: Some(limit.attempts.into()),
+            per: Some(duration_text(limit.per)),
+            smooth: limit.smooth.then_some(true),
+        }
+    }
+}
+
 pub(super) const STATES: [EndpointState; 3] = [
     EndpointState::Active,
     EndpointState::Paused,
@@ -238,6 +287,21 @@ pub(super) const fn state_name(state: EndpointState) -> &'static str {
         EndpointState::Active => "active",
         EndpointState::Paused => "paused",
         EndpointState::Disabled => "disabled",
+    }
+}
+
+pub(super) const fn ordering_name(ordering: Ordering) -> &'static str {
+    match ordering {
+        Ordering::None => "none",
+        Ordering::Key => "key",
+        Ordering::Endpoint => "endpoint",
+    }
+}
+
+pub(super) const fn on_exhausted_name(on_exhausted: OnExhausted) -> &'static str {
+    match on_exhausted {
+        OnExhausted::Continue => "continue",
+        OnExhausted::Block => "block",
     }
 }
 

@@ -74,15 +74,12 @@ impl fmt::Display for Mistakes {
 pub(super) const MISTAKES_MAX: usize = 100;
 
 /// Fields of the contract that this version cannot honour, and the value that asks for nothing.
-const LATER: [(&str, Option<&str>); 9] = [
+const LATER: [(&str, Option<&str>); 6] = [
     ("filter", None),
     ("format", Some("raw")),
     ("template", None),
     ("content_type", None),
-    ("rate_limit", None),
     ("success", None),
-    ("ordering", Some("none")),
-    ("on_exhausted", Some("continue")),
     ("auth", None),
 ];
 
@@ -152,6 +149,10 @@ fn take_later_fields(value: &mut Value, mistakes: &mut Mistakes) {
 /// Serde takes a list for a struct, its items in the order of the fields; a person who writes one
 /// means something else.
 fn take_lists_for_fields(value: &mut Value, mistakes: &mut Mistakes) {
+    if value.get("rate_limit").is_some_and(Value::is_array) {
+        mistakes.push("rate_limit", "expected attempts and per, found a list");
+        value["rate_limit"] = Value::Null;
+    }
     let Some(Value::Object(signing)) = value.get_mut("signing") else {
         if value.get("signing").is_some_and(Value::is_array) {
             mistakes.push("signing", "expected scheme and secrets, found a list");

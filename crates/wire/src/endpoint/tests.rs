@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use postrider_domain::{
-    EndpointState, OnExhausted, Ordering, RetryPolicy, RetryPreset, Scheme, Secret, Signing,
-    SigningSecret, TypePattern,
+    EndpointState, OnExhausted, Ordering, RateLimit, RetryPolicy, RetryPreset, Scheme, Secret,
+    Signing, SigningSecret, TypePattern,
 };
 use postrider_guard::Policy;
 use proptest::prelude::*;
@@ -50,8 +50,9 @@ state: paused
 description: order service
 types: ["payment.*", refund.created]
 format: raw
-ordering: none
-on_exhausted: continue
+rate_limit: {{ attempts: 100, per: 1s, smooth: true }}
+ordering: key
+on_exhausted: block
 signing:
   scheme: standard
   secrets:
@@ -86,6 +87,14 @@ metadata: {{ plan: gold }}
     assert_eq!(retry.schedule.len(), 4);
     assert_eq!(retry.window, Duration::from_secs(72 * 3_600));
     assert_eq!(retry.jitter_permille, 250);
+    let limit = RateLimit {
+        attempts: 100,
+        per: Duration::from_secs(1),
+        smooth: true,
+    };
+    assert_eq!(endpoint.rate_limit, Some(limit));
+    assert_eq!(endpoint.ordering, Ordering::Key);
+    assert_eq!(endpoint.on_exhausted, OnExhausted::Block);
     assert_eq!(endpoint.headers, [("x-shop".into(), "42".into())]);
     assert_eq!(endpoint.metadata, [("plan".into(), "gold".into())]);
     assert_eq!(&*endpoint.description, "order service");
@@ -100,6 +109,9 @@ fn a_short_file_gets_the_defaults() {
     assert_eq!(endpoints[0].tenant.as_str(), "default");
     assert_eq!(endpoints[0].state, EndpointState::Active);
     assert!(endpoints[0].types.is_empty() && endpoints[0].retry.is_none());
+    assert_eq!(endpoints[0].rate_limit, None);
+    assert_eq!(endpoints[0].ordering, Ordering::None);
+    assert_eq!(endpoints[0].on_exhausted, OnExhausted::Continue);
     assert_eq!(endpoints[1].retry, Some(RetryPreset::Corefy.policy()));
     let json = br#"{"id":"a","url":"https://a.example/","signing":{"scheme":"none"}} "#;
     let json = parse_file(json, FileFormat::Json, &Policy::default()).unwrap();
@@ -123,7 +135,10 @@ signing:
 timeout: 2m
 concurrency: -1
 retry: { schedule: [5s, 1y], windw: 1h }
-rate_limit: { attempts: 100, per: 1s }
+rate_limit: { attempts: 0, per: 1w, burst: 5 }
+ordering: tenant
+on_exhausted: block
+format: form
 headers: { Host: evil, webhook-id: x }
 ---
 url: https://b.example/
@@ -144,7 +159,10 @@ url: https://b.example/
         "document 1: concurrency: expected a whole number, found a negative number",
         "document 1: retry.schedule[1]: expected 100ms to 30days",
         "document 1: retry.windw: there is no such field",
-        "document 1: rate_limit: is not available in this version",
+        "document 1: rate_limit.per: expected 1s to 1day",
+        "document 1: rate_limit.burst: there is no such field",
+        "document 1: ordering: expected none, key or endpoint, found \"tenant\"",
+        "document 1: format: anything but raw is not available in this version",
         "document 1: headers.Host: is set by",
         "document 1: headers.webhook-id: is set by",
         "document 2: id: is required",
@@ -152,7 +170,7 @@ url: https://b.example/
     ] {
         assert_eq!(has(start), 1, "{start}\n{found:#?}");
     }
-    assert_eq!(found.len(), 18, "{found:#?}");
+    assert_eq!(found.len(), 21, "{found:#?}");
 }
 
 #[test]
@@ -171,11 +189,6 @@ fn what_is_not_available_yet_is_never_ignored() {
         "format: standard",
         "format: anything but raw is not available",
     );
-    assert_one(
-        "ordering: key",
-        "ordering: anything but none is not available",
-    );
-    assert_one("on_exhausted: block", "on_exhausted: anything but continue");
     assert_one(
         "signing: {scheme: stripe}",
         "signing.scheme: stripe is not available in this version",
@@ -251,6 +264,114 @@ fn bounds_are_kept() {
             many(2, &format!("{{id: a, value: {SECRET}}}"))
         ),
         "signing.secrets[1].id: \"a\" is there twice",
+    );
+}
+
+#[test]
+fn a_rate_limit_is_from_one_a_day_to_10_000_a_second() {
+    let limit = |fields: &str| {
+        let yaml = format!(
+            "id: a\nurl: https://a.example/\nsigning: {{scheme: none}}\nrate_limit: {fields}"
+        );
+        parse(&yaml).unwrap()[0].rate_limit.unwrap()
+    };
+    assert_eq!(limit("{attempts: 1, per: 1d}").per, RateLimit::PER_MAX);
+    assert!(!limit("{attempts: 1, per: 1d, smooth: false}").smooth);
+    assert_eq!(limit("{attempts: 10000, per: 1s}").attempts, 10_000);
+    assert_eq!(limit("{attempts: 15000, per: 1500ms}").attempts, 15_000);
+    assert_eq!(
+        limit("{attempts: 100000000, per: 1d}").attempts,
+        100_000_000
+    );
+    for (fields, start) in [
+        (
+            "{attempts: 0, per: 1s}",
+            ".attempts: expected 1 to 10000 for 1s, found 0",
+        ),
+        (
+            "{attempts: 10001, per: 1s}",
+            ".attempts: expected 1 to 10000 for 1s",
+        ),
+        (
+            "{attempts: 15001, per: 1500ms}",
+            ".attempts: expected 1 to 15000 for 1s 500ms",
+        ),
+        (
+            "{attempts: 100000001, per: 1d}",
+            ".attempts: expected 1 to 100000000 for 1day",
+        ),
+        (
+            "{attempts: 4294967297, per: 1d}",
+            ".attempts: expected 1 to 100000000 for 1day",
+        ),
+        (
+            "{attempts: 1.5, per: 1s}",
+            ".attempts: expected a whole number",
+        ),
+        (
+            "{attempts: '1', per: 1s}",
+            ".attempts: expected a whole number, found a string",
+        ),
+        ("{attempts: 1, per: 999ms}", ".per: expected 1s to 1day"),
+        ("{attempts: 1, per: 25h}", ".per: expected 1s to 1day"),
+        ("{attempts: 1, per: 1}", ".per: expected a string"),
+        ("{attempts: 1}", ".per: is required"),
+        ("{per: 1s}", ".attempts: is required"),
+        (
+            "{attempts: 1, per: 1s, smooth: yes please}",
+            ".smooth: expected a boolean",
+        ),
+        (
+            "{attempts: 1, per: 1s, every: 1s}",
+            ".every: there is no such field",
+        ),
+        ("[1, 1s]", ": expected attempts and per, found a list"),
+        ("100/s", ": expected attempts and per, found a string"),
+    ] {
+        assert_one(
+            &format!("rate_limit: {fields}"),
+            &format!("rate_limit{start}"),
+        );
+    }
+}
+
+#[test]
+fn block_needs_an_order() {
+    let order = |fields: &str| {
+        let yaml = format!("id: a\nurl: https://a.example/\nsigning: {{scheme: none}}\n{fields}\n");
+        let endpoint = &parse(&yaml).unwrap()[0];
+        (endpoint.ordering, endpoint.on_exhausted)
+    };
+    let block = OnExhausted::Block;
+    assert_eq!(
+        order("ordering: key\non_exhausted: block"),
+        (Ordering::Key, block)
+    );
+    assert_eq!(
+        order("ordering: endpoint\non_exhausted: block"),
+        (Ordering::Endpoint, block)
+    );
+    assert_eq!(
+        order("ordering: none\non_exhausted: continue"),
+        (Ordering::None, OnExhausted::Continue)
+    );
+    for unordered in ["on_exhausted: block", "ordering: none\non_exhausted: block"] {
+        assert_one(unordered, "on_exhausted: block holds back");
+        let found = mistakes(&format!(
+            "id: a\nurl: https://a.example/\nsigning: {{scheme: none}}\n{unordered}\n"
+        ));
+        assert!(
+            found[0].contains("needs ordering: key or ordering: endpoint"),
+            "{found:?}"
+        );
+    }
+    assert_one(
+        "on_exhausted: stop",
+        "on_exhausted: expected continue or block",
+    );
+    assert_one(
+        "ordering: true",
+        "ordering: expected a string, found true or false",
     );
 }
 
@@ -333,8 +454,18 @@ fn records_are_read_by_older_and_newer_versions() {
     };
     assert_eq!(record("").unwrap().version, 7);
     assert!(record(r#","of_the_future":{"a":1}"#).is_ok());
-    let limited = record(r#","rate_limit":{"attempts":1,"per":"1s"}"#).unwrap_err();
-    assert!(limited.to_string().contains("rate_limit"), "{limited}");
+    let limited = record(r#","rate_limit":{"attempts":1,"per":"1s","burst":9}"#).unwrap();
+    assert_eq!(limited.rate_limit.unwrap().attempts, 1);
+    for bad in [
+        r#","rate_limit":{"attempts":0,"per":"1s"}"#,
+        r#","ordering":"tenant""#,
+        r#","on_exhausted":"block""#,
+        r#","filter":"true""#,
+    ] {
+        let refused = record(bad).unwrap_err().to_string();
+        let field = bad[2..].split('"').next().unwrap();
+        assert!(refused.starts_with(field), "{refused}");
+    }
     assert!(from_record(b"b", br#"{"id":"a"}"#).is_err());
     for bad in [&b""[..], b"null", b"[]", b"\xff", br#"{"id":"a"}"#] {
         assert!(from_record(b"a", bad).is_err());
@@ -507,6 +638,21 @@ prop_compose! {
 }
 
 prop_compose! {
+    fn any_rate_limit()(
+        per_ms in 1_000..=86_400_000_u64,
+        share in 0.0..=1.0_f64,
+        smooth in any::<bool>(),
+    ) -> RateLimit {
+        let max = (per_ms * 10).min(100_000_000);
+        RateLimit {
+            attempts: ((max as f64 * share) as u32).max(1),
+            per: Duration::from_millis(per_ms),
+            smooth,
+        }
+    }
+}
+
+prop_compose! {
     fn any_endpoint()(
         id in "[A-Za-z0-9_-]{1,64}",
         tenant in "[^\\pC]{1,30}",
@@ -520,6 +666,8 @@ prop_compose! {
             proptest::option::of((1_000..=60_000_u64).prop_map(Duration::from_millis)),
         ),
         retry in proptest::option::of(any_retry()),
+        rate_limit in proptest::option::of(any_rate_limit()),
+        (ordering, block) in (0..3_usize, any::<bool>()),
         headers in proptest::collection::btree_map("x-[a-z0-9]{1,20}", "[!-~]{0,30}", 0..5),
         description in ".{0,100}",
         metadata in proptest::collection::btree_map("\\PC{1,10}", ".{0,30}", 0..5),
@@ -527,6 +675,7 @@ prop_compose! {
         let boxed = |map: std::collections::BTreeMap<String, String>| {
             map.into_iter().map(|(n, v)| (n.into(), v.into())).collect()
         };
+        let ordering = [Ordering::None, Ordering::Key, Ordering::Endpoint][ordering];
         Endpoint {
             id: id.parse().unwrap(),
             tenant: tenant.parse().unwrap_or_default(),
@@ -538,9 +687,13 @@ prop_compose! {
             concurrency,
             timeout,
             retry,
-            rate_limit: None,
-            ordering: Ordering::None,
-            on_exhausted: OnExhausted::Continue,
+            rate_limit,
+            ordering,
+            on_exhausted: if block && ordering != Ordering::None {
+                OnExhausted::Block
+            } else {
+                OnExhausted::Continue
+            },
             headers: boxed(headers),
             description: description.into(),
             metadata: boxed(metadata),
