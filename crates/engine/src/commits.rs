@@ -170,7 +170,11 @@ impl Commits {
     ) -> Vec<CommitEntry> {
         let mut entries = Vec::new();
         let mut bytes = 0;
-        let entries_max = if self.alone.is_empty() { ENTRIES_MAX } else { 1 };
+        let entries_max = if self.alone.is_empty() {
+            ENTRIES_MAX
+        } else {
+            1
+        };
         while entries.len() < entries_max && bytes < BYTES_MAX {
             let Some(key) = self.take_next() else {
                 break;

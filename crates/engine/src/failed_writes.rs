@@ -69,6 +69,11 @@ pub(crate) fn smaller(mut write: Write) -> Result<Write, Write> {
             }
             _ => Err(write),
         },
-        Write::DeadLetter { .. } | Write::Unreadable { .. } | Write::Retry { .. } => Err(write),
+        Write::DeadLetter { .. }
+        | Write::Unreadable { .. }
+        | Write::Retry { .. }
+        | Write::Backlog { .. }
+        | Write::Fence { .. }
+        | Write::State { .. } => Err(write),
     }
 }

@@ -184,7 +184,13 @@ mod tests {
         assert!(claiming.read(fence(1, 3)).is_none());
         assert_eq!(claiming.read(fence(1, OURS)), Some(Err(Epoch(2))));
         let claimed = claiming.read(fence(2, OURS));
-        assert!(matches!(claimed, Some(Ok(Claimed { epoch: Epoch(2), .. }))));
+        assert!(matches!(
+            claimed,
+            Some(Ok(Claimed {
+                epoch: Epoch(2),
+                ..
+            }))
+        ));
     }
 
     #[test]

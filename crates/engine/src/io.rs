@@ -149,6 +149,13 @@ pub enum Write {
         /// Where it waits.
         rung: Rung,
     },
+    /// To `backlog`: the delivery of an endpoint that does not take it now.
+    Backlog {
+        /// What.
+        delivery: Arc<Delivery>,
+        /// Attempts made.
+        attempts: u32,
+    },
     /// To `dead-letters`: a delivery that is given up.
     DeadLetter {
         /// What.
@@ -311,6 +318,8 @@ pub enum Observation {
     LeaseEnded,
     /// The broker knows no such topic or partition: the lane stands still.
     LaneUnknown(Slice, Lane),
+    /// A receiver said so often that it is gone that it is believed.
+    EndpointGone(EndpointId),
     /// A record of `endpoint-state` by a former owner was ignored.
     FormerOwner(Slice),
 }

@@ -114,7 +114,10 @@ mod tests {
 
     #[test]
     fn it_is_renewed_in_time_whatever_the_session() {
-        assert_eq!(Lease::new(45 * SECOND, 5 * SECOND).renewal(15 * SECOND), 3 * SECOND);
+        assert_eq!(
+            Lease::new(45 * SECOND, 5 * SECOND).renewal(15 * SECOND),
+            3 * SECOND
+        );
         let short = Lease::new(6 * SECOND, SECOND);
         assert_eq!(short.deadline(15 * SECOND), SECOND);
         assert_eq!(short.renewal(15 * SECOND), SECOND / 2);

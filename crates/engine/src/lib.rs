@@ -24,19 +24,30 @@
 //! | pace of commits | [`commits`] |
 #![warn(missing_docs)]
 
+pub mod admission;
+pub mod backlog;
+mod breaker;
 pub mod commit_map;
 pub mod commits;
+mod concurrency;
 mod entry;
 mod failed_writes;
+mod fence;
+mod flow;
+mod gate;
+mod health;
 pub mod io;
 pub mod lane;
+pub mod lease;
+mod limit;
 pub mod offsets;
-mod queues;
+mod queue;
 pub mod recent;
 pub mod retry_after;
 pub mod schedule;
-pub mod slice;
+mod slice;
 #[cfg(test)]
 mod tests;
+mod turns;
 pub mod verdict;
 pub mod worker;

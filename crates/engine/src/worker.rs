@@ -62,9 +62,9 @@ pub enum CommitAnswer {
     NotAMember,
 }
 
-/// All slices of one worker. Inputs by `handle_*`; after each, [`Worker::poll_order`] is drained
-/// and then [`Worker::poll_attempt`]; [`Worker::next_deadline`] says when
-/// [`Worker::handle_timeout`] is wanted.
+/// All slices of one worker. Inputs by `handle_*`; after each, [`Worker::poll_order`] and
+/// [`Worker::poll_attempt`] are drained until neither has any more (asking for attempts may lead to
+/// orders); [`Worker::next_deadline`] says when [`Worker::handle_timeout`] is wanted.
 #[derive(Debug)]
 pub struct Worker {
     settings: Settings,
@@ -206,13 +206,7 @@ impl Worker {
     }
 
     /// A record of the slice's `endpoint-state` was read.
-    pub fn handle_state(
-        &mut self,
-        now: Timestamp,
-        slice: Slice,
-        claim: Claim,
-        entry: StateEntry,
-    ) {
+    pub fn handle_state(&mut self, now: Timestamp, slice: Slice, claim: Claim, entry: StateEntry) {
         let Some(acquiring) = self.acquiring(slice, claim) else {
             // What follows our fence is not read.
             return;
@@ -305,14 +299,12 @@ impl Worker {
 
     /// A write was acknowledged, at this offset of its topic.
     pub fn handle_write_acked(&mut self, now: Timestamp, id: WriteId, offset: i64) {
-        match self.engine(id.slice) {
-            Some(engine) => {
-                engine.handle_write_acked(now, id, offset);
-                self.pump(now, id.slice);
-            }
-            // A fence is done when it is read back.
-            None if self.acquiring(id.slice, id.claim).is_some() => {}
-            None => self.observe(Observation::StaleInput),
+        if let Some(engine) = self.engine(id.slice) {
+            engine.handle_write_acked(now, id, offset);
+            self.pump(now, id.slice);
+        } else if self.acquiring(id.slice, id.claim).is_none() {
+            // A fence, by contrast, is done when it is read back.
+            self.observe(Observation::StaleInput);
         }
     }
 
@@ -516,8 +508,12 @@ impl Worker {
         let after = (Bound::Excluded(last), Bound::Unbounded);
         let found = first_attempt(self.slices.range_mut(after), now, room);
         let found = found.or_else(|| first_attempt(self.slices.range_mut(..=last), now, room));
-        if let Some(StartAttempt { ticket, .. }) = &found {
-            self.pump(now, ticket.slice);
+        // Asking for attempts may lead to orders: a reservation that has to be written first.
+        let asking = |(slice, ownership): (&Slice, &Ownership)| {
+            matches!(ownership, Ownership::Active(engine) if engine.has_orders()).then_some(*slice)
+        };
+        for slice in self.slices.iter().filter_map(asking).collect::<Vec<_>>() {
+            self.pump(now, slice);
         }
         found
     }

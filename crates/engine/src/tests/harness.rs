@@ -15,8 +15,8 @@ use postrider_domain::{
 use crate::commit_map::CommitMap;
 use crate::commits::CommitEntry;
 use crate::io::{
-    AttemptEntry, Content, Defaults, Epoch, LaneRecord, Observation, Order, Reading, Ticket, Write,
-    WriteFailure, WriteId,
+    AttemptEntry, Claim, Content, Defaults, LaneRecord, Observation, Order, Reading, StateEntry,
+    Ticket, Write, WriteFailure, WriteId,
 };
 use crate::lane::Committed;
 use crate::worker::{CommitAnswer, Settings, Worker};
@@ -32,6 +32,8 @@ const COMMIT_LATENCY: Duration = Duration::from_millis(5);
 pub(crate) enum Answer {
     Status(u16, Duration),
     Fails(ErrorKind, Duration),
+    /// 429 with `Retry-After`, in seconds.
+    RetryAfter(u64, Duration),
 }
 
 /// A request that reached a receiver.
@@ -46,10 +48,19 @@ pub(crate) struct Sent {
     pub(crate) taken: bool,
 }
 
+impl Sent {
+    /// Whether it is the first attempt of every n-th delivery.
+    pub(crate) fn is_first_of(&self, n: u128) -> bool {
+        let number = u128::from_str_radix(&self.delivery.to_string()["dlv_".len()..], 16);
+        self.attempt == 1 && number.unwrap() % n == 0
+    }
+}
+
 #[derive(Debug)]
 enum Happening {
-    Offsets(Slice, Epoch),
-    EndpointsLoaded(Slice, Epoch),
+    Offsets(Slice, Claim),
+    State(Slice, Claim),
+    EndpointsLoaded(Slice, Claim),
     Record(LaneRecord),
     WriteDone(WriteId, Write),
     Report(Ticket, EndpointId, AttemptReport),
@@ -95,6 +106,9 @@ pub(crate) struct Harness {
     pub(crate) answer: Script,
     logs: BTreeMap<(Slice, Lane), Vec<Stored>>,
     readers: BTreeMap<(Slice, Lane), (Reading, i64)>,
+    /// `endpoint-state`, and who reads it how far.
+    pub(crate) state: Vec<(Slice, StateEntry)>,
+    state_readers: BTreeMap<Slice, (Claim, usize)>,
     endpoints: BTreeMap<EndpointId, Endpoint>,
     happenings: BTreeMap<(Timestamp, u64), Happening>,
     record_at: i64,
@@ -129,6 +143,8 @@ impl Harness {
             answer: Box::new(|_| Answer::Status(200, Duration::from_millis(10))),
             logs: BTreeMap::new(),
             readers: BTreeMap::new(),
+            state: Vec::new(),
+            state_readers: BTreeMap::new(),
             endpoints: BTreeMap::new(),
             happenings: BTreeMap::new(),
             record_at: 0,
@@ -142,6 +158,7 @@ impl Harness {
     pub(crate) fn owning() -> Self {
         let mut harness = Self::new();
         harness.assign([SLICE]);
+        harness.run_for(Duration::from_millis(50));
         harness
     }
 
@@ -166,6 +183,7 @@ impl Harness {
         self.worker = Worker::new(settings(64, u64::from(self.incarnation)));
         self.happenings.clear();
         self.readers.clear();
+        self.state_readers.clear();
         self.in_flight.clear();
         self.assign(slices);
     }
@@ -242,7 +260,7 @@ impl Harness {
         self.append_in(SLICE, lane, delivery);
     }
 
-    fn append_in(&mut self, slice: Slice, lane: Lane, delivery: Arc<Delivery>) {
+    fn append_in(&mut self, slice: Slice, lane: Lane, delivery: Arc<Delivery>) -> i64 {
         let log = self.logs.entry((slice, lane)).or_default();
         let offset = log.last().map_or(40, |last| last.offset + 1);
         log.push(Stored {
@@ -252,6 +270,7 @@ impl Harness {
         });
         self.feed();
         self.settle_orders();
+        offset
     }
 
     /// Lets time pass; everything that happens by then happens.
@@ -298,9 +317,25 @@ impl Harness {
             .map_or(0, |last| last.offset + 1)
     }
 
+    pub(crate) fn log_len(&self, lane: Lane) -> usize {
+        self.logs.get(&(SLICE, lane)).map_or(0, Vec::len)
+    }
+
+    /// Whether `endpoint-state` says nothing of any endpoint.
+    pub(crate) fn remembers_nothing(&self) -> bool {
+        let mut last = BTreeMap::new();
+        for (_, entry) in &self.state {
+            if let StateEntry::Endpoint { id, remembered, .. } = entry {
+                last.insert(id, remembered);
+            }
+        }
+        last.values().all(|remembered| remembered.is_empty())
+    }
+
     /// Whether nothing is left to do on any lane, as the committed offsets have it.
     pub(crate) fn all_committed(&self) -> bool {
-        Lane::all().all(|lane| {
+        let committed = Lane::all().filter(|lane| *lane != Lane::Backlog);
+        committed.into_iter().all(|lane| {
             let end = self.log_end(lane);
             end == 0 || self.committed_to(lane) == Some(end)
         })
@@ -316,6 +351,13 @@ impl Harness {
         let touched: BTreeSet<DeliveryId> = current.map(|sent| sent.delivery).collect();
         let mut copies = 0;
         for (key, log) in &self.logs {
+            if key.1 == Lane::Backlog {
+                let open = |stored: &&Stored| {
+                    touched.contains(&stored.delivery.id) && self.is_remembered_open(stored)
+                };
+                copies += log.iter().filter(open).count();
+                continue;
+            }
             let (frontier, metadata) = self.committed.get(key).cloned().unwrap_or_default();
             let map = CommitMap::decode(frontier, &metadata).unwrap();
             let open = |offset| offset >= map.position || map.holes.contains(&offset);
@@ -326,22 +368,45 @@ impl Harness {
         copies
     }
 
+    /// Whether a successor would read it from the backlog.
+    fn is_remembered_open(&self, stored: &Stored) -> bool {
+        let of = |(_, entry): &(Slice, StateEntry)| match entry {
+            StateEntry::Endpoint { id, remembered, .. } if *id == stored.delivery.endpoint => {
+                Some(remembered.backlog.clone())
+            }
+            _ => None,
+        };
+        let backlog = self.state.iter().rev().find_map(of).flatten();
+        backlog.is_some_and(|backlog| {
+            stored.offset >= backlog.position || backlog.holes.contains(&stored.offset)
+        })
+    }
+
     fn happen(&mut self, happening: Happening) {
         match happening {
-            Happening::Offsets(slice, epoch) => {
+            Happening::State(slice, claim) => {
+                self.state_readers.insert(slice, (claim, 0));
+                self.feed_state();
+                self.worker.handle_state_loaded(slice, claim);
+            }
+            Happening::Offsets(slice, claim) => {
                 let committed: Vec<Committed> = Lane::all()
                     .map(|l| self.committed.get(&(slice, l)).cloned())
                     .collect();
                 let committed = committed.try_into().unwrap();
+                let end = self.logs.get(&(slice, Lane::Backlog));
+                let end = end
+                    .and_then(|log| log.last())
+                    .map_or(0, |last| last.offset + 1);
                 self.worker
-                    .handle_offsets(self.now, slice, epoch, &committed);
+                    .handle_offsets(self.now, slice, claim, &committed, end);
             }
-            Happening::EndpointsLoaded(slice, epoch) => {
+            Happening::EndpointsLoaded(slice, claim) => {
                 for (id, endpoint) in self.endpoints.clone() {
                     self.worker
                         .handle_endpoint(self.now, slice, id, Some(endpoint));
                 }
-                self.worker.handle_endpoints_loaded(self.now, slice, epoch);
+                self.worker.handle_endpoints_loaded(self.now, slice, claim);
             }
             Happening::Record(record) => {
                 self.record_at = record.offset;
@@ -357,8 +422,9 @@ impl Harness {
                     self.worker
                         .handle_write_failed(self.now, id, write, failure);
                 } else {
-                    self.store(write);
-                    self.worker.handle_write_acked(self.now, id);
+                    let offset = self.store(id.slice, write);
+                    self.worker.handle_write_acked(self.now, id, offset);
+                    self.feed_state();
                 }
             }
             Happening::Report(ticket, endpoint, report) => {
@@ -394,7 +460,8 @@ impl Harness {
         }
     }
 
-    fn store(&mut self, write: Write) {
+    /// At which offset.
+    fn store(&mut self, slice: Slice, write: Write) -> i64 {
         match write {
             Write::Attempt(entry) => self.attempts.push(*entry),
             Write::Retry {
@@ -409,7 +476,15 @@ impl Harness {
                     due: Some(due),
                     ..(*delivery).clone()
                 };
-                self.append(Lane::Retry(rung), Arc::new(copy));
+                self.append_in(slice, Lane::Retry(rung), Arc::new(copy));
+            }
+            Write::Backlog { delivery, attempts } => {
+                let copy = Delivery {
+                    attempts,
+                    due: None,
+                    ..(*delivery).clone()
+                };
+                return self.append_in(slice, Lane::Backlog, Arc::new(copy));
             }
             Write::DeadLetter {
                 delivery,
@@ -420,7 +495,24 @@ impl Harness {
                 self.dead.push((delivery.id, reason, attempts));
             }
             Write::Unreadable { reason, .. } => self.garbage.push(reason),
+            Write::Fence { epoch, claimant } => {
+                self.state
+                    .push((slice, StateEntry::Fence { epoch, claimant }));
+            }
+            Write::State {
+                endpoint,
+                epoch,
+                remembered,
+            } => self.state.push((
+                slice,
+                StateEntry::Endpoint {
+                    id: endpoint,
+                    epoch,
+                    remembered,
+                },
+            )),
         }
+        0
     }
 
     fn settle_orders(&mut self) {
@@ -428,9 +520,14 @@ impl Harness {
             while let Some(order) = self.worker.poll_order() {
                 self.obey(order);
             }
-            let Some(start) = self.worker.poll_attempt() else {
+            let Some(start) = self.worker.poll_attempt(self.now) else {
+                if let Some(order) = self.worker.poll_order() {
+                    self.obey(order);
+                    continue;
+                }
                 break;
             };
+            assert!(self.now <= start.not_after, "started too late");
             let mut sent = Sent {
                 at: self.now,
                 delivery: start.delivery.id,
@@ -456,6 +553,14 @@ impl Harness {
                     let response = Response {
                         status,
                         body: Bytes::from_static(b"answer"),
+                        ..Response::default()
+                    };
+                    (AttemptResult::Response(response), latency)
+                }
+                Answer::RetryAfter(secs, latency) => {
+                    let response = Response {
+                        status: 429,
+                        headers: vec![("retry-after".into(), secs.to_string().into())],
                         ..Response::default()
                     };
                     (AttemptResult::Response(response), latency)
@@ -488,11 +593,17 @@ impl Harness {
 
     fn obey(&mut self, order: Order) {
         match order {
-            Order::FetchOffsets { slice, epoch } => {
-                self.later(COMMIT_LATENCY, Happening::Offsets(slice, epoch));
+            Order::FetchOffsets { slice, claim } => {
+                self.later(COMMIT_LATENCY, Happening::Offsets(slice, claim));
             }
-            Order::LoadEndpoints { slice, epoch } => {
-                self.later(COMMIT_LATENCY, Happening::EndpointsLoaded(slice, epoch));
+            Order::LoadState { slice, claim } => {
+                self.later(COMMIT_LATENCY, Happening::State(slice, claim));
+            }
+            Order::StopState(slice) => {
+                self.state_readers.remove(&slice);
+            }
+            Order::LoadEndpoints { slice, claim } => {
+                self.later(COMMIT_LATENCY, Happening::EndpointsLoaded(slice, claim));
             }
             Order::Read { reading, from } => {
                 self.read_from.push((reading.lane, from));
@@ -508,10 +619,27 @@ impl Harness {
                 self.later(WRITE_LATENCY, Happening::WriteDone(id, write));
             }
             Order::Commit(entries) => self.later(COMMIT_LATENCY, Happening::CommitDone(entries)),
-            Order::Released(slice) => self.readers.retain(|(of, _), _| *of != slice),
+            Order::Released(slice) => {
+                self.readers.retain(|(of, _), _| *of != slice);
+                self.state_readers.remove(&slice);
+            }
             Order::HandBack => self.hand_backs += 1,
             Order::Leave => self.left = true,
             Order::Observe(observation) => self.observed.push(observation),
+        }
+    }
+
+    /// Claims read on what was written to `endpoint-state`.
+    fn feed_state(&mut self) {
+        for (slice, (claim, read)) in self.state_readers.clone() {
+            for (of, entry) in self.state[read..].to_vec() {
+                if of == slice {
+                    self.worker.handle_state(self.now, slice, claim, entry);
+                }
+            }
+            if let Some((_, read)) = self.state_readers.get_mut(&slice) {
+                *read = self.state.len();
+            }
         }
     }
 
@@ -564,6 +692,9 @@ fn settings(in_flight_max: usize, seed: u64) -> Settings {
     Settings {
         in_flight_max,
         defaults,
+        session: Duration::from_secs(45),
+        heartbeat: Duration::from_secs(5),
+        claimant: seed,
         seed,
     }
 }
