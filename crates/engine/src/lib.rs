@@ -24,10 +24,26 @@
 //! | pace of commits | [`commits`] |
 #![warn(missing_docs)]
 
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "used by the slice in the next step")
+)]
+mod breaker;
 pub mod commit_map;
 pub mod commits;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "used by the slice in the next step")
+)]
+mod concurrency;
 mod entry;
 mod failed_writes;
+mod gate;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "used by the slice in the next step")
+)]
+mod health;
 pub mod io;
 pub mod lane;
 pub mod offsets;
