@@ -7,11 +7,13 @@
 //! Every loop keeps trying while a broker is away; only a wrong setting is an error at once.
 
 pub mod admin;
+mod background;
 pub mod client;
 pub mod embedded;
 mod group;
 pub mod intake;
 pub mod lanes;
+mod logs;
 pub mod membership;
 pub mod offsets;
 pub mod producer;
