@@ -10,6 +10,7 @@ pub mod admin;
 mod background;
 pub mod client;
 pub mod embedded;
+mod granted;
 mod group;
 pub mod intake;
 pub mod lanes;
@@ -23,6 +24,7 @@ pub mod tail;
 
 pub use client::{ClientError, ClientSettings, ClusterInfo, Unreachable, connect_check};
 pub use embedded::EmbeddedBroker;
+pub use granted::{Granted, granted};
 pub use group::GroupProtocol;
 pub use producer::{Producer, WriteError, Writer};
 pub use table::{TableEvent, TableReader};
