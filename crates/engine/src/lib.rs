@@ -46,6 +46,11 @@ mod gate;
 mod health;
 pub mod io;
 pub mod lane;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "used by the slice in the next step")
+)]
+mod limit;
 pub mod offsets;
 mod queues;
 pub mod recent;
