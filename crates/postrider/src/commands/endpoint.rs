@@ -7,6 +7,7 @@
 mod apply;
 mod delete;
 mod show;
+mod state;
 mod topic;
 
 use clap::{Args, Subcommand};
@@ -17,6 +18,7 @@ use crate::installation::Where;
 use crate::output::Output;
 use apply::Apply;
 use delete::Delete;
+use state::Switch;
 pub(super) use topic::Topic;
 
 #[derive(Subcommand)]
@@ -29,6 +31,10 @@ pub(crate) enum Command {
     Get(One),
     /// Delete one endpoint
     Delete(Delete),
+    /// Let one endpoint's deliveries wait
+    Pause(state::One),
+    /// Let the deliveries of a paused endpoint go on
+    Resume(state::One),
 }
 
 #[derive(Args)]
@@ -44,6 +50,10 @@ pub(crate) fn run(command: &Command, at: &Where, output: Output) -> Result<(), F
         Command::List => show::list(&Topic::open(&installation)?, output),
         Command::Get(One { id }) => show::get(id, &Topic::open(&installation)?, output),
         Command::Delete(arguments) => delete::run(arguments, &Topic::open(&installation)?, output),
+        Command::Pause(one) => state::run(Switch::Pause, one, &Topic::open(&installation)?, output),
+        Command::Resume(one) => {
+            state::run(Switch::Resume, one, &Topic::open(&installation)?, output)
+        }
     }
 }
 
