@@ -387,34 +387,49 @@ impl Reader {
         Some(dispatcher)
     }
 
-    /// The heartbeat must be heard within a session; for the timeout see [`Dispatcher::lease`].
+    /// The heartbeat must be heard within a session, and attempts end within the lease
+    /// ([`Dispatcher::timeout_max`]): a lease that ends before it can be renewed starts none.
     fn timing_rules(&mut self, dispatcher: &Dispatcher) {
         let written = humantime::format_duration;
         let (session, heartbeat) = (dispatcher.session, dispatcher.heartbeat);
-        let mut wrong = Vec::new();
-        if heartbeat * 3 > session {
+        let timeout = dispatcher.defaults.timeout;
+        let timeout_max = dispatcher.timeout_max();
+        let reserve = Dispatcher::LEASE_MARGIN + Dispatcher::LEASE_MIN;
+        let (path, found, expected) = if heartbeat * 3 > session {
             let expected = format!(
                 "at most a third of dispatcher.session ({}), {}",
                 written(session),
                 written(session / 3)
             );
-            wrong.push((keys::HEARTBEAT.path, heartbeat, expected));
-        } else if dispatcher.defaults.timeout >= dispatcher.lease() {
+            (keys::HEARTBEAT.path, heartbeat, expected)
+        } else if timeout_max < Dispatcher::TIMEOUT_MAX_MIN {
             let expected = format!(
-                "less than {}: session {} - heartbeat {} - reserve {}",
-                written(dispatcher.lease()),
+                "at least {}: dispatcher.heartbeat {} + reserve {} + the shortest timeout of an \
+                 endpoint {}",
+                written(heartbeat + reserve + Dispatcher::TIMEOUT_MAX_MIN),
+                written(heartbeat),
+                written(reserve),
+                written(Dispatcher::TIMEOUT_MAX_MIN)
+            );
+            (keys::SESSION.path, session, expected)
+        } else if timeout > timeout_max {
+            let expected = format!(
+                "at most {}: dispatcher.session {} - dispatcher.heartbeat {} - reserve {}; shorten \
+                 it, or make the session at least {}",
+                written(timeout_max),
                 written(session),
                 written(heartbeat),
-                written(Dispatcher::LEASE_MARGIN)
+                written(reserve),
+                written(timeout + heartbeat + reserve)
             );
-            wrong.push((keys::TIMEOUT.path, dispatcher.defaults.timeout, expected));
-        }
-        for (path, found, expected) in wrong {
-            let origin = self.source_of(path);
-            let found = written(found).to_string();
-            self.mistakes
-                .push(mistake(path, &origin, &found, &expected));
-        }
+            (keys::TIMEOUT.path, timeout, expected)
+        } else {
+            return;
+        };
+        let origin = self.source_of(path);
+        let found = written(found).to_string();
+        self.mistakes
+            .push(mistake(path, &origin, &found, &expected));
     }
 
     fn egress(&mut self) -> Option<Policy> {

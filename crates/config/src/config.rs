@@ -143,16 +143,28 @@ impl Dispatcher {
     /// What [`Self::lease`] keeps in reserve for clocks and scheduling.
     pub const LEASE_MARGIN: Duration = Duration::from_secs(2);
 
-    /// What the default timeout has to be below: session − heartbeat − [`Self::LEASE_MARGIN`]. Then
-    /// a request that starts less than a heartbeat after the group last heard from its worker ends
-    /// before the group gives the slice to another.
-    /// Only the configuration is checked. An endpoint's own timeout is not, and no lease is kept in
-    /// this version: an attempt starts however long ago the worker was heard.
+    /// What has to be left of the lease beside the longest attempt: an idle worker renews it every
+    /// 3 s, and a cluster that elects another coordinator for the group lets it wait for 6 to 9 s.
+    pub const LEASE_MIN: Duration = Duration::from_secs(10);
+
+    /// The least [`Self::timeout_max`] may be: the shortest timeout an endpoint may ask for.
+    pub const TIMEOUT_MAX_MIN: Duration = Duration::from_secs(1);
+
+    /// How long after its last sign of life a worker is sure to own its slices still: session −
+    /// heartbeat − [`Self::LEASE_MARGIN`]. Attempts end within it, so that none is under way when
+    /// the group gives the slice to another.
     #[must_use]
     pub const fn lease(&self) -> Duration {
         self.session
             .saturating_sub(self.heartbeat)
             .saturating_sub(Self::LEASE_MARGIN)
+    }
+
+    /// The longest timeout that is kept: [`Self::lease`] − [`Self::LEASE_MIN`]. The default timeout
+    /// is at most this; the longer timeout of an endpoint is cut to it.
+    #[must_use]
+    pub const fn timeout_max(&self) -> Duration {
+        self.lease().saturating_sub(Self::LEASE_MIN)
     }
 }
 

@@ -253,12 +253,13 @@ pub(crate) static OWNERSHIP: Key<Choice<Ownership>> = Key {
 pub(crate) static SESSION: Key<Span> = Key {
     path: "dispatcher.session",
     kind: Span {
-        min: secs(2),
+        min: secs(13),
         max: secs(1_800),
     },
     default: Some("45s"),
     meaning: "How long a silent worker keeps its slices, and so how long a crash delays them. At \
-              most what the broker grants the group; below it, less time for a broker failover.",
+              most what the broker grants the group, at least 13 s and a heartbeat; below the \
+              default, less time for a broker failover and shorter timeouts.",
 };
 
 pub(crate) static HEARTBEAT: Key<Span> = Key {
@@ -286,8 +287,8 @@ pub(crate) static TIMEOUT: Key<Span> = Key {
         max: secs(60),
     },
     default: Some("15s"),
-    meaning: "Deadline over a whole exchange for endpoints that do not say. With heartbeat and a \
-              reserve of 2 s it must stay below session, or no attempt could start.",
+    meaning: "Deadline over a whole exchange for endpoints that do not say. At most session - \
+              heartbeat - 12 s; an endpoint's own timeout is cut to that.",
 };
 
 pub(crate) static RETRY: Key<Retry> = Key {

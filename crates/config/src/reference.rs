@@ -131,8 +131,11 @@ Variables with a single underscore after `POSTRIDER` stand for flags of the comm
 
 ## Together
 - `dispatcher.heartbeat` is at most a third of `dispatcher.session`.
-- `dispatcher.defaults.timeout` is less than session - heartbeat - 2 s: when a worker falls silent, the requests it has begun then end before the group gives its slices to another.
-  Only this default is checked: an endpoint's own `timeout` may be longer, and a worker that is not heard is not kept from starting attempts in this version.
+- `dispatcher.defaults.timeout` is at most `dispatcher.session` - `dispatcher.heartbeat` - 12 s, by default 28 s.
+  A worker that falls silent starts attempts only as long as they end before the group gives its slices to another.
+  Of the 12 s, 2 s are for clocks, 10 s to renew the lease while the group's coordinator changes.
+- The same bound holds for endpoints: effective timeout = min(endpoint's `timeout`, session - heartbeat - 12 s).
+  A longer session allows longer timeouts, and delays the take-over after a crash.
 - A source has `topics` or `topics_regex`, not both; a topic stands in one source.
 - With `decode = \"json\"` the map says at least where the type is; with `cloudevents` there is no map.
 

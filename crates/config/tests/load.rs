@@ -55,6 +55,7 @@ fn the_defaults_are_those_of_the_contract() {
     assert_eq!(config.dispatcher.ownership, Ownership::Consumer);
     assert_eq!(config.dispatcher.session, Duration::from_secs(45));
     assert_eq!(config.dispatcher.lease(), Duration::from_secs(38));
+    assert_eq!(config.dispatcher.timeout_max(), Duration::from_secs(28));
     assert_eq!(config.dispatcher.defaults.concurrency, 16);
     assert_eq!(config.dispatcher.defaults.timeout, Duration::from_secs(15));
     assert_eq!(config.egress.ports, [443, 8443]);
@@ -189,7 +190,7 @@ listen = "127.0.0.1:9484"
          to 200, each a duration from 100ms to 30days, with its unit (ms, s, m, h, d), in quotes",
         "dispatcher.defaults.retry.window (postrider.toml): found \"90d\", expected a duration \
          from 1s to 30days, with its unit (ms, s, m, h, d), in quotes",
-        "dispatcher.session (postrider.toml): found \"45 parsecs\", expected a duration from 2s to \
+        "dispatcher.session (postrider.toml): found \"45 parsecs\", expected a duration from 13s to \
          30m, with its unit (ms, s, m, h, d), in quotes",
         "egress.ports[1] (postrider.toml): found 99999, expected a whole number from 1 to 65535",
         "kafka.brokers (flag --brokers): found \"nowhere\", expected host:port, several separated \
@@ -251,23 +252,40 @@ fn a_file_that_is_not_there_is_one_mistake() {
 
 #[test]
 fn timing_leaves_the_lease_some_slack() {
-    let heartbeat = "[dispatcher]\nsession = \"12s\"\n";
+    let dispatcher = |session: &str, heartbeat: &str, timeout: &str| {
+        toml(&format!(
+            "[dispatcher]\nsession = \"{session}\"\nheartbeat = \"{heartbeat}\"\n\
+             defaults.timeout = \"{timeout}\"\n"
+        ))
+    };
     assert_eq!(
-        mistakes(toml(heartbeat)),
+        mistakes(dispatcher("15s", "6s", "1s")),
         [
-            "dispatcher.heartbeat (default): found 5s, expected at most a third of \
-          dispatcher.session (12s), 4s"
+            "dispatcher.heartbeat (postrider.toml): found 6s, expected at most a third of \
+             dispatcher.session (15s), 5s"
         ]
     );
-    let timeout = "[dispatcher]\nsession = \"20s\"\nheartbeat = \"3s\"\n";
     assert_eq!(
-        mistakes(toml(timeout)),
+        mistakes(dispatcher("24s", "3s", "9s 1ms")),
         [
-            "dispatcher.defaults.timeout (default): found 15s, expected less than 15s: session 20s - \
-          heartbeat 3s - reserve 2s"
+            "dispatcher.defaults.timeout (postrider.toml): found 9s 1ms, expected at most 9s: \
+             dispatcher.session 24s - dispatcher.heartbeat 3s - reserve 12s; shorten it, or make \
+             the session at least 24s 1ms"
         ]
     );
-    assert!(load(toml(&format!("{timeout}defaults.timeout = \"14s\"\n"))).is_ok());
+    assert!(load(dispatcher("24s", "3s", "9s")).is_ok());
+    assert_eq!(
+        mistakes(dispatcher("16s", "4s", "1s")),
+        [
+            "dispatcher.session (postrider.toml): found 16s, expected at least 17s: \
+             dispatcher.heartbeat 4s + reserve 12s + the shortest timeout of an endpoint 1s"
+        ]
+    );
+    assert!(load(dispatcher("17s", "4s", "1s")).is_ok());
+    assert!(
+        load(dispatcher("30s", "1s", "15s")).is_ok(),
+        "the operator's guide"
+    );
 }
 
 #[test]

@@ -94,12 +94,14 @@ impl Shell {
         let acked = answer.clone();
         let producer = Producer::new(client, move |(id, write), result| {
             drop(acked.send(match result {
-                Ok(()) => Answer::Acked(id, write),
+                Ok(_) => Answer::Acked(id, write),
                 Err(error) => Answer::WriteFailed(id, write, error),
             }));
         })?;
         let fetched = answer.clone();
         let offsets = OffsetReader::start(client, group, move |(slice, epoch), committed| {
+            let committed = committed.into_iter().map(|lane| lane.committed);
+            let committed: Vec<Committed> = committed.collect();
             let committed = committed.try_into().expect("one answer per lane");
             drop(fetched.send(Answer::Offsets(slice, epoch, Box::new(committed))));
         })?;
@@ -282,6 +284,10 @@ impl Shell {
                 warn!(reason, "commit refused, will retry");
                 CommitAnswer::Refused
             }
+            CommitResult::UnknownLane => {
+                warn!("commit refused: it names a topic or partition that does not exist");
+                CommitAnswer::Refused
+            }
             CommitResult::NotAMember => {
                 warn!("commit refused: no member of the group any more");
                 CommitAnswer::NotAMember
@@ -303,7 +309,10 @@ impl Shell {
                     .handle_record(now, records::decode(reading, record));
             }
             // The reader has raised the alarm.
-            LaneEvent::OutOfRange { tag, .. } => self.worker.handle_lane_lost(now, tag),
+            LaneEvent::OutOfRange { tag, .. } | LaneEvent::Lost { tag } => {
+                self.worker.handle_lane_lost(now, tag);
+            }
+            LaneEvent::Stalled { .. } | LaneEvent::AllStalled { .. } => {}
         }
     }
 

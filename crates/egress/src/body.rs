@@ -1,9 +1,9 @@
 //! A request body that tells when it is taken.
 //!
-//! Decides what counts as "sent": the client asks for the body only once it has a connection to
-//! write to, so a body nobody asked for was not sent, not even its head.
+//! Decides what counts as "sent": the client asks for the body when it has a connection, has put
+//! the head into its buffer, and has not written anything. A body nobody asked for was not sent,
+//! not even its head; what was asked for may have been, wholly, in part, or not at all.
 
-use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
@@ -16,7 +16,9 @@ use http_body::{Body, Frame, SizeHint};
 pub(crate) struct Progress {
     /// An empty body is never asked for, so it tells nothing.
     unknown: bool,
-    sent: OnceLock<Instant>,
+    /// When the body was taken; `None` when the exchange was over before. Whoever comes first
+    /// decides: the client writes on another thread than the one whose deadline passes.
+    sent: OnceLock<Option<Instant>>,
     head: OnceLock<Instant>,
 }
 
@@ -29,9 +31,10 @@ impl Progress {
         }
     }
 
-    /// Whether the receiver may have seen the request, or part of it.
-    pub(crate) fn may_be_sent(&self) -> bool {
-        self.unknown || self.sent.get().is_some()
+    /// Ends the exchange; whether the receiver may have seen the request, or part of it. After a
+    /// no, nothing of it is sent any more.
+    pub(crate) fn end(&self) -> bool {
+        self.unknown || self.sent.get_or_init(|| None).is_some()
     }
 
     /// The head of the response is there.
@@ -44,10 +47,16 @@ impl Progress {
         Some(
             self.head
                 .get()?
-                .saturating_duration_since(*self.sent.get()?),
+                .saturating_duration_since((*self.sent.get()?)?),
         )
     }
 }
+
+/// The body was asked for after the end of the exchange; what the client has of the request goes
+/// with the connection.
+#[derive(Debug, thiserror::Error)]
+#[error("the exchange is over")]
+pub(crate) struct Over;
 
 /// One chunk of known length.
 pub(crate) struct TrackedBody {
@@ -64,13 +73,16 @@ impl TrackedBody {
 
 impl Body for TrackedBody {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = Over;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        self.progress.sent.get_or_init(Instant::now);
+    ) -> Poll<Option<Result<Frame<Bytes>, Over>>> {
+        let begun = self.progress.sent.get_or_init(|| Some(Instant::now()));
+        if begun.is_none() {
+            return Poll::Ready(Some(Err(Over)));
+        }
         Poll::Ready(self.data.take().map(|data| Ok(Frame::data(data))))
     }
 
@@ -80,5 +92,36 @@ impl Body for TrackedBody {
 
     fn size_hint(&self) -> SizeHint {
         SizeHint::with_exact(self.data.as_ref().map_or(0, |data| data.len() as u64))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn body() -> (TrackedBody, Arc<Progress>) {
+        let data = Bytes::from_static(b"x");
+        let progress = Arc::new(Progress::new(&data));
+        (TrackedBody::new(data, Arc::clone(&progress)), progress)
+    }
+
+    fn ask(body: &mut TrackedBody) -> Poll<Option<Result<Frame<Bytes>, Over>>> {
+        Pin::new(body).poll_frame(&mut Context::from_waker(std::task::Waker::noop()))
+    }
+
+    #[test]
+    fn a_body_that_was_taken_may_have_been_sent() {
+        let (mut body, progress) = body();
+        assert!(matches!(ask(&mut body), Poll::Ready(Some(Ok(_)))));
+        assert!(progress.end());
+        assert!(progress.end(), "the answer stays");
+    }
+
+    #[test]
+    fn a_body_is_not_given_once_it_was_said_not_to_be_sent() {
+        let (mut body, progress) = body();
+        assert!(!progress.end());
+        assert!(matches!(ask(&mut body), Poll::Ready(Some(Err(Over)))));
+        assert!(!progress.end(), "the answer stays");
     }
 }

@@ -28,7 +28,7 @@ pub(crate) fn refused(refusal: UrlRefusal) -> AttemptError {
 
 /// The deadline over the whole exchange passed.
 pub(crate) fn deadline(timeout: Duration, progress: &Progress) -> AttemptError {
-    let ambiguous = progress.may_be_sent();
+    let ambiguous = progress.end();
     let missing = if ambiguous {
         "no complete response"
     } else {
@@ -66,7 +66,7 @@ pub(crate) fn classify(error: &reqwest::Error, progress: &Progress) -> AttemptEr
         let (kind, what) = not_connected(error);
         return failure(kind, format!("{what}: {cause}"), false);
     }
-    if progress.may_be_sent() {
+    if progress.end() {
         let what = format!("the connection broke before the response was complete: {cause}");
         return failure(ErrorKind::Reset, what, true);
     }

@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 
 use super::*;
 
+mod ambiguity;
 mod held;
 mod tls;
 

@@ -9,8 +9,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use postrider_domain::Record;
@@ -21,6 +19,7 @@ use rdkafka::producer::DefaultProducerContext;
 use rdkafka::{Offset, TopicPartitionList};
 use tracing::warn;
 
+use crate::background::{Background, Ended};
 use crate::client::{ClientError, ClientSettings, LogContext};
 use crate::record::RecordReader;
 
@@ -89,8 +88,7 @@ pub enum Overflow {
 
 /// Reads every topic there is from its first record, as long as it lives, and counts.
 pub struct Watch {
-    stopping: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
+    _thread: Background,
 }
 
 impl Watch {
@@ -107,39 +105,22 @@ impl Watch {
             .consumer("watch")
             .create_with_context(LogContext::silent())
             .map_err(ClientError::refused("make a consumer"))?;
-        let stopping = Arc::new(AtomicBool::new(false));
-        let stop = Arc::clone(&stopping);
         let mut counting = Counting {
             consumer,
             records: RecordReader::default(),
             topics: BTreeMap::new(),
             look_at: Instant::now(),
         };
-        let thread = thread::Builder::new()
-            .name("watch".to_owned())
-            .spawn(move || {
-                while !stop.load(Ordering::Relaxed) {
-                    if let Err(overflow) = counting.step() {
-                        return on_overflow(overflow);
-                    }
+        let mut on_overflow = Some(on_overflow);
+        let thread = Background::repeat("watch", move |_| {
+            counting.step().map_err(|overflow| {
+                if let Some(tell) = on_overflow.take() {
+                    tell(overflow);
                 }
+                Ended
             })
-            .map_err(|e| ClientError::Settings(format!("cannot start a thread: {e}")))?;
-        Ok(Self {
-            stopping,
-            thread: Some(thread),
-        })
-    }
-}
-
-impl Drop for Watch {
-    fn drop(&mut self) {
-        self.stopping.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            warn!("the watch over the embedded broker panicked");
-        }
+        })?;
+        Ok(Self { _thread: thread })
     }
 }
 

@@ -1,25 +1,34 @@
 //! Reading partitions at explicit offsets, as the caller says, without being a member of anything.
 //!
-//! Decides that a partition that cannot be read where it should be is named and left alone: never
-//! a silent jump. Leaves which lanes are read, from where, and how much, to `engine`.
+//! Decides that a partition that cannot be read where it should be is named and left alone, never
+//! read from somewhere else, and that one which is silent though it should not be is noticed
+//! (`silence` says when). Leaves which lanes are read, from where, and how much, to `engine`.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod looker;
+mod silence;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, SendTimeoutError, Sender, unbounded};
+use crossbeam_channel::{Receiver, Sender, unbounded};
 use postrider_domain::Record;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Message, Offset, TopicPartitionList};
-use tracing::{error, warn};
+use tracing::{debug, error, warn};
 
+use self::looker::{Look, Looker};
+use self::silence::{Finding, Measure, Patience, Silence, Standstill};
+use crate::background::{Background, Ended, Stopping, offer};
 use crate::client::{ClientError, ClientSettings, LogContext};
+use crate::logs::Place;
 use crate::record::RecordReader;
 
-/// What a lane reader has to say of a lane, under the tag its reading was asked for with.
+/// What a lane reader has to say of a lane, under the tag its reading was asked for with. What is
+/// an alarm is in the log too.
 #[derive(Clone, Debug)]
 pub enum LaneEvent<T> {
     /// The next record.
@@ -36,19 +45,41 @@ pub enum LaneEvent<T> {
         /// The end of the log.
         high: i64,
     },
+    /// The topic or partition does not exist any more: the lane is not read any more.
+    Lost {
+        /// The reading.
+        tag: T,
+    },
+    /// Another client is given records of the lane and this one is not, and to start the reading
+    /// anew did not help. It goes on being tried; said once until a record comes.
+    Stalled {
+        /// The reading.
+        tag: T,
+        /// The end of the log.
+        high: i64,
+    },
+    /// No lane at all has given a record for a minute, though some have records to be read: this
+    /// client is of no use any more. Said once a minute as long as it lasts.
+    AllStalled {
+        /// How many lanes have records.
+        lanes: usize,
+    },
 }
 
 /// A consumer on a thread of its own that reads any number of lanes. Dropping it stops it.
+///
+/// A lane silent for 10 s is looked at by another client on another thread, so that records of
+/// other lanes do not wait. If that one is given a record from the lane's next offset on, and
+/// `events` was not full meanwhile, the reading is started anew; 10 s later, [`LaneEvent::Stalled`].
+/// Outside its log at two looks 1 s apart: [`LaneEvent::OutOfRange`]. Absent at two looks 5 s apart:
+/// [`LaneEvent::Lost`].
 pub struct LaneReader<T: Copy + Send + 'static> {
     commands: Sender<Command<T>>,
-    stopping: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
+    thread: Background,
 }
 
-type Key = (Arc<str>, i32);
-
 struct Command<T> {
-    key: Key,
+    place: Place,
     /// `None` = stop.
     read: Option<(T, Option<i64>)>,
 }
@@ -64,39 +95,33 @@ impl<T: Copy + Send + 'static> LaneReader<T> {
         name: &str,
         events: Sender<LaneEvent<T>>,
     ) -> Result<Self, ClientError> {
-        let consumer: BaseConsumer<LogContext> = settings
-            .consumer(group)
-            .create_with_context(LogContext::new())
-            .map_err(ClientError::refused("make a consumer"))?;
+        let looker = Looker::start(settings, group, name)?;
+        Self::start_with(settings, group, name, events, looker, Patience::USUAL)
+    }
+
+    fn start_with(
+        settings: &ClientSettings,
+        group: &str,
+        name: &str,
+        events: Sender<LaneEvent<T>>,
+        looker: Looker,
+        patience: Patience,
+    ) -> Result<Self, ClientError> {
         // Not bounded: the sender must never wait for the thread that waits for the sender. There
         // are at most a start and a stop per lane and change of its owner's mind.
         let (commands, inbox) = unbounded();
-        let stopping = Arc::new(AtomicBool::new(false));
-        let mut reading = Reading {
-            consumer,
-            inbox,
-            events,
-            stopping: Arc::clone(&stopping),
-            lanes: BTreeMap::new(),
-            astray: None,
-            records: RecordReader::default(),
-        };
-        let thread = thread::Builder::new()
-            .name(format!("read {name}"))
-            .spawn(move || while reading.step().is_ok() {})
-            .map_err(|e| ClientError::Settings(format!("cannot start a thread: {e}")))?;
-        Ok(Self {
-            commands,
-            stopping,
-            thread: Some(thread),
-        })
+        let mut reading = Reading::new(settings, group, inbox, events, looker, patience)?;
+        let thread = Background::repeat(format!("read {name}"), move |stopping| {
+            reading.step(stopping)
+        })?;
+        Ok(Self { commands, thread })
     }
 
     /// Reads a lane from an offset on (`None` = from its beginning), in place of any earlier
     /// reading of it.
     pub fn read(&self, topic: &Arc<str>, partition: i32, from: Option<i64>, tag: T) {
         self.command(Command {
-            key: (Arc::clone(topic), partition),
+            place: (Arc::clone(topic), partition),
             read: Some((tag, from)),
         });
     }
@@ -104,9 +129,15 @@ impl<T: Copy + Send + 'static> LaneReader<T> {
     /// Stops reading a lane. Records on their way may still come, under its last tag.
     pub fn stop_reading(&self, topic: &Arc<str>, partition: i32) {
         self.command(Command {
-            key: (Arc::clone(topic), partition),
+            place: (Arc::clone(topic), partition),
             read: None,
         });
+    }
+
+    /// Whether its thread lives; it ends when this is dropped, when nobody listens, or by a bug.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.thread.is_running()
     }
 
     fn command(&self, command: Command<T>) {
@@ -115,97 +146,121 @@ impl<T: Copy + Send + 'static> LaneReader<T> {
     }
 }
 
-impl<T: Copy + Send + 'static> Drop for LaneReader<T> {
-    fn drop(&mut self) {
-        self.stopping.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            error!("a lane reader panicked");
-        }
-    }
+/// One lane that is read.
+struct Lane<T> {
+    topic: Arc<str>,
+    tag: T,
+    /// The next offset; `None` = the first there is.
+    next: Option<i64>,
+    /// Which placing this is, so that a look at an earlier one is not taken for one at this.
+    number: u64,
+    silence: Silence,
 }
-
-/// One assigned partition: its topic, its tag, and the next offset, once known.
-type Lane<T> = (Arc<str>, T, Option<i64>);
 
 /// The thread's side.
 struct Reading<T> {
     consumer: BaseConsumer<LogContext>,
     inbox: Receiver<Command<T>>,
     events: Sender<LaneEvent<T>>,
-    stopping: Arc<AtomicBool>,
-    /// What is assigned, by partition.
+    /// What is read, by partition.
     lanes: BTreeMap<i32, Vec<Lane<T>>>,
-    /// librdkafka lost its place in some lane: when to look which, and those found outside their
-    /// log at the last look.
-    astray: Option<(Instant, BTreeSet<Key>)>,
+    placings: u64,
+    looker: Looker,
+    patience: Patience,
+    /// When to look for silent lanes next.
+    watch_at: Instant,
+    /// When `events` had no room last.
+    crowded_at: Option<Instant>,
+    standstill: Standstill,
     records: RecordReader,
 }
 
-/// The reader is to end.
-struct Ended;
-
 impl<T: Copy> Reading<T> {
     const POLL: Duration = Duration::from_millis(10);
-    const ASK: Duration = Duration::from_secs(2);
-    const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-    fn step(&mut self) -> Result<(), Ended> {
+    fn new(
+        settings: &ClientSettings,
+        group: &str,
+        inbox: Receiver<Command<T>>,
+        events: Sender<LaneEvent<T>>,
+        looker: Looker,
+        patience: Patience,
+    ) -> Result<Self, ClientError> {
+        let consumer = settings
+            .consumer(group)
+            .create_with_context(LogContext::new())
+            .map_err(ClientError::refused("make a consumer"))?;
+        Ok(Self {
+            consumer,
+            inbox,
+            events,
+            lanes: BTreeMap::new(),
+            placings: 0,
+            looker,
+            patience,
+            watch_at: Instant::now(),
+            crowded_at: None,
+            standstill: Standstill::default(),
+            records: RecordReader::default(),
+        })
+    }
+
+    fn step(&mut self, stopping: &Stopping) -> Result<(), Ended> {
         self.obey();
-        if self
-            .astray
-            .as_ref()
-            .is_some_and(|(at, _)| *at <= Instant::now())
-        {
-            self.find_out_of_range()?;
-        }
+        self.watch(stopping)?;
         let (partition, record) = match self.consumer.poll(Self::POLL) {
-            None => return self.check(),
+            None => return Ok(()),
             Some(Ok(message)) => (message.partition(), self.records.read(&message)),
             Some(Err(error)) => {
                 // Other errors come to the context too, which logs them.
                 if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AutoOffsetReset) {
-                    self.astray
-                        .get_or_insert_with(|| (Instant::now(), BTreeSet::new()));
+                    self.go_astray();
                 }
-                return self.check();
+                return Ok(());
             }
         };
         let lanes = self.lanes.entry(partition).or_default();
         let topic = &record.origin.topic;
-        let Some((_, tag, next)) = lanes.iter_mut().find(|(name, ..)| name == topic) else {
+        let Some(lane) = lanes.iter_mut().find(|lane| lane.topic == *topic) else {
             return Ok(());
         };
-        *next = Some(record.origin.offset + 1);
-        let event = LaneEvent::Record(*tag, record);
-        self.tell(event)
+        lane.next = Some(record.origin.offset + 1);
+        lane.silence.heard(Instant::now(), &self.patience);
+        let event = LaneEvent::Record(lane.tag, record);
+        self.standstill.heard();
+        self.tell(event, stopping)
     }
 
     /// Carries out the latest command per lane.
     fn obey(&mut self) {
         let mut latest = BTreeMap::new();
-        for Command { key, read } in self.inbox.try_iter() {
-            latest.insert(key, read);
+        for Command { place, read } in self.inbox.try_iter() {
+            latest.insert(place, read);
         }
         if latest.is_empty() {
             return;
         }
         let (mut off, mut on) = (TopicPartitionList::new(), TopicPartitionList::new());
-        for ((topic, partition), read) in latest {
-            let lanes = self.lanes.entry(partition).or_default();
-            if let Some(at) = lanes.iter().position(|(name, ..)| *name == topic) {
-                lanes.swap_remove(at);
-                off.add_partition(&topic, partition);
+        let now = Instant::now();
+        for (place, read) in latest {
+            if self.take_out(&place).is_some() {
+                off.add_partition(&place.0, place.1);
             }
-            if let Some((tag, from)) = read {
-                let offset = from.map_or(Offset::Beginning, Offset::Offset);
-                if let Err(error) = on.add_partition_offset(&topic, partition, offset) {
-                    error!(%topic, partition, %error, "cannot read a lane");
-                    continue;
-                }
-                lanes.push((topic, tag, from));
+            let Some((tag, from)) = read else { continue };
+            let (topic, partition) = place;
+            let offset = from.map_or(Offset::Beginning, Offset::Offset);
+            if let Err(error) = on.add_partition_offset(&topic, partition, offset) {
+                error!(%topic, partition, %error, "cannot read a lane");
+                continue;
             }
+            self.placings += 1;
+            self.lanes.entry(partition).or_default().push(Lane {
+                topic,
+                tag,
+                next: from,
+                number: self.placings,
+                silence: Silence::new(now, &self.patience),
+            });
         }
         let stopped = |e: KafkaError| error!(error = %e, "cannot stop reading lanes");
         let started = |e: KafkaError| error!(error = %e, "cannot start reading lanes");
@@ -221,67 +276,165 @@ impl<T: Copy> Reading<T> {
         }
     }
 
-    /// librdkafka says that some offset is not in its log, not which, and stops reading that lane:
-    /// every lane is compared with its log. One that is outside at two looks is stopped with an
-    /// alarm; a new leader's log may end short for a moment. The others are placed anew.
-    fn find_out_of_range(&mut self) -> Result<(), Ended> {
-        let Some((_, suspects)) = self.astray.take() else {
+    fn take_out(&mut self, (topic, partition): &Place) -> Option<Lane<T>> {
+        let lanes = self.lanes.get_mut(partition)?;
+        let at = lanes.iter().position(|lane| lane.topic == *topic)?;
+        Some(lanes.swap_remove(at))
+    }
+
+    /// librdkafka says that some offset is not in its log, not which, and stops reading that lane.
+    fn go_astray(&mut self) {
+        let now = Instant::now();
+        for lane in self.lanes.values_mut().flatten() {
+            lane.silence.astray(now);
+        }
+        self.watch_at = now;
+    }
+
+    /// Looks at silent lanes, and takes in what an earlier look found.
+    fn watch(&mut self, stopping: &Stopping) -> Result<(), Ended> {
+        let findings = self.looker.findings()?;
+        if !findings.is_empty() {
+            self.take_findings(findings, stopping)?;
+        }
+        let now = Instant::now();
+        if now < self.watch_at || self.looker.is_busy() {
             return Ok(());
+        }
+        self.watch_at = now + self.patience.outside.min(self.patience.silence);
+        let lanes = || {
+            let of = |(partition, lanes)| std::iter::repeat(partition).zip(lanes);
+            self.lanes.iter().flat_map(of)
         };
-        let known: Vec<(Key, T, i64)> = self
-            .lanes
-            .iter()
-            .flat_map(|(partition, lanes)| lanes.iter().map(|lane| (*partition, lane)))
-            .filter_map(|(partition, (topic, tag, next))| {
-                Some(((Arc::clone(topic), partition), *tag, (*next)?))
+        if !lanes().any(|(_, lane): (&i32, &Lane<T>)| lane.silence.is_due(now, now)) {
+            return Ok(());
+        }
+        // Idle lanes that are nearly due too, so that they are looked at together.
+        let soon = now + self.patience.silence / 4;
+        let looks = lanes()
+            .filter(|(_, lane)| lane.silence.is_due(now, soon))
+            .map(|(partition, lane)| Look {
+                place: (Arc::clone(&lane.topic), *partition),
+                number: lane.number,
+                next: lane.next,
             })
             .collect();
-        let mut outside = BTreeSet::new();
-        let mut unanswered = false;
-        for (key, tag, wanted) in known {
-            self.check()?;
-            match self.consumer.fetch_watermarks(&key.0, key.1, Self::ASK) {
-                Ok((low, high)) if (low..=high).contains(&wanted) => self.place(&key, Some(wanted)),
-                Ok((low, high)) if suspects.contains(&key) => {
-                    let (topic, partition) = &key;
-                    error!(%topic, partition, wanted, low, high, "offset out of range: lane stopped");
-                    self.lanes
-                        .entry(key.1)
-                        .or_default()
-                        .retain(|(name, ..)| *name != key.0);
-                    self.place(&key, None);
-                    self.tell(LaneEvent::OutOfRange {
-                        tag,
-                        wanted,
-                        low,
-                        high,
-                    })?;
-                }
-                Ok(_) => {
-                    outside.insert(key);
-                }
-                Err(error) => {
-                    unanswered = true;
-                    warn!(topic = %key.0, partition = key.1, %error, "cannot compare with the log");
-                }
-            }
+        self.looker.look(looks)
+    }
+
+    fn take_findings(
+        &mut self,
+        findings: Vec<(Look, Finding)>,
+        stopping: &Stopping,
+    ) -> Result<(), Ended> {
+        let now = Instant::now();
+        let crowded = self
+            .crowded_at
+            .is_some_and(|at| now.duration_since(at) < self.patience.silence);
+        for (look, finding) in findings {
+            self.take_finding(now, look, finding, crowded, stopping)?;
         }
-        if unanswered || !outside.is_empty() {
-            self.astray = Some((Instant::now() + Self::LOOK_AGAIN, outside));
+        let lanes = self.lanes.values().flatten();
+        let ahead = lanes.filter(|lane| lane.silence.is_ahead()).count();
+        if self.standstill.judge(now, &self.patience, ahead) {
+            let seconds = self.patience.all.as_secs();
+            error!(
+                lanes = ahead,
+                seconds, "records wait on lanes and none is read: reader stalled"
+            );
+            self.tell(LaneEvent::AllStalled { lanes: ahead }, stopping)?;
         }
         Ok(())
     }
 
-    /// Reads a lane at an offset, or not at all.
-    fn place(&self, (topic, partition): &Key, at: Option<i64>) {
+    fn take_finding(
+        &mut self,
+        now: Instant,
+        Look {
+            place,
+            number,
+            next,
+        }: Look,
+        finding: Finding,
+        crowded: bool,
+        stopping: &Stopping,
+    ) -> Result<(), Ended> {
+        let (topic, partition) = &place;
+        let lanes = self.lanes.entry(*partition).or_default();
+        // One that was stopped, placed elsewhere or heard of since is as it should be.
+        let same = |lane: &&mut Lane<T>| lane.number == number && lane.next == next;
+        let Some(lane) = lanes.iter_mut().find(same) else {
+            return Ok(());
+        };
+        let tag = lane.tag;
+        match lane.silence.judge(now, &self.patience, finding, crowded) {
+            Measure::None => Ok(()),
+            Measure::Replace => {
+                if matches!(finding, Finding::Ahead { .. }) {
+                    warn!(%topic, partition, ?next, "a silent lane has records: it is read anew");
+                }
+                self.place(&place, next);
+                Ok(())
+            }
+            Measure::Stalled { high } => {
+                error!(
+                    %topic, partition, ?next, high,
+                    "lane stalled: it has records, and reading it anew did not help; \
+                     restart this worker if it lasts"
+                );
+                self.place(&place, next);
+                self.tell(LaneEvent::Stalled { tag, high }, stopping)
+            }
+            Measure::OutOfRange { low, high } => {
+                let wanted = next.unwrap_or(low);
+                error!(
+                    %topic, partition, wanted, low, high,
+                    "offset out of range: lane stopped. Retention overtook this worker, or the topic \
+                     was made anew; what is missing is gone. To go on with what is there, stop \
+                     all dispatchers, reset the group's offset of this partition \
+                     (kafka-consumer-groups --reset-offsets) and start them again"
+                );
+                self.give_up(&place);
+                let event = LaneEvent::OutOfRange {
+                    tag,
+                    wanted,
+                    low,
+                    high,
+                };
+                self.tell(event, stopping)
+            }
+            Measure::Lost => {
+                error!(
+                    %topic, partition,
+                    "the topic or partition does not exist any more: lane stopped; what it held \
+                     is gone. Make it again with `postrider topics apply`, then restart this worker"
+                );
+                self.give_up(&place);
+                self.tell(LaneEvent::Lost { tag }, stopping)
+            }
+        }
+    }
+
+    fn give_up(&mut self, place: &Place) {
+        drop(self.take_out(place));
         let mut list = TopicPartitionList::new();
-        let offset = at.map_or(Offset::Invalid, Offset::Offset);
+        list.add_partition(&place.0, place.1);
+        if let Err(error) = self.consumer.incremental_unassign(&list) {
+            warn!(topic = %place.0, partition = place.1, %error, "cannot stop reading a lane");
+        }
+    }
+
+    /// Starts the reading of a lane anew.
+    fn place(&self, (topic, partition): &Place, at: Option<i64>) {
+        let mut list = TopicPartitionList::new();
+        let offset = at.map_or(Offset::Beginning, Offset::Offset);
         let placed = list
             .add_partition_offset(topic, *partition, offset)
-            .and_then(|()| self.consumer.incremental_unassign(&list))
-            .and_then(|()| match at {
-                Some(_) => self.consumer.incremental_assign(&list),
-                None => Ok(()),
+            .and_then(|()| {
+                if let Err(error) = self.consumer.incremental_unassign(&list) {
+                    debug!(%topic, partition, %error, "was not read at all");
+                }
+                self.consumer.incremental_assign(&list)
             });
         if let Err(error) = placed {
             warn!(%topic, partition, %error, "cannot place a lane");
@@ -289,24 +442,15 @@ impl<T: Copy> Reading<T> {
     }
 
     /// Waits for room; meanwhile commands are carried out.
-    fn tell(&mut self, event: LaneEvent<T>) -> Result<(), Ended> {
-        let mut event = event;
-        loop {
-            match self.events.send_timeout(event, Self::POLL) {
-                Ok(()) => return Ok(()),
-                Err(SendTimeoutError::Disconnected(_)) => return Err(Ended),
-                Err(SendTimeoutError::Timeout(back)) => event = back,
-            }
-            self.check()?;
+    fn tell(&mut self, event: LaneEvent<T>, stopping: &Stopping) -> Result<(), Ended> {
+        let mut untold = offer(&self.events, event, Self::POLL)?;
+        while let Some(event) = untold {
+            stopping.check()?;
             self.obey();
+            untold = offer(&self.events, event, Self::POLL)?;
+            self.crowded_at = Some(Instant::now());
+            self.standstill.heard();
         }
-    }
-
-    fn check(&self) -> Result<(), Ended> {
-        if self.stopping.load(Ordering::Relaxed) {
-            Err(Ended)
-        } else {
-            Ok(())
-        }
+        Ok(())
     }
 }

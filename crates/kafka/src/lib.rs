@@ -7,11 +7,14 @@
 //! Every loop keeps trying while a broker is away; only a wrong setting is an error at once.
 
 pub mod admin;
+mod background;
 pub mod client;
 pub mod embedded;
+mod granted;
 mod group;
 pub mod intake;
 pub mod lanes;
+mod logs;
 pub mod membership;
 pub mod offsets;
 pub mod producer;
@@ -21,6 +24,7 @@ pub mod tail;
 
 pub use client::{ClientError, ClientSettings, ClusterInfo, Unreachable, connect_check};
 pub use embedded::EmbeddedBroker;
+pub use granted::{Granted, granted};
 pub use group::GroupProtocol;
 pub use producer::{Producer, WriteError, Writer};
 pub use table::{TableEvent, TableReader};

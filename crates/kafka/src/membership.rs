@@ -53,6 +53,28 @@ pub enum CommitResult {
     Refused(String),
     /// The group does not know this member any more.
     NotAMember,
+    /// It named a topic or partition that the broker does not know; librdkafka does not say which.
+    /// None counts, though the broker may have stored the others.
+    UnknownLane,
+}
+
+impl CommitResult {
+    fn of(result: KafkaResult<()>) -> Self {
+        use RDKafkaErrorCode as Code;
+        let Err(error) = result else {
+            return Self::Accepted;
+        };
+        match error.rdkafka_error_code() {
+            Some(Code::UnknownMemberId | Code::FencedInstanceId) => Self::NotAMember,
+            Some(
+                Code::UnknownTopicOrPartition
+                | Code::UnknownTopicId
+                | Code::UnknownTopic
+                | Code::UnknownPartition,
+            ) => Self::UnknownLane,
+            _ => Self::Refused(error.to_string()),
+        }
+    }
 }
 
 /// One offset of a commit.
@@ -349,15 +371,7 @@ impl ConsumerContext for Group {
     }
 
     fn commit_callback(&self, result: KafkaResult<()>, _offsets: &TopicPartitionList) {
-        let result = match result {
-            Ok(()) => CommitResult::Accepted,
-            Err(error) => match error.rdkafka_error_code() {
-                Some(RDKafkaErrorCode::UnknownMemberId | RDKafkaErrorCode::FencedInstanceId) => {
-                    CommitResult::NotAMember
-                }
-                _ => CommitResult::Refused(error.to_string()),
-            },
-        };
+        let result = CommitResult::of(result);
         (self.on_event)(MembershipEvent::CommitFinished(result));
     }
 }

@@ -1,36 +1,102 @@
-//! Committed offsets with their metadata, asked for without being a member.
+//! Committed offsets with their metadata, and the logs they point into, asked for without being a
+//! member.
 //!
 //! Decides that an answer is whole or asked for again: a partition whose offset could not be
-//! fetched is never taken for one without a commit. Leaves what the metadata says to `engine`.
+//! fetched is never taken for one without a commit, and one that lies outside its log is said to
+//! only when a second look finds the same. Leaves what the metadata says, and what becomes of a
+//! lane with a fault, to `engine`.
 
 use std::ffi::CString;
+use std::fmt;
 use std::slice;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, unbounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use rdkafka::bindings::rd_kafka_topic_partition_list_find;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::{Offset, TopicPartitionList};
-use tracing::warn;
+use tracing::{error, warn};
 
+use crate::background::{Background, Ended, Stopping, serve_errors};
 use crate::client::{ClientError, ClientSettings, LogContext};
-
-/// A topic and a partition of it.
-pub type Place = (Arc<str>, i32);
+use crate::logs::look;
+pub use crate::logs::{Log, Place};
 
 /// What is committed for a place: offset and metadata; `None` = nothing ever was.
 pub type CommittedOffset = Option<(i64, String)>;
 
-/// Fetches committed offsets of one group on a thread of its own, as the call blocks for as long
-/// as the coordinator is away. Dropping it waits for a call under way.
+/// What there is to know of a place before it is read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// What is committed.
+    pub committed: CommittedOffset,
+    /// Its log.
+    pub log: Log,
+}
+
+impl Standing {
+    /// Why it cannot be read where it should be.
+    #[must_use]
+    pub fn fault(&self) -> Option<Fault> {
+        match (self.log, &self.committed) {
+            (Log::Absent, _) => Some(Fault::Absent),
+            (Log::Holds { low, high }, Some((wanted, _))) if !(low..=high).contains(wanted) => {
+                Some(Fault::OutOfRange {
+                    wanted: *wanted,
+                    low,
+                    high,
+                })
+            }
+            (Log::Holds { .. }, _) => None,
+        }
+    }
+
+    /// One past the newest offset of the log; 0 when there is no log.
+    #[must_use]
+    pub const fn end(&self) -> i64 {
+        match self.log {
+            Log::Holds { high, .. } => high,
+            Log::Absent => 0,
+        }
+    }
+}
+
+/// Why a place cannot be read where it should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The committed offset is not in the log: retention overtook it, or the topic was made anew.
+    OutOfRange {
+        /// The committed offset.
+        wanted: i64,
+        /// The oldest offset there is.
+        low: i64,
+        /// The end of the log.
+        high: i64,
+    },
+    /// There is no such topic or partition.
+    Absent,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OutOfRange { wanted, low, high } => {
+                write!(
+                    f,
+                    "offset {wanted} is committed, the log holds {low}..{high}"
+                )
+            }
+            Self::Absent => f.write_str("there is no such topic or partition"),
+        }
+    }
+}
+
+/// Answers questions about places, committed for one group, on a thread of its own, as the calls
+/// block for as long as the coordinator is away. Dropping it waits for a call under way.
 pub struct OffsetReader<T: Send + 'static> {
-    requests: Option<Sender<(T, Vec<Place>)>>,
-    stopping: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
+    requests: Sender<(T, Vec<Place>)>,
+    thread: Background,
 }
 
 impl<T: Send + 'static> OffsetReader<T> {
@@ -42,107 +108,172 @@ impl<T: Send + 'static> OffsetReader<T> {
     pub fn start(
         settings: &ClientSettings,
         group: &str,
-        on_answer: impl Fn(T, Vec<CommittedOffset>) + Send + 'static,
+        on_answer: impl Fn(T, Vec<Standing>) + Send + 'static,
     ) -> Result<Self, ClientError> {
-        let consumer: BaseConsumer<LogContext> = settings
+        let client: BaseConsumer<LogContext> = settings
             .consumer(group)
             .create_with_context(LogContext::new())
             .map_err(ClientError::refused("make a consumer"))?;
         // At most one request per slice that is being acquired.
         let (requests, inbox) = unbounded();
-        let stopping = Arc::new(AtomicBool::new(false));
-        let stop = Arc::clone(&stopping);
-        let thread = thread::Builder::new()
-            .name("offsets".to_owned())
-            .spawn(move || serve(&consumer, &inbox, &stop, on_answer))
-            .map_err(|e| ClientError::Settings(format!("cannot start a thread: {e}")))?;
-        Ok(Self {
-            requests: Some(requests),
-            stopping,
-            thread: Some(thread),
-        })
+        let mut asking = Asking {
+            client,
+            inbox,
+            open: Vec::new(),
+            on_answer,
+            complained_at: None,
+        };
+        let thread = Background::repeat("offsets", move |stopping| asking.step(stopping))?;
+        Ok(Self { requests, thread })
     }
 
     /// Whether its thread lives; it ends when this is dropped, or by a bug.
     #[must_use]
     pub fn is_running(&self) -> bool {
-        self.thread
-            .as_ref()
-            .is_some_and(|thread| !thread.is_finished())
+        self.thread.is_running()
     }
 
-    /// Asks for the committed offsets of some places.
+    /// Asks what is committed for some places, and where their logs begin and end.
     pub fn fetch(&self, tag: T, places: Vec<Place>) {
-        if let Some(requests) = &self.requests {
-            // The thread ends only when this side is dropped.
-            drop(requests.send((tag, places)));
-        }
+        // The thread ends only when this side is dropped.
+        drop(self.requests.send((tag, places)));
     }
 }
 
-impl<T: Send + 'static> Drop for OffsetReader<T> {
-    fn drop(&mut self) {
-        self.stopping.store(true, Ordering::Relaxed);
-        drop(self.requests.take());
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            warn!("the offset reader panicked");
-        }
-    }
+/// A request that is not answered yet.
+struct Open<T> {
+    tag: T,
+    places: Vec<Place>,
+    /// What the last look found wrong, per place.
+    faults: Vec<Option<Fault>>,
 }
 
-fn serve<T>(
-    consumer: &BaseConsumer<LogContext>,
-    inbox: &Receiver<(T, Vec<Place>)>,
-    stopping: &AtomicBool,
-    on_answer: impl Fn(T, Vec<CommittedOffset>),
-) {
-    while let Ok(first) = inbox.recv() {
-        // A whole assignment is answered by one request.
-        let requests: Vec<(T, Vec<Place>)> =
-            std::iter::once(first).chain(inbox.try_iter()).collect();
-        let places: Vec<&Place> = requests.iter().flat_map(|(_, places)| places).collect();
-        let mut answer = loop {
-            if stopping.load(Ordering::Relaxed) {
-                return;
+/// The thread's side.
+struct Asking<T, F> {
+    client: BaseConsumer<LogContext>,
+    inbox: Receiver<(T, Vec<Place>)>,
+    open: Vec<Open<T>>,
+    on_answer: F,
+    complained_at: Option<Instant>,
+}
+
+impl<T, F: Fn(T, Vec<Standing>)> Asking<T, F> {
+    const ASK: Duration = Duration::from_secs(3);
+    const IDLE: Duration = Duration::from_millis(100);
+    /// Between two looks; also paces repetitions while a broker is away.
+    const AGAIN: Duration = Duration::from_millis(500);
+    const COMPLAIN: Duration = Duration::from_secs(10);
+
+    fn step(&mut self, stopping: &Stopping) -> Result<(), Ended> {
+        if self.open.is_empty() {
+            match self.inbox.recv_timeout(Self::IDLE) {
+                Ok(request) => self.take(request),
+                Err(RecvTimeoutError::Timeout) => serve_errors(&self.client, Duration::ZERO),
+                Err(RecvTimeoutError::Disconnected) => return Err(Ended),
             }
-            match committed(consumer, &places) {
-                Ok(answer) => break answer.into_iter(),
-                Err(error) => warn!(%error, "cannot fetch committed offsets, will retry"),
+        }
+        // A whole assignment is answered by one round of requests.
+        while let Ok(request) = self.inbox.try_recv() {
+            self.take(request);
+        }
+        self.answer_what_is_whole(stopping)?;
+        if !self.open.is_empty() {
+            serve_errors(&self.client, Self::AGAIN);
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, (tag, places): (T, Vec<Place>)) {
+        self.open.push(Open {
+            tag,
+            places,
+            faults: Vec::new(),
+        });
+    }
+
+    fn answer_what_is_whole(&mut self, stopping: &Stopping) -> Result<(), Ended> {
+        let places: Vec<&Place> = self.open.iter().flat_map(|open| &open.places).collect();
+        let found = committed(&self.client, &places, Self::ASK).and_then(|committed| {
+            let logs = look(&self.client, &places, Self::ASK)?;
+            Ok(committed.into_iter().zip(logs).collect::<Vec<_>>())
+        });
+        stopping.check()?;
+        let mut found = match found {
+            Ok(found) => found.into_iter(),
+            Err(error) => {
+                self.complain(&format!("{error}"));
+                return Ok(());
             }
-            // Serves the error events and paces the repetition.
-            drop(consumer.poll(Duration::from_millis(200)));
         };
-        for (tag, places) in requests {
-            on_answer(tag, answer.by_ref().take(places.len()).collect());
+        for mut open in std::mem::take(&mut self.open) {
+            let answers = found.by_ref().take(open.places.len());
+            let whole = |(committed, log): (Result<_, KafkaError>, Option<Log>)| {
+                Some(Standing {
+                    committed: committed.ok()?,
+                    log: log?,
+                })
+            };
+            // Taken to the end, as the next request's answers follow.
+            let answers: Vec<Option<Standing>> = answers.map(whole).collect();
+            let Some(answers) = answers.into_iter().collect::<Option<Vec<_>>>() else {
+                self.complain(
+                    "a partition has no leader, may not be read, or its commits are not settled",
+                );
+                self.open.push(open);
+                continue;
+            };
+            let faults: Vec<Option<Fault>> = answers.iter().map(Standing::fault).collect();
+            // A broker that has just started may not know everything yet.
+            if faults.iter().any(Option::is_some) && faults != open.faults {
+                open.faults = faults;
+                self.open.push(open);
+                continue;
+            }
+            for ((topic, partition), fault) in open.places.iter().zip(&faults) {
+                if let Some(fault) = fault {
+                    error!(%topic, partition, %fault, "a lane cannot be read where it was left");
+                }
+            }
+            (self.on_answer)(open.tag, answers);
+        }
+        Ok(())
+    }
+
+    fn complain(&mut self, reason: &str) {
+        if self
+            .complained_at
+            .is_none_or(|at| at.elapsed() >= Self::COMPLAIN)
+        {
+            warn!(reason, "cannot fetch committed offsets, will retry");
+            self.complained_at = Some(Instant::now());
         }
     }
 }
 
+/// What is committed for each place.
 fn committed(
-    consumer: &BaseConsumer<LogContext>,
+    client: &BaseConsumer<LogContext>,
     places: &[&Place],
-) -> Result<Vec<CommittedOffset>, KafkaError> {
+    wait: Duration,
+) -> Result<Vec<Result<CommittedOffset, KafkaError>>, KafkaError> {
     let mut list = TopicPartitionList::with_capacity(places.len());
     for (topic, partition) in places {
         list.add_partition(topic, *partition);
     }
-    let list = consumer.committed_offsets(list, Duration::from_secs(5))?;
-    let mut answer = Vec::with_capacity(places.len());
-    for (topic, partition) in places {
+    let list = client.committed_offsets(list, wait)?;
+    let answer = |(topic, partition): &&Place| {
         let place = list
             .find_partition(topic, *partition)
             .ok_or(KafkaError::OffsetFetch(
                 rdkafka::error::RDKafkaErrorCode::UnknownPartition,
             ))?;
         place.error()?;
-        answer.push(match place.offset() {
+        Ok(match place.offset() {
             Offset::Offset(offset) => Some((offset, metadata(&list, topic, *partition))),
             _ => None,
-        });
-    }
-    Ok(answer)
+        })
+    };
+    Ok(places.iter().map(answer).collect())
 }
 
 /// The metadata of a place; what is not UTF-8 was not written by us and becomes a text that no map

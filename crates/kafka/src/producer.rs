@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use crossbeam_channel::{Sender, bounded};
 use postrider_domain::NewRecord;
-use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
+use rdkafka::{ClientContext, Message};
 
 use crate::client::{ClientError, ClientSettings, Complaints};
 use crate::record::owned_headers;
@@ -59,6 +59,10 @@ impl From<&KafkaError> for WriteError {
 /// An idempotent producer (`acks=all`) with a thread of its own that reports every record's fate,
 /// each exactly once, with the tag it was sent with.
 ///
+/// The offset of an acknowledged record is `None` when the answer to its first request was lost
+/// and the broker, asked again, knew only that it has it (`DUPLICATE_SEQUENCE_NUMBER`): it is on
+/// the log, nobody says where.
+///
 /// Dropping it gives up what is still queued, reporting each as failed; [`flush`](Self::flush) first.
 pub struct Producer<T: Send + Sync + 'static> {
     inner: ThreadedProducer<Acks<T>>,
@@ -72,7 +76,7 @@ impl<T: Send + Sync + 'static> Producer<T> {
     /// [`ClientError::Settings`]; an absent broker is no error here.
     pub fn new(
         settings: &ClientSettings,
-        on_ack: impl Fn(T, Result<(), WriteError>) + Send + Sync + 'static,
+        on_ack: impl Fn(T, Result<Option<i64>, WriteError>) + Send + Sync + 'static,
     ) -> Result<Self, ClientError> {
         let context = Acks {
             on_ack: Box::new(on_ack),
@@ -110,7 +114,7 @@ impl<T: Send + Sync + 'static> Producer<T> {
     }
 }
 
-type OnAck<T> = Box<dyn Fn(T, Result<(), WriteError>) + Send + Sync>;
+type OnAck<T> = Box<dyn Fn(T, Result<Option<i64>, WriteError>) + Send + Sync>;
 
 struct Acks<T> {
     on_ack: OnAck<T>,
@@ -132,7 +136,8 @@ impl<T: Send + Sync + 'static> ProducerContext for Acks<T> {
 
     fn delivery(&self, result: &DeliveryResult<'_>, tag: Box<T>) {
         let outcome = match result {
-            Ok(_) => Ok(()),
+            // Negative = librdkafka was not told.
+            Ok(message) => Ok(Some(message.offset()).filter(|offset| *offset >= 0)),
             Err((error, _)) => Err(WriteError::from(error)),
         };
         (self.on_ack)(*tag, outcome);
@@ -152,9 +157,9 @@ impl Writer {
     pub fn new(settings: &ClientSettings) -> Result<Self, ClientError> {
         let producer = Producer::new(
             settings,
-            |reply: Sender<Result<(), WriteError>>, outcome| {
+            |reply: Sender<Result<(), WriteError>>, outcome: Result<Option<i64>, WriteError>| {
                 // A reply nobody waits for any more is nobody's loss.
-                drop(reply.try_send(outcome));
+                drop(reply.try_send(outcome.map(drop)));
             },
         )?;
         Ok(Self { producer })

@@ -4,24 +4,25 @@
 //! [`TableReader::add`] has been handed over. Leaves the table itself, and which version of a key
 //! wins, to the receiver.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, SendTimeoutError, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, unbounded};
 use postrider_domain::Record;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::{Offset, TopicPartitionList};
 use tracing::warn;
 
+use crate::background::{Background, Ended, Stopping, offer};
 use crate::client::{ClientError, ClientSettings, LogContext};
+use crate::logs::{Log, Place, look};
 use crate::record::RecordReader;
 
 /// What a table reader has to say; per partition in this order: records, one `Loaded`, records,
-/// one `Removed`.
+/// one `Removed`. Records come as they lie on the log, each once: a tombstone is a record without
+/// a value, and what compaction removed does not come.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TableEvent {
     /// A record, old ones first.
@@ -43,10 +44,12 @@ pub enum TableEvent {
 ///
 /// It never commits and never gives up: while a broker is away, or the topic does not exist yet, it
 /// keeps trying. When the receiver is slow the reader waits, when the receiver is gone it stops.
+///
+/// Where the log was trimmed or made anew behind its back, it starts at the beginning again, so
+/// that later records than `Loaded` may be old ones.
 pub struct TableReader {
     commands: Sender<Command>,
-    stopping: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
+    thread: Background,
 }
 
 enum Command {
@@ -55,9 +58,6 @@ enum Command {
 }
 
 impl TableReader {
-    /// Commands waiting for the reader; more than rebalances can pile up while it is busy.
-    const COMMANDS_MAX: usize = 1_024;
-
     /// Starts with no partition. `group` is only named to the broker (librdkafka asks for one); the
     /// reader never joins it.
     ///
@@ -76,28 +76,30 @@ impl TableReader {
         let consumer = config
             .create_with_context(LogContext::new())
             .map_err(ClientError::refused("make a consumer"))?;
-        let (commands, inbox) = bounded(Self::COMMANDS_MAX);
-        let stopping = Arc::new(AtomicBool::new(false));
+        // Not bounded: the sender must never wait for the thread that waits for the sender. There
+        // is one command per change of assignment.
+        let (commands, inbox) = unbounded();
         let mut reading = Reading {
             consumer,
-            topic: topic.to_owned(),
+            topic: topic.into(),
             inbox,
             events,
-            stopping: Arc::clone(&stopping),
-            waiting: VecDeque::new(),
+            waiting: BTreeSet::new(),
             retry_at: None,
+            complained: false,
             loading: BTreeMap::new(),
             records: RecordReader::default(),
         };
-        let thread = thread::Builder::new()
-            .name(format!("table {topic}"))
-            .spawn(move || while reading.step().is_ok() {})
-            .map_err(|e| ClientError::Settings(format!("cannot start a thread: {e}")))?;
-        Ok(Self {
-            commands,
-            stopping,
-            thread: Some(thread),
-        })
+        let thread = Background::repeat(format!("table {topic}"), move |stopping| {
+            reading.step(stopping)
+        })?;
+        Ok(Self { commands, thread })
+    }
+
+    /// Whether its thread lives; it ends when this is dropped, when nobody listens, or by a bug.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.thread.is_running()
     }
 
     /// Reads these partitions too. One that is read already is not read again.
@@ -121,52 +123,40 @@ impl TableReader {
     }
 }
 
-impl Drop for TableReader {
-    fn drop(&mut self) {
-        self.stopping.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            warn!("a table reader panicked");
-        }
-    }
-}
-
 /// The thread's side.
 struct Reading {
     consumer: BaseConsumer<LogContext>,
-    topic: String,
+    topic: Arc<str>,
     inbox: Receiver<Command>,
     events: Sender<TableEvent>,
-    stopping: Arc<AtomicBool>,
     /// Added but not assigned yet: their end is not known.
-    waiting: VecDeque<i32>,
+    waiting: BTreeSet<i32>,
     retry_at: Option<Instant>,
+    complained: bool,
     /// Assigned and not loaded yet: the offset that must be reached.
     loading: BTreeMap<i32, i64>,
     records: RecordReader,
 }
 
-/// The reader is to end: it was stopped or nobody listens.
-struct Ended;
-
 impl Reading {
     const POLL: Duration = Duration::from_millis(20);
     const RETRY: Duration = Duration::from_millis(500);
+    const ASK: Duration = Duration::from_secs(2);
 
-    fn step(&mut self) -> Result<(), Ended> {
-        self.check()?;
+    fn step(&mut self, stopping: &Stopping) -> Result<(), Ended> {
         while let Ok(command) = self.inbox.try_recv() {
             match command {
                 Command::Add(partitions) => self.add(&partitions),
-                Command::Remove(partitions) => self.remove(&partitions)?,
+                Command::Remove(partitions) => self.remove(&partitions, stopping)?,
             }
         }
-        self.assign_waiting()?;
+        self.assign_waiting(stopping)?;
         let event = match self.consumer.poll(Self::POLL) {
             None => return Ok(()),
             Some(Ok(message)) => TableEvent::Record(self.records.read(&message)),
-            Some(Err(KafkaError::PartitionEOF(partition))) => return self.loaded(partition),
+            Some(Err(KafkaError::PartitionEOF(partition))) => {
+                return self.loaded(partition, stopping);
+            }
             // The context has logged it; librdkafka goes on by itself.
             Some(Err(_)) => return Ok(()),
         };
@@ -174,104 +164,117 @@ impl Reading {
             TableEvent::Record(record) => (record.origin.partition, record.origin.offset + 1),
             _ => return Ok(()),
         };
-        self.tell(event)?;
+        self.tell(event, stopping)?;
         match self.loading.get(&reached.0) {
-            Some(end) if reached.1 >= *end => self.loaded(reached.0),
+            Some(end) if reached.1 >= *end => self.loaded(reached.0, stopping),
             _ => Ok(()),
         }
     }
 
     fn add(&mut self, partitions: &[i32]) {
         for partition in partitions {
-            if !self.is_assigned(*partition) && !self.waiting.contains(partition) {
-                self.waiting.push_back(*partition);
+            if !self.is_assigned(*partition) && self.waiting.insert(*partition) {
                 self.retry_at = None;
             }
         }
     }
 
-    fn remove(&mut self, partitions: &[i32]) -> Result<(), Ended> {
+    fn remove(&mut self, partitions: &[i32], stopping: &Stopping) -> Result<(), Ended> {
         for partition in partitions {
-            self.waiting.retain(|waiting| waiting != partition);
+            self.waiting.remove(partition);
             self.loading.remove(partition);
             if self.is_assigned(*partition) {
                 let list = self.list(*partition, Offset::Invalid);
                 if let Err(error) = self.consumer.incremental_unassign(&list) {
-                    warn!(topic = self.topic, partition, %error, "cannot stop reading");
+                    warn!(topic = %self.topic, partition, %error, "cannot stop reading");
                 }
             }
             let partition = *partition;
-            self.tell(TableEvent::Removed { partition })?;
+            self.tell(TableEvent::Removed { partition }, stopping)?;
         }
         Ok(())
     }
 
-    /// Learns the end of each waiting partition and starts reading it. Without an answer it waits:
-    /// an unknown topic or partition would be silence for ever once assigned.
-    fn assign_waiting(&mut self) -> Result<(), Ended> {
-        if self.retry_at.is_some_and(|at| Instant::now() < at) {
+    /// Learns the ends of all waiting partitions and starts reading them. Without an answer one
+    /// waits on: an unknown topic or partition would be silence for ever once assigned.
+    fn assign_waiting(&mut self, stopping: &Stopping) -> Result<(), Ended> {
+        if self.waiting.is_empty() || self.retry_at.is_some_and(|at| Instant::now() < at) {
             return Ok(());
         }
-        while let Some(partition) = self.waiting.front().copied() {
-            self.check()?;
-            let timeout = Duration::from_secs(2);
-            let ends = self
-                .consumer
-                .fetch_watermarks(&self.topic, partition, timeout)
-                .and_then(|(low, high)| {
-                    let list = self.list(partition, Offset::Beginning);
-                    self.consumer.incremental_assign(&list)?;
-                    Ok((low, high))
-                });
-            match ends {
-                Err(error) => {
-                    if self.retry_at.is_none() {
-                        warn!(topic = self.topic, partition, %error, "cannot read yet, will retry");
-                    }
-                    self.retry_at = Some(Instant::now() + Self::RETRY);
-                    return Ok(());
-                }
-                Ok((low, high)) => {
-                    self.waiting.pop_front();
-                    self.loading.insert(partition, high);
-                    if low == high {
-                        self.loaded(partition)?;
-                    }
-                }
+        let places: Vec<Place> = self
+            .waiting
+            .iter()
+            .map(|partition| (Arc::clone(&self.topic), *partition))
+            .collect();
+        let logs = look(
+            &self.consumer,
+            &places.iter().collect::<Vec<_>>(),
+            Self::ASK,
+        );
+        stopping.check()?;
+        let logs = match logs {
+            Ok(logs) => logs,
+            Err(error) => {
+                self.complain(&error.to_string());
+                Vec::new()
+            }
+        };
+        for ((_, partition), log) in places.into_iter().zip(logs) {
+            match log {
+                Some(Log::Holds { low, high }) => self.assign(partition, low..high, stopping)?,
+                Some(Log::Absent) => self.complain("there is no such topic or partition"),
+                None => self.complain("a partition has no leader"),
             }
         }
-        self.retry_at = None;
+        let all_read = self.waiting.is_empty();
+        self.retry_at = (!all_read).then(|| Instant::now() + Self::RETRY);
+        self.complained &= !all_read;
         Ok(())
+    }
+
+    fn assign(
+        &mut self,
+        partition: i32,
+        log: std::ops::Range<i64>,
+        stopping: &Stopping,
+    ) -> Result<(), Ended> {
+        let list = self.list(partition, Offset::Beginning);
+        if let Err(error) = self.consumer.incremental_assign(&list) {
+            self.complain(&error.to_string());
+            return Ok(());
+        }
+        self.waiting.remove(&partition);
+        self.loading.insert(partition, log.end);
+        if log.is_empty() {
+            return self.loaded(partition, stopping);
+        }
+        Ok(())
+    }
+
+    fn complain(&mut self, reason: &str) {
+        if !self.complained {
+            warn!(topic = %self.topic, waiting = ?self.waiting, reason, "cannot read yet, will retry");
+        }
+        self.complained = true;
     }
 
     /// Also at the end of the partition, because the last offsets may hold no record (transaction
     /// markers, compaction).
-    fn loaded(&mut self, partition: i32) -> Result<(), Ended> {
+    fn loaded(&mut self, partition: i32, stopping: &Stopping) -> Result<(), Ended> {
         match self.loading.remove(&partition) {
-            Some(_) => self.tell(TableEvent::Loaded { partition }),
+            Some(_) => self.tell(TableEvent::Loaded { partition }, stopping),
             None => Ok(()),
         }
     }
 
     /// Waits for room, as long as it takes and nobody stops the reader.
-    fn tell(&self, event: TableEvent) -> Result<(), Ended> {
-        let mut event = event;
-        loop {
-            match self.events.send_timeout(event, Self::POLL) {
-                Ok(()) => return Ok(()),
-                Err(SendTimeoutError::Disconnected(_)) => return Err(Ended),
-                Err(SendTimeoutError::Timeout(back)) => event = back,
-            }
-            self.check()?;
+    fn tell(&self, event: TableEvent, stopping: &Stopping) -> Result<(), Ended> {
+        let mut untold = offer(&self.events, event, Self::POLL)?;
+        while let Some(event) = untold {
+            stopping.check()?;
+            untold = offer(&self.events, event, Self::POLL)?;
         }
-    }
-
-    fn check(&self) -> Result<(), Ended> {
-        if self.stopping.load(Ordering::Relaxed) {
-            Err(Ended)
-        } else {
-            Ok(())
-        }
+        Ok(())
     }
 
     fn is_assigned(&self, partition: i32) -> bool {
@@ -282,7 +285,7 @@ impl Reading {
     }
 
     fn list(&self, partition: i32, offset: Offset) -> TopicPartitionList {
-        let key = (self.topic.clone(), partition);
+        let key = (self.topic.to_string(), partition);
         [(key, offset)].into_iter().collect()
     }
 }

@@ -179,7 +179,7 @@ fn every_record_is_reported_once_with_its_tag() {
         .send(&record(0, "fits", Some(b"v")), 1)
         .expect("queued");
     assert!(producer.flush(PATIENCE));
-    assert_eq!(reports.recv(), Ok((1, Ok(()))));
+    assert_eq!(reports.recv(), Ok((1, Ok(Some(0)))));
 
     let refused = producer.send(&record(7, "nowhere", None), 2);
     match refused {

@@ -67,7 +67,7 @@ enum Command {
     /// Show or create the topics Postrider needs
     #[command(subcommand)]
     Topics(commands::topics::Command),
-    /// Create, change, show and delete merchants' endpoints
+    /// Create, change, show, pause and delete merchants' endpoints
     #[command(subcommand)]
     Endpoint(commands::endpoint::Command),
     /// Put events on an intake topic

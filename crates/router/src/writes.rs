@@ -147,7 +147,7 @@ impl Writes {
         let (sender, answers) = bounded(Outstanding::RECORDS_MAX);
         let producer = Producer::new(settings, move |write, outcome| {
             // Fails only when the router is gone, and then nobody waits for it.
-            drop(sender.send((write, outcome)));
+            drop(sender.send((write, outcome.map(drop))));
         })?;
         Ok(Self {
             producer,

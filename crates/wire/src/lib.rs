@@ -11,6 +11,7 @@ mod cloudevents;
 pub mod dead_letter;
 pub mod delivery;
 pub mod endpoint;
+pub mod endpoint_state;
 pub mod event;
 mod instant;
 mod json;

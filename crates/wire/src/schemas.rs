@@ -9,10 +9,11 @@ use schemars::{JsonSchema, SchemaGenerator};
 use crate::attempt::AttemptRecord;
 use crate::dead_letter::DeadLetterSummary;
 use crate::endpoint::EndpointForm;
+use crate::endpoint_state::StateForm;
 
 /// Every schema: file name, and content with a line end.
 #[must_use]
-pub fn all() -> [(&'static str, String); 3] {
+pub fn all() -> [(&'static str, String); 4] {
     // What is read may leave fields out, what is written has them all.
     let read = SchemaSettings::draft2020_12;
     let written = || read().for_serialize();
@@ -23,6 +24,7 @@ pub fn all() -> [(&'static str, String); 3] {
             "dead-letter.json",
             schema::<DeadLetterSummary<'_>>(written()),
         ),
+        ("endpoint-state.json", schema::<StateForm<'_>>(written())),
     ]
 }
 
@@ -41,6 +43,7 @@ mod tests {
             include_str!("../../../docs/reference/schemas/endpoint.json"),
             include_str!("../../../docs/reference/schemas/attempt.json"),
             include_str!("../../../docs/reference/schemas/dead-letter.json"),
+            include_str!("../../../docs/reference/schemas/endpoint-state.json"),
         ];
         let parse = |text: &str| -> serde_json::Value { serde_json::from_str(text).unwrap() };
         for ((name, schema), committed) in all().iter().zip(committed) {

@@ -20,8 +20,6 @@ struct Names {
     prefix: Box<str>,
     lanes: [Arc<str>; Lane::COUNT],
     endpoints: Arc<str>,
-    backlog: Arc<str>,
-    redeliveries: Arc<str>,
     dead_letters: Arc<str>,
     endpoint_state: Arc<str>,
     attempts: Arc<str>,
@@ -57,8 +55,6 @@ impl Topics {
             prefix: prefix.into(),
             lanes,
             endpoints: name("endpoints"),
-            backlog: name("backlog"),
-            redeliveries: name("redeliveries"),
             dead_letters: name("dead-letters"),
             endpoint_state: name("endpoint-state"),
             attempts: name("attempts"),
@@ -93,25 +89,13 @@ impl Topics {
         &self.0.endpoints
     }
 
-    /// Deliveries of busy endpoints.
-    #[must_use]
-    pub fn backlog(&self) -> &Arc<str> {
-        &self.0.backlog
-    }
-
-    /// Replayed deliveries.
-    #[must_use]
-    pub fn redeliveries(&self) -> &Arc<str> {
-        &self.0.redeliveries
-    }
-
     /// What was given up, and input that could not be read.
     #[must_use]
     pub fn dead_letters(&self) -> &Arc<str> {
         &self.0.dead_letters
     }
 
-    /// What the dispatcher remembers about an endpoint, compacted.
+    /// Who owns a slice and what it remembers of its endpoints, compacted.
     #[must_use]
     pub fn endpoint_state(&self) -> &Arc<str> {
         &self.0.endpoint_state
@@ -165,10 +149,10 @@ impl Topics {
             spec(self.deliveries(), kept_for(OUTAGE)),
         ];
         let rest = [
-            spec(self.backlog(), kept_for(WINDOW + OUTAGE)),
-            spec(self.redeliveries(), kept_for(WINDOW + OUTAGE)),
+            spec(self.lane(Lane::Backlog), kept_for(WINDOW + OUTAGE)),
+            spec(self.lane(Lane::Redeliveries), kept_for(WINDOW + OUTAGE)),
             spec(self.dead_letters(), dead_letters_configs()),
-            spec(self.endpoint_state(), compacted()),
+            spec(self.endpoint_state(), endpoint_state_configs()),
             spec(self.attempts(), kept_for(OUTAGE)),
             spec(self.notices(), kept_for(OUTAGE)),
         ];
@@ -212,23 +196,45 @@ fn rung_configs(rung: Rung) -> Vec<(&'static str, String)> {
     configs
 }
 
-/// What every role reads whole when it starts: one record about an endpoint, no events.
-fn compacted() -> Vec<(&'static str, String)> {
-    vec![
-        ("cleanup.policy", "compact".to_owned()),
-        ("max.message.bytes", endpoint::RECORD_BYTES_MAX.to_string()),
-    ]
-}
-
+/// Its records are written one by one and read whole into memory by every role that starts.
+///
 /// Tombstones stay as long as a delivery of the deleted endpoint may: with the tombstone it is
 /// discarded by the rule `endpoint_deleted`, without it would become a dead letter of an unknown
 /// endpoint.
 fn endpoints_configs() -> Vec<(&'static str, String)> {
-    let mut configs = compacted();
-    let kept = (WINDOW + OUTAGE).as_millis();
-    configs.push(("delete.retention.ms", kept.to_string()));
-    configs
+    let tombstones_kept = (WINDOW + OUTAGE).as_millis();
+    vec![
+        ("cleanup.policy", "compact".to_owned()),
+        ("max.message.bytes", endpoint::RECORD_BYTES_MAX.to_string()),
+        ("delete.retention.ms", tombstones_kept.to_string()),
+    ]
 }
+
+/// A limited or draining endpoint is written anew every second or so, and the next owner of a slice
+/// reads its whole partition before it sends anything: what is overwritten has to go soon.
+/// - Small segments, because the newest one is never compacted; by bytes and not by time, because a
+///   reader pays for bytes and a quiet partition has few.
+/// - Compaction begins when a tenth is overwritten, not half.
+/// - But not before [`STATE_LAG`].
+///
+/// Records are small, but a producer's batch of them is not, and the bound counts batches.
+fn endpoint_state_configs() -> Vec<(&'static str, String)> {
+    vec![
+        ("cleanup.policy", "compact".to_owned()),
+        ("max.message.bytes", MESSAGE_BYTES_MAX.to_string()),
+        ("segment.bytes", STATE_SEGMENT_BYTES.to_string()),
+        ("min.cleanable.dirty.ratio", "0.1".to_owned()),
+        ("min.compaction.lag.ms", STATE_LAG.as_millis().to_string()),
+    ]
+}
+
+/// Read within a second.
+const STATE_SEGMENT_BYTES: u32 = 16 << 20;
+
+/// Compaction keeps the last record of a key, whoever wrote it. A worker that has lost its slice can
+/// overwrite the owner's record once more; the owner's has to stay until the owner, or its
+/// successor after a session, has read both and knows which one counts.
+const STATE_LAG: Duration = Duration::from_secs(2 * 60);
 
 /// A month to look at a dead letter and redrive it, and a week for its reader's outage.
 fn dead_letters_configs() -> Vec<(&'static str, String)> {
@@ -240,6 +246,8 @@ fn dead_letters_configs() -> Vec<(&'static str, String)> {
 
 #[cfg(test)]
 mod tests {
+    use postrider_domain::RetryPolicy;
+
     use super::*;
 
     fn config<'a>(specs: &'a [TopicSpec], topic: &str, key: &str) -> Option<&'a str> {
@@ -290,13 +298,24 @@ mod tests {
             config(&specs, "endpoint-state", "cleanup.policy"),
             Some("compact")
         );
-        for topic in ["endpoints", "endpoint-state"] {
-            assert_eq!(
-                config(&specs, topic, "max.message.bytes"),
-                Some("262144"),
-                "{topic} is read into memory whole"
-            );
-        }
+        assert_eq!(
+            config(&specs, "endpoints", "max.message.bytes"),
+            Some("262144"),
+            "it is read into memory whole"
+        );
+        let state = |key| -> u64 {
+            let value = config(&specs, "endpoint-state", key).unwrap();
+            value.parse().unwrap()
+        };
+        assert!(
+            state("max.message.bytes") > 1_000_000,
+            "librdkafka makes batches of so many bytes"
+        );
+        assert!(state("segment.bytes") <= 16 << 20);
+        assert!(
+            state("min.compaction.lag.ms") > 2 * 45_000,
+            "two sessions by default"
+        );
         for rung in Rung::all() {
             let topic = format!("retry.{}", rung.name());
             assert_eq!(
@@ -317,7 +336,10 @@ mod tests {
             ms / 86_400_000
         };
         assert_eq!([days("deliveries"), days("attempts")], [7, 7]);
-        assert!(days("backlog") > 30 && days("dead-letters") > 30);
+        let window = RetryPolicy::WINDOW_MAX.as_secs() / 86_400;
+        for topic in ["backlog", "redeliveries", "dead-letters"] {
+            assert!(days(topic) >= window + 7, "{topic}");
+        }
         assert!(
             specs
                 .iter()

@@ -34,7 +34,12 @@ impl Installation {
     /// With all its topics. `intake` are the intake topics' names behind the prefix, all of them
     /// decoded as CloudEvents or as JSON with `/id`, `/type`, `/tenant`.
     pub fn new(broker: &Broker, slices: u16, intake: &[&str]) -> Self {
-        let installation = Self::without_topics(broker, slices, intake);
+        Self::with(broker, slices, intake, "")
+    }
+
+    /// With all its topics, and with further sections of the configuration file.
+    pub fn with(broker: &Broker, slices: u16, intake: &[&str], sections: &str) -> Self {
+        let installation = Self::configured(broker, slices, intake, sections);
         installation.postrider(&["topics", "apply"]).expect_done();
         intake
             .iter()
@@ -44,6 +49,10 @@ impl Installation {
 
     /// With a configuration file only.
     pub fn without_topics(broker: &Broker, slices: u16, intake: &[&str]) -> Self {
+        Self::configured(broker, slices, intake, "")
+    }
+
+    fn configured(broker: &Broker, slices: u16, intake: &[&str], sections: &str) -> Self {
         let prefix = format!("{}.", unique_prefix("e2e"));
         let intake: Vec<String> = intake
             .iter()
@@ -56,11 +65,11 @@ impl Installation {
             intake,
             files: std::cell::Cell::new(0),
         };
-        installation.configure(slices);
+        installation.configure(slices, sections);
         installation
     }
 
-    fn configure(&self, slices: u16) {
+    fn configure(&self, slices: u16, sections: &str) {
         let Self {
             bootstrap,
             prefix,
@@ -85,7 +94,8 @@ tenant = "/tenant"
 [egress]
 allow_http = true
 allow_ranges = ["127.0.0.0/8"]
-"#
+
+{sections}"#
         );
         fs::write(self.config(), text).expect("the folder is ours");
     }
@@ -107,11 +117,7 @@ allow_ranges = ["127.0.0.0/8"]
 
     /// Makes an intake topic.
     pub fn make_intake(&self, name: &str) {
-        let settings = ClientSettings {
-            brokers: self.bootstrap.clone(),
-            properties: Vec::new(),
-            client_id: "postrider-e2e".to_owned(),
-        };
+        let settings = self.client();
         let spec = TopicSpec {
             name: self.topic(name),
             partitions: INTAKE_PARTITIONS,
@@ -121,6 +127,15 @@ allow_ranges = ["127.0.0.0/8"]
         let plan = admin::plan(&settings, &[spec], TOPICS_WITHIN).expect("the broker is there");
         let failures = admin::apply(&settings, &plan, TOPICS_WITHIN).expect("the broker is there");
         assert!(failures.is_empty(), "{failures:?}");
+    }
+
+    /// How a client of the test's own reaches the broker.
+    pub fn client(&self) -> ClientSettings {
+        ClientSettings {
+            brokers: self.bootstrap.clone(),
+            properties: Vec::new(),
+            client_id: "postrider-e2e".to_owned(),
+        }
     }
 
     /// Runs a command of the binary to its end.
@@ -153,7 +168,11 @@ allow_ranges = ["127.0.0.0/8"]
 
     /// Starts `postrider run` with these roles.
     pub fn worker(&self, roles: &[&str]) -> Process {
-        let log = self.new_path("worker.log");
+        self.worker_logging_to(roles, self.new_path("worker.log"))
+    }
+
+    /// As [`Installation::worker`], with the file that it logs to.
+    pub fn worker_logging_to(&self, roles: &[&str], log: PathBuf) -> Process {
         let config = self.config();
         let arguments = ["--config", text(&config), "run"];
         Process::start(&binary(), arguments.iter().chain(roles).copied(), log)

@@ -1,5 +1,6 @@
 //! `kcat` as the client that is not ours: it writes events and reads what Postrider wrote.
 
+use std::io::{BufRead, BufReader};
 use std::process::{Command, Output, Stdio};
 
 /// Seconds after which a `kcat` that hangs is ended.
@@ -46,6 +47,28 @@ pub fn consume(bootstrap: &str, topic: &str) -> Vec<Read> {
         rest = after;
     }
     read
+}
+
+/// Reads a topic of values without line ends, handing over each line of what `format` makes of
+/// its records: for topics larger than memory should hold.
+///
+/// # Panics
+/// When kcat fails.
+pub fn each_line(bootstrap: &str, topic: &str, format: &str, mut each: impl FnMut(&str)) {
+    let format = format!("{format}\\n");
+    let mut kcat = Command::new("timeout")
+        .args([SECONDS_MAX, "kcat", "-C", "-q", "-e", "-o", "beginning"])
+        .args(["-b", bootstrap, "-t", topic, "-f", &format])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("timeout is part of coreutils");
+    let output = BufReader::new(kcat.stdout.take().expect("piped above"));
+    for line in output.lines() {
+        each(&line.expect("kcat prints text"));
+    }
+    let status = kcat.wait().expect("it is our child");
+    assert!(status.success(), "kcat -C -t {topic}: {status}");
 }
 
 fn run(arguments: &[&str]) -> Output {

@@ -84,6 +84,31 @@ impl Process {
         self.signal("TERM");
     }
 
+    /// Stops its threads (SIGSTOP): its connections stay open and it answers nothing.
+    pub fn freeze(&self) {
+        self.signal("STOP");
+    }
+
+    /// Lets it go on after [`Process::freeze`] (SIGCONT).
+    pub fn thaw(&self) {
+        self.signal("CONT");
+    }
+
+    /// How it ended, if it did; the code is `None` when a signal ended it.
+    pub fn ended(&mut self) -> Option<Option<i32>> {
+        self.poll_end().map(|status| status.code())
+    }
+
+    /// Resident memory in MiB; `None` once it ended.
+    pub fn memory_mib(&self) -> Option<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).ok()?;
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))?;
+        let kib: u64 = line.trim().strip_suffix(" kB")?.trim().parse().ok()?;
+        Some(kib / 1024)
+    }
+
     /// Waits until it ended; its exit code, `None` = ended by a signal.
     ///
     /// # Panics

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use crate::kcat::Read;
 use crate::millis;
@@ -11,6 +12,8 @@ use crate::millis;
 #[derive(Clone, Debug, Deserialize)]
 pub struct Attempt {
     pub delivery_id: String,
+    /// What was to be delivered.
+    pub event: Event,
     pub endpoint_id: String,
     pub attempt: u32,
     started_at: String,
@@ -19,10 +22,21 @@ pub struct Attempt {
     pub reason: Option<String>,
     next_attempt_at: Option<String>,
     pub worker: String,
+    /// The slice of the endpoint.
+    pub slice: u16,
+    /// The ownership of the slice it was made under.
+    pub epoch: u64,
     pub response: Option<Response>,
+    request: Option<IgnoredAny>,
     /// When the record was handed to the producer, ms since the epoch.
     #[serde(skip)]
     pub written_ms: u64,
+}
+
+/// The event in it.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Event {
+    pub id: String,
 }
 
 /// The response in it.
@@ -48,6 +62,21 @@ impl Attempt {
         self.next_attempt_at.as_deref().map(instant)
     }
 
+    /// Whether there was a request; else the record says how the delivery ended without one.
+    pub fn requested(&self) -> bool {
+        self.request.is_some()
+    }
+
+    /// The id of the process that made it.
+    pub fn pid(&self) -> u32 {
+        let pid = self
+            .worker
+            .rsplit('-')
+            .next()
+            .and_then(|pid| pid.parse().ok());
+        pid.unwrap_or_else(|| panic!("no process id at the end of {:?}", self.worker))
+    }
+
     /// Whether the process of this id made it.
     pub fn is_by(&self, pid: u32) -> bool {
         self.worker.ends_with(&format!("-{pid}"))
@@ -61,9 +90,13 @@ fn instant(text: &str) -> u64 {
 
 pub(crate) fn attempt(read: &Read) -> Attempt {
     let value = read.value.as_deref().expect("an attempt has a value");
+    attempt_of(value, read.timestamp_ms)
+}
+
+pub(crate) fn attempt_of(value: &[u8], written_ms: u64) -> Attempt {
     let mut attempt: Attempt = serde_json::from_slice(value)
         .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(value)));
-    attempt.written_ms = read.timestamp_ms;
+    attempt.written_ms = written_ms;
     attempt
 }
 

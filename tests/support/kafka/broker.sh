@@ -7,6 +7,7 @@
 #   kill    stopped     without warning (SIGKILL)
 #   freeze  frozen      SIGSTOP: alive to the network, dead to everyone
 #   thaw    thawed
+# Arguments are NAME=VALUE, settings beside those of server.properties or in place of them.
 # End of input (the owner ended, however it ended) kills the broker and removes its data.
 # Ready means: the log says so, the port answers, and groups have their coordinator.
 set -euo pipefail
@@ -19,6 +20,7 @@ start_seconds_max=90
 broker=
 starts=0
 log=$run/broker.log
+settings=("$@")
 
 main() {
   command -v java >/dev/null || {
@@ -91,6 +93,8 @@ configure() {
   controller_port=$(free_port)
   sed -e "s|@port@|$port|g" -e "s|@controller_port@|$controller_port|g" -e "s|@data@|$run/data|g" \
     "$here/server.properties" >"$run/server.properties"
+  # the last of a name counts
+  ((${#settings[@]} == 0)) || printf '%s\n' "${settings[@]}" >>"$run/server.properties"
   java -Xmx128m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -cp "$jars/*" \
     -Dlog4j2.configurationFile="$here/log4j2.xml" kafka.tools.StorageTool \
     format --standalone -t MkU3OEVBNTcwNTJENDM2Qg -c "$run/server.properties" \

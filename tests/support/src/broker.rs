@@ -5,7 +5,7 @@
 //! behind. Clients are the tests' own business.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -43,7 +43,13 @@ impl Broker {
     /// A broker of the caller's own, to be killed, frozen and started again; it ends with the
     /// value. Takes 2–4 s of one core to start.
     pub fn own() -> Self {
-        let mut keeper = Keeper::spawn();
+        Self::own_with(&[])
+    }
+
+    /// As [`Broker::own`], with these settings of `server.properties` beside ours or in place of
+    /// them.
+    pub fn own_with(settings: &[(&str, &str)]) -> Self {
+        let mut keeper = Keeper::spawn(settings);
         let bootstrap = keeper.start();
         Self {
             bootstrap,
@@ -54,6 +60,24 @@ impl Broker {
     /// What goes into `bootstrap.servers`; the same across [`Broker::start_again`].
     pub fn bootstrap(&self) -> &str {
         &self.bootstrap
+    }
+
+    /// Copies what it has logged since it was made into a folder, a file for each start.
+    ///
+    /// # Errors
+    /// The folder cannot be written to.
+    pub fn copy_logs(&self, folder: &Path) -> io::Result<()> {
+        let Some(keeper) = &self.keeper else {
+            return Ok(());
+        };
+        let cache = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.cache/kafka/run");
+        for entry in fs::read_dir(cache.join(keeper.script.id().to_string()))? {
+            let entry = entry?;
+            if entry.path().extension().is_some_and(|end| end == "log") {
+                fs::copy(entry.path(), folder.join(entry.file_name()))?;
+            }
+        }
+        Ok(())
     }
 
     /// Ends it without warning (SIGKILL).
@@ -124,10 +148,15 @@ struct Keeper {
 }
 
 impl Keeper {
-    fn spawn() -> Self {
+    fn spawn(settings: &[(&str, &str)]) -> Self {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("kafka/broker.sh");
         // a process group of its own: Ctrl-C at the terminal ends the tests, and they end it
         let spawned = Command::new(&path)
+            .args(
+                settings
+                    .iter()
+                    .map(|(name, value)| format!("{name}={value}")),
+            )
             .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

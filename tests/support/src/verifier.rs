@@ -6,7 +6,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -34,6 +34,9 @@ pub struct Receipt {
     pub verdict: String,
     /// Of the body, hex.
     pub sha256: String,
+    /// The id of the process that sent it, with the rule `--senders`; `None` = it was gone before
+    /// it could be found.
+    pub sender: Option<u32>,
     /// The member `id` of a body that is a JSON object.
     pub event: Option<serde_json::Value>,
     /// The status that was answered.
@@ -49,8 +52,8 @@ pub struct Verifier {
 
 impl Verifier {
     /// Starts on a free port. All paths share `secret` (`whsec_…`); `rules` are the arguments
-    /// `--always /PREFIX=STATUS` and `--fail-first /PREFIX=N` of `receiver.py`, without which
-    /// everything is answered 200.
+    /// `--always /PREFIX=STATUS`, `--fail-first /PREFIX=N`, `--delay /PREFIX=MS` and `--senders NAME` of
+    /// `receiver.py`, without which everything is answered 200 at once.
     pub fn start(secret: &str, rules: &[&str]) -> Self {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("verify/run.sh");
         let folder = TempDir::new().expect("a folder for the log");
@@ -90,6 +93,11 @@ impl Verifier {
     /// The address it listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The file it writes: a [`Receipt`] in JSON per line.
+    pub fn log(&self) -> PathBuf {
+        self.folder.path().join("log")
     }
 
     /// How many requests were received so far; costs less than [`Verifier::receipts`].

@@ -14,6 +14,8 @@ A log line holds
               the headers webhook-id, webhook-timestamp, postrider-attempt; null if missing
   verdict     "ok", or why the library refused
   sha256      of the body, hex
+  sender      the id of the process that opened the connection, with --senders; null if it is not
+              on this machine, or was gone before it could be found
   event       the member "id" if the body is a JSON object, else null
   status      the answer
 """
@@ -24,7 +26,9 @@ import hashlib
 import json
 import os
 import signal
+import socket
 import stat
+import struct
 import sys
 import time
 from http import HTTPStatus
@@ -37,9 +41,10 @@ HEAD_BYTES_MAX = 64 * 1024
 def main():
     arguments = parse_arguments()
     secrets = read_secrets(arguments)
-    script = Script(arguments.always, arguments.fail_first)
+    script = Script(arguments.always, arguments.fail_first, arguments.delay)
     log = os.open(arguments.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    asyncio.run(serve(arguments.port, lambda: Connection(secrets, script, log)))
+    senders = Senders(arguments.senders) if arguments.senders else None
+    asyncio.run(serve(arguments.port, lambda: Connection(secrets, script, log, senders)))
 
 
 def parse_arguments():
@@ -69,6 +74,17 @@ def parse_arguments():
         metavar="PREFIX=N",
         help="answer the first N requests of each webhook-id with 500, then 200",
     )
+    parser.add_argument(
+        "--delay",
+        type=rule,
+        action="append",
+        default=[],
+        metavar="PREFIX=MS",
+        help="answer paths that start with PREFIX after MS milliseconds",
+    )
+    parser.add_argument(
+        "--senders", metavar="NAME", help="find out which process of this name sends; Linux only"
+    )
     return parser.parse_args()
 
 
@@ -90,11 +106,12 @@ def read_secrets(arguments):
 
 
 class Script:
-    """Which status a request gets."""
+    """Which status a request gets, and when."""
 
-    def __init__(self, always, fail_first):
+    def __init__(self, always, fail_first, delay):
         self.always = always
         self.fail_first = fail_first
+        self.delays = delay
         self.seen = {}
 
     def status(self, path, webhook_id):
@@ -108,11 +125,78 @@ class Script:
                 return 500 if count <= failures else 200
         return 200
 
+    def delay_s(self, path):
+        return next((ms / 1000 for prefix, ms in self.delays if path.startswith(prefix)), 0)
+
+
+class Senders:
+    """Which process of a name a connection is from: the kernel says which socket (sock_diag(7)),
+    and /proc whose it is (proc(5)). Asked once per connection, so it has to be quick."""
+
+    # nlmsghdr and inet_diag_req_v2 up to the ports: one socket, in any state
+    REQUEST = struct.Struct("=IHHII BBBBI")
+    SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST, NETLINK_SOCK_DIAG = 20, 1, 4
+    # of the inode in inet_diag_msg behind nlmsghdr
+    INODE_AT = 84
+
+    def __init__(self, name):
+        self.name = name
+        self.diagnosis = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, self.NETLINK_SOCK_DIAG)
+        self.pids = []
+        self.owners = {}
+
+    def find(self, transport):
+        """The process id; None if the process has none of the name, or is gone."""
+        ends = (transport.get_extra_info(name) for name in ("peername", "sockname"))
+        inode = self.inode(*ends)
+        if inode and inode not in self.owners:
+            self.look(self.pids)
+        if inode and inode not in self.owners:
+            everyone = filter(str.isdigit, os.listdir("/proc"))
+            self.pids = [pid for pid in everyone if self.is_named(pid)]
+            self.look(self.pids)
+        return self.owners.get(inode)
+
+    def inode(self, peer, own):
+        head = self.REQUEST.pack(
+            72, self.SOCK_DIAG_BY_FAMILY, self.NLM_F_REQUEST, 0, 0,
+            socket.AF_INET, socket.IPPROTO_TCP, 0, 0, 0xFFFFFFFF,
+        )  # fmt: skip
+        ports = struct.pack("!HH", peer[1], own[1])
+        addresses = (socket.inet_aton(end[0]) + bytes(12) for end in (peer, own))
+        # no interface, no cookie
+        self.diagnosis.send(head + ports + b"".join(addresses) + bytes(4) + b"\xff" * 8)
+        answer = self.diagnosis.recv(4096)
+        if len(answer) < self.INODE_AT + 4:
+            return 0
+        return struct.unpack_from("=I", answer, self.INODE_AT)[0]
+
+    def look(self, pids):
+        self.owners = {}
+        for pid in pids:
+            folder = f"/proc/{pid}/fd"
+            try:
+                targets = [os.readlink(f"{folder}/{fd}") for fd in os.listdir(folder)]
+            except OSError:  # it ended, or closed one meanwhile
+                continue
+            for target in targets:
+                if target.startswith("socket:["):
+                    self.owners[int(target[8:-1])] = int(pid)
+
+    def is_named(self, pid):
+        try:
+            with open(f"/proc/{pid}/comm", encoding="utf-8") as name:
+                return name.read().strip() == self.name
+        except OSError:
+            return False
+
 
 class Connection(asyncio.Protocol):
     """HTTP/1.1 with keep-alive and content-length, which is all a webhook sender needs."""
 
-    def __init__(self, secrets, script, log):
+    def __init__(self, secrets, script, log, senders):
+        self.senders = senders
+        self.sender = None
         self.secrets = secrets
         self.script = script
         self.log = log
@@ -121,6 +205,8 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport):
         self.transport = transport
+        if self.senders:
+            self.sender = self.senders.find(transport)
 
     def data_received(self, data):
         self.buffer += data
@@ -155,11 +241,16 @@ class Connection(asyncio.Protocol):
             "attempt": headers.get("postrider-attempt"),
             "verdict": self.verdict(path, headers, body),
             "sha256": hashlib.sha256(body).hexdigest(),
+            "sender": self.sender,
             "event": event_id(body),
             "status": status,
         }
         os.write(self.log, json.dumps(line).encode() + b"\n")
-        self.answer(status)
+        delay_s = self.script.delay_s(path)
+        if delay_s:
+            asyncio.get_running_loop().call_later(delay_s, self.answer, status)
+        else:
+            self.answer(status)
 
     def verdict(self, path, headers, body):
         verifier = self.secrets.get(path) or self.secrets.get("*")

@@ -3,13 +3,19 @@
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use reqwest::Certificate;
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
+use tokio_rustls::rustls::server::WebPkiClientVerifier;
+use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 
 use super::*;
 
 /// A server identity for `name` that offers `protocols`, and the authority that signed it.
 pub(super) fn identity(name: &str, protocols: &[&[u8]]) -> (TlsAcceptor, Certificate) {
+    server(name, protocols, false)
+}
+
+/// As [`identity`]; a `demanding` one wants a certificate of the client, by the same authority.
+fn server(name: &str, protocols: &[&[u8]], demanding: bool) -> (TlsAcceptor, Certificate) {
     let mut authority = CertificateParams::default();
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate().expect("a key"))
@@ -19,8 +25,16 @@ pub(super) fn identity(name: &str, protocols: &[&[u8]]) -> (TlsAcceptor, Certifi
         .and_then(|params| params.signed_by(&key, &authority))
         .expect("a certificate");
     let key = PrivateKeyDer::try_from(key.serialize_der()).expect("a key");
-    let mut config = ServerConfig::builder()
-        .with_no_client_auth()
+    let config = ServerConfig::builder();
+    let config = if demanding {
+        let mut roots = RootCertStore::empty();
+        roots.add(authority.der().clone()).expect("a root");
+        let verifier = WebPkiClientVerifier::builder(Arc::new(roots)).build();
+        config.with_client_cert_verifier(verifier.expect("a verifier"))
+    } else {
+        config.with_no_client_auth()
+    };
+    let mut config = config
         .with_single_cert(vec![certificate.der().clone()], key)
         .expect("a server");
     config.alpn_protocols = protocols.iter().map(|p| p.to_vec()).collect();
@@ -135,4 +149,22 @@ async fn a_peer_that_does_not_speak_tls_fails_the_handshake() {
             error.message
         );
     }
+}
+
+#[tokio::test]
+async fn a_receiver_that_demands_a_client_certificate_ends_the_attempt() {
+    let (acceptor, root) = server("127.0.0.1", &[], true);
+    let address = listen(move |stream| {
+        let acceptor = acceptor.clone();
+        async move { assert!(acceptor.accept(stream).await.is_err()) }
+    })
+    .await;
+    let error = error(send_with(&trusting(root), address).await);
+    // For the client the handshake of TLS 1.3 was complete: the refusal may cross the request.
+    let expected = if error.ambiguous {
+        ErrorKind::Reset
+    } else {
+        ErrorKind::Connect
+    };
+    assert_eq!(error.kind, expected, "{}", error.message);
 }

@@ -232,6 +232,8 @@ fn a_used_up_limit_reserves_nothing() {
     let free = at(60) + START_GRACE;
     assert_eq!(limiter.start(at(1)), Err(Refusal::Until(free)));
     assert!(limiter.reserve(free).is_some());
+    limiter.change(limit(64, RESERVED_ABOVE));
+    assert!(limiter.is_idle(free), "the reservation is of no use");
     let mut short = Limiter::new(limit(64, RESERVED_ABOVE));
     assert_eq!(short.reserve(at(0)), None, "needs none");
     assert_eq!(short.start(at(0)), Ok(()));
@@ -323,7 +325,7 @@ fn a_predecessors_fast_clock_closes_nothing_for_longer_than_an_interval() {
 }
 
 #[test]
-fn any_record_is_read() {
+fn a_record_out_of_order_is_read() {
     let starts = |n: u64| {
         (
             at(0) + 1_000 * MICRO * (n as u32 * 7_919 % 500_000),
@@ -344,6 +346,33 @@ fn any_record_is_read() {
         start_all(&mut limiter, at(550) + START_GRACE + 600 * SECOND).0,
         1
     );
+}
+
+#[test]
+fn too_many_groups_are_put_together() {
+    let starts = |n: u64| (at(0) + SECOND * n as u32 / 100, 2);
+    let memory = LimiterMemory {
+        starts: (0..60_000).map(starts).collect(),
+        reserved: None,
+    };
+    let limit = limit(100, 600 * SECOND);
+    let now = at(599) + SECOND / 2;
+    let kept = Limiter::restored(limit, &memory, now).memory(now);
+    let kept = kept.expect("they count").starts;
+    assert!((128..=GROUPS_MAX).contains(&kept.len()), "{}", kept.len());
+    assert!(kept.is_sorted());
+    let counts = kept.iter().map(|(_, count)| count);
+    assert_eq!(counts.sum::<u32>(), 120_000);
+    let mut half = Limiter::restored(limit, &memory, now);
+    half.change(RateLimit {
+        attempts: 60_000,
+        ..limit
+    });
+    let Err(Refusal::Until(free)) = half.start(now) else {
+        panic!("120 000 count");
+    };
+    let exact = at(300) + 600 * SECOND;
+    assert!(free >= exact - SECOND / 100 && free <= exact + 600 * SECOND / 128);
 }
 
 #[test]

@@ -120,3 +120,56 @@ allow_ranges = [\"127.0.0.0/99\"]
         );
     }
 }
+
+#[test]
+fn an_endpoint_is_paused_and_resumed_once() {
+    let installation = Installation::new(Broker::shared(), 2, &["orders"]);
+    installation.endpoints(
+        "id: ep_one\nurl: https://shop.example/in\nsigning: { scheme: none }\n---\n\
+         id: ep_off\nurl: https://shop.example/in\nsigning: { scheme: none }\nstate: disabled\n",
+    );
+    let is = |state: &str, version: u32| {
+        let shown = installation.postrider(&["endpoint", "get", "ep_one", "-o", "json"]);
+        let shown = shown.expect_done();
+        for field in [
+            format!("\"state\": \"{state}\""),
+            format!("\"version\": {version}"),
+        ] {
+            assert!(shown.contains(&field), "{field} is not in {shown}");
+        }
+    };
+    let says = |arguments: &[&str], line: &str| {
+        let answer = installation.postrider(&[&["endpoint"], arguments].concat());
+        assert_eq!(answer.expect_done(), format!("{line}\n"));
+    };
+    is("active", 1);
+    says(&["pause", "ep_one", "--dry-run"], "would pause ep_one");
+    is("active", 1);
+    says(&["pause", "ep_one"], "paused ep_one");
+    is("paused", 2);
+    says(&["pause", "ep_one"], "ep_one is paused already");
+    is("paused", 2);
+    says(&["resume", "ep_one"], "resumed ep_one");
+    is("active", 3);
+    says(&["resume", "ep_one"], "ep_one is active already");
+    is("active", 3);
+    for (command, state) in [("pause", "paused"), ("resume", "active")] {
+        let answer = installation.postrider(&["endpoint", command, "ep_off"]);
+        let remedy = format!("say state: {state}");
+        answer.expect_refusal(1, &["ep_off is disabled", &remedy]);
+        let answer = installation.postrider(&["endpoint", command, "ep_none"]);
+        answer.expect_refusal(1, &["there is no endpoint ep_none"]);
+    }
+}
+
+#[test]
+fn a_lease_that_could_never_hold_is_refused() {
+    let installation = Installation::without_topics(Broker::shared(), 2, &["orders"]);
+    let mut text = fs::read_to_string(installation.config()).expect("it was written");
+    text.push_str("\n[dispatcher]\nsession = \"20s\"\nheartbeat = \"3s\"\n");
+    fs::write(installation.config(), text).expect("it was written before");
+    let parts = ["dispatcher.defaults.timeout", "at most 5s", "at least 30s"];
+    for command in [["run", "dispatcher"], ["config", "check"]] {
+        installation.postrider(&command).expect_refusal(64, &parts);
+    }
+}

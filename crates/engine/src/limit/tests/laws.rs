@@ -133,6 +133,12 @@ impl World {
                         real: self.now + Duration::from_micros(delay),
                         era: self.eras.len() - 1,
                     });
+                    // in the middle of a reservation
+                    match self.rng.u16(..400) {
+                        0 => self.take(Step::Crash { gap: SECOND }),
+                        1..=20 => self.take(Step::Snapshot),
+                        _ => {}
+                    }
                     return;
                 }
                 Err(Refusal::Until(at)) => {

@@ -1,0 +1,203 @@
+//! What the reader does about silence: against two brokers, one that it reads and one that is
+//! looked at, so that the first can be made to say nothing.
+
+use bytes::Bytes;
+use crossbeam_channel::bounded;
+use postrider_domain::NewRecord;
+use postrider_test_support::{Broker, unique_prefix};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+
+use super::*;
+use crate::admin::{self, TopicSpec};
+use crate::{EmbeddedBroker, Writer};
+
+const LIMIT: Duration = Duration::from_secs(30);
+
+const QUICK: Patience = Patience {
+    silence: Duration::from_millis(300),
+    outside: Duration::from_millis(50),
+    absent: Duration::from_millis(50),
+    all: Duration::from_millis(1500),
+};
+
+fn embedded() -> (EmbeddedBroker, ClientSettings) {
+    let broker = EmbeddedBroker::start().unwrap();
+    broker.create_topic("t", 2).unwrap();
+    let settings = ClientSettings {
+        brokers: broker.brokers(),
+        properties: Vec::new(),
+        client_id: "test".to_owned(),
+    };
+    (broker, settings.quick())
+}
+
+fn write(settings: &ClientSettings, topic: &str, partition: i32) {
+    let record = NewRecord {
+        topic: topic.into(),
+        partition,
+        key: None,
+        value: Some(Bytes::from_static(b"v")),
+        headers: Vec::new(),
+    };
+    let writer = Writer::new(settings).unwrap();
+    writer.send_and_wait(&record).unwrap();
+}
+
+#[test]
+fn a_lane_whose_records_do_not_come_stalls_and_with_it_the_reader() {
+    let ((_read, read), (_looked_at, looked_at)) = (embedded(), embedded());
+    write(&looked_at, "t", 1);
+    let looker = Looker::start(&looked_at, "g", "test").unwrap();
+    let (events, happened) = bounded(1);
+    let reader = LaneReader::start_with(&read, "g", "test", events, looker, QUICK).unwrap();
+    reader.read(&"t".into(), 0, None, "at its end");
+    reader.read(&"t".into(), 1, None, "has a record");
+    match happened.recv_timeout(LIMIT).unwrap() {
+        LaneEvent::Stalled { tag, high } => assert_eq!((tag, high), ("has a record", 1)),
+        other => panic!("{other:?}"),
+    }
+    let stalled = Instant::now();
+    match happened.recv_timeout(LIMIT).unwrap() {
+        LaneEvent::AllStalled { lanes } => assert_eq!(lanes, 1),
+        other => panic!("{other:?}"),
+    }
+    assert!(stalled.elapsed() > QUICK.silence, "{:?}", stalled.elapsed());
+
+    // A record from any lane ends the standstill.
+    write(&read, "t", 0);
+    match happened.recv_timeout(LIMIT).unwrap() {
+        LaneEvent::Record(tag, record) => {
+            assert_eq!((tag, record.origin.offset), ("at its end", 0));
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_lane_that_librdkafka_forgot_is_read_anew() {
+    let (_broker, settings) = embedded();
+    let looker = Looker::start(&settings, "g", "test").unwrap();
+    let (commands, inbox) = unbounded();
+    let (events, happened) = bounded(8);
+    // Long enough that no record is late that only took its time.
+    let patience = Patience {
+        silence: Duration::from_secs(2),
+        ..QUICK
+    };
+    let mut reading = Reading::new(&settings, "g", inbox, events, looker, patience).unwrap();
+    let next = |reading: &mut Reading<()>| {
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            assert!(reading.step(&Stopping::default()).is_ok());
+            match happened.try_recv() {
+                Ok(LaneEvent::Record((), record)) => return record.origin.offset,
+                Ok(other) => panic!("{other:?}"),
+                Err(_) => assert!(Instant::now() < deadline, "no record"),
+            }
+        }
+    };
+    let place: Place = ("t".into(), 0);
+    let read = Some(((), None));
+    commands.send(Command { place, read }).unwrap();
+    write(&settings, "t", 0);
+    assert_eq!(next(&mut reading), 0);
+    let all = reading.consumer.assignment().unwrap();
+    reading.consumer.incremental_unassign(&all).unwrap();
+    write(&settings, "t", 0);
+    assert_eq!(next(&mut reading), 1);
+}
+
+fn real() -> (ClientSettings, String) {
+    let settings = ClientSettings {
+        brokers: Broker::shared().bootstrap().to_owned(),
+        properties: Vec::new(),
+        client_id: "test".to_owned(),
+    };
+    let topic = format!("{}.t", unique_prefix("look"));
+    let spec = TopicSpec {
+        name: topic.clone(),
+        partitions: 4,
+        replication: 1,
+        configs: Vec::new(),
+    };
+    let plan = admin::plan(&settings, &[spec], LIMIT).unwrap();
+    assert_eq!(admin::apply(&settings, &plan, LIMIT).unwrap(), []);
+    (settings, topic)
+}
+
+/// One record and one that is taken back, so that the log ends with offsets without records.
+fn write_and_abort(settings: &ClientSettings, topic: &str, partition: i32) {
+    write(settings, topic, partition);
+    let mut config = settings.producer();
+    config.set("transactional.id", unique_prefix("abort"));
+    let producer: BaseProducer = config.create().unwrap();
+    producer.init_transactions(LIMIT).unwrap();
+    producer.begin_transaction().unwrap();
+    let record = BaseRecord::<[u8], [u8]>::to(topic)
+        .partition(partition)
+        .payload(b"taken back");
+    assert!(producer.send(record).is_ok());
+    let deadline = Instant::now() + LIMIT;
+    while producer.in_flight_count() > 0 && Instant::now() < deadline {
+        producer.poll(Duration::from_millis(10));
+    }
+    // Its delivery reports have to be polled for while it waits.
+    let done = std::thread::scope(|scope| {
+        let abort = scope.spawn(|| producer.abort_transaction(LIMIT));
+        while !abort.is_finished() {
+            producer.poll(Duration::from_millis(10));
+        }
+        abort.join().unwrap()
+    });
+    done.unwrap();
+}
+
+#[test]
+fn a_look_tells_records_from_offsets_without_any() {
+    let (settings, topic) = real();
+    let topic: Arc<str> = topic.into();
+    write(&settings, &topic, 0);
+    write(&settings, &topic, 0);
+    write_and_abort(&settings, &topic, 1);
+    let mut looker = Looker::start(&settings, "g", "test").unwrap();
+    let look = |topic: &Arc<str>, partition, next| Look {
+        place: (Arc::clone(topic), partition),
+        number: 0,
+        next,
+    };
+    let started = looker.look(vec![
+        look(&topic, 0, Some(1)),
+        look(&topic, 0, Some(2)),
+        look(&topic, 0, None),
+        look(&topic, 0, Some(3)),
+        look(&topic, 1, Some(0)),
+        look(&topic, 1, Some(1)),
+        look(&topic, 2, None),
+        look(&topic, 9, None),
+        look(&"none".into(), 0, Some(1)),
+    ]);
+    assert!(started.is_ok());
+    let deadline = Instant::now() + LIMIT;
+    let findings = loop {
+        match looker.findings() {
+            Ok(findings) if !findings.is_empty() => break findings,
+            Ok(_) => {}
+            Err(Ended) => panic!("the looker ended"),
+        }
+        assert!(Instant::now() < deadline, "no findings");
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    let findings: Vec<Finding> = findings.into_iter().map(|(_, finding)| finding).collect();
+    let expected = [
+        Finding::Ahead { high: 2 },
+        Finding::AtEnd,
+        Finding::Ahead { high: 2 },
+        Finding::Outside { low: 0, high: 2 },
+        Finding::Ahead { high: 3 },
+        Finding::AtEnd,
+        Finding::AtEnd,
+        Finding::Absent,
+        Finding::Absent,
+    ];
+    assert_eq!(findings, expected);
+}

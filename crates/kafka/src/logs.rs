@@ -1,0 +1,148 @@
+//! Where logs begin and end.
+//!
+//! Decides that any number of partitions is asked about with two requests per broker, and when a
+//! topic or partition counts as absent: when the metadata says so, not when its leader is missing.
+//! Leaves asking again, and what an answer means, to the readers.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::{Offset, TopicPartitionList};
+
+use crate::client::LogContext;
+
+/// A topic and a partition of it.
+pub type Place = (Arc<str>, i32);
+
+/// The log of a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Log {
+    /// It is there.
+    Holds {
+        /// The oldest offset.
+        low: i64,
+        /// One past the newest.
+        high: i64,
+    },
+    /// There is no such topic, or it has no such partition.
+    Absent,
+}
+
+/// Looks at the logs of all places; `None` = there is no answer for this one now (no leader). Takes
+/// little more than `wait`.
+///
+/// # Errors
+/// The question was not answered.
+pub(crate) fn look(
+    client: &BaseConsumer<LogContext>,
+    places: &[&Place],
+    wait: Duration,
+) -> Result<Vec<Option<Log>>, KafkaError> {
+    if places.is_empty() {
+        return Ok(Vec::new());
+    }
+    let deadline = Instant::now() + wait;
+    let low = ends(client, places, Offset::Beginning, deadline)?;
+    let high = ends(client, places, Offset::End, deadline)?;
+    let mut topics = Topics {
+        client,
+        known: BTreeMap::new(),
+        deadline,
+    };
+    let answer = |(place, ends): (&&Place, (Option<i64>, Option<i64>))| match ends {
+        (Some(low), Some(high)) => Ok(Some(Log::Holds { low, high })),
+        _ => Ok(topics.lacks(place)?.then_some(Log::Absent)),
+    };
+    places
+        .iter()
+        .zip(low.into_iter().zip(high))
+        .map(answer)
+        .collect()
+}
+
+/// One end of every log, where there is an answer.
+fn ends(
+    client: &BaseConsumer<LogContext>,
+    places: &[&Place],
+    which: Offset,
+    deadline: Instant,
+) -> Result<Vec<Option<i64>>, KafkaError> {
+    let mut list = TopicPartitionList::with_capacity(places.len());
+    for (topic, partition) in places {
+        // A place asked for twice is one question.
+        if list.find_partition(topic, *partition).is_none() {
+            list.add_partition_offset(topic, *partition, which)?;
+        }
+    }
+    // What is said of times holds for the two ends: the request has numbers of its own for them.
+    let list = match client.offsets_for_times(list, left(deadline)) {
+        Ok(list) => list,
+        // Not one of the places has a leader.
+        Err(error) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::UnknownPartition) => {
+            return Ok(vec![None; places.len()]);
+        }
+        Err(error) => return Err(error),
+    };
+    let end = |(topic, partition): &&Place| {
+        let place = list.find_partition(topic, *partition)?;
+        match (place.error(), place.offset()) {
+            (Ok(()), Offset::Offset(offset)) => Some(offset),
+            _ => None,
+        }
+    };
+    Ok(places.iter().map(end).collect())
+}
+
+fn left(deadline: Instant) -> Duration {
+    deadline
+        .saturating_duration_since(Instant::now())
+        .max(Duration::from_millis(1))
+}
+
+/// The partitions of topics, asked for once each.
+struct Topics<'a> {
+    client: &'a BaseConsumer<LogContext>,
+    known: BTreeMap<Arc<str>, Partitions>,
+    deadline: Instant,
+}
+
+enum Partitions {
+    /// The topic is not there.
+    Absent,
+    /// These are there.
+    Numbers(Vec<i32>),
+    /// The brokers do not know at present.
+    Unknown,
+}
+
+impl Topics<'_> {
+    fn lacks(&mut self, (topic, partition): &Place) -> Result<bool, KafkaError> {
+        if !self.known.contains_key(topic) {
+            let partitions = self.ask(topic)?;
+            self.known.insert(Arc::clone(topic), partitions);
+        }
+        Ok(match self.known.get(topic) {
+            Some(Partitions::Absent) => true,
+            Some(Partitions::Numbers(numbers)) => !numbers.contains(partition),
+            Some(Partitions::Unknown) | None => false,
+        })
+    }
+
+    fn ask(&self, topic: &str) -> Result<Partitions, KafkaError> {
+        use rdkafka::types::RDKafkaRespErr as Code;
+        let metadata = self
+            .client
+            .fetch_metadata(Some(topic), left(self.deadline))?;
+        let found = metadata.topics().iter().find(|t| t.name() == topic);
+        Ok(match found.map(|t| (t.error(), t.partitions())) {
+            Some((Some(Code::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART), _)) => Partitions::Absent,
+            Some((None, partitions)) if !partitions.is_empty() => {
+                Partitions::Numbers(partitions.iter().map(|p| p.id()).collect())
+            }
+            _ => Partitions::Unknown,
+        })
+    }
+}

@@ -1,0 +1,295 @@
+//! The one file that speaks the engine's language: inputs, orders and settings of a worker.
+//!
+//! Decides nothing. When the engine's interface changes, it is changed here (and in the match of
+//! `process` on [`Action`], when the engine asks for something new).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use postrider_domain::{
+    AttemptReport, DeadLetterReason, Delivery, Endpoint, EndpointId, Lane, Outcome, Record,
+    RetryPolicy, Slice, Timestamp,
+};
+use postrider_engine::io::{Content, Defaults, Epoch, Order, Write as EngineWrite};
+use postrider_engine::worker::{Settings, Worker};
+
+pub(crate) use postrider_engine::commit_map::{CommitMap, METADATA_BYTES_MAX};
+pub(crate) use postrider_engine::commits::{BYTES_MAX, CommitEntry, ENTRIES_MAX};
+pub(crate) use postrider_engine::io::{
+    LaneRecord, Observation, Reading, StartAttempt, Ticket, WriteFailure, WriteId,
+};
+pub(crate) use postrider_engine::lane::Committed;
+pub(crate) use postrider_engine::offsets::{HOLES_MAX, SPAN_MAX};
+pub(crate) use postrider_engine::worker::CommitAnswer;
+
+/// One try of a process to own a slice.
+pub(crate) type Claim = u64;
+
+/// What the engine keeps until a write is acknowledged.
+pub(crate) type Write = EngineWrite;
+
+/// What an installation tells each of its workers.
+#[derive(Clone, Debug)]
+pub(crate) struct WorkerSettings {
+    pub(crate) in_flight_max: usize,
+    pub(crate) concurrency: u16,
+    pub(crate) timeout: Duration,
+    pub(crate) retry: RetryPolicy,
+    pub(crate) session: Duration,
+    pub(crate) heartbeat: Duration,
+}
+
+/// What a worker asks its process to do.
+#[derive(Debug)]
+pub(crate) enum Action {
+    FetchOffsets { slice: Slice, claim: Claim },
+    LoadEndpoints { slice: Slice, claim: Claim },
+    Read { reading: Reading, from: Option<i64> },
+    StopReading { slice: Slice, lane: Lane },
+    Write { id: WriteId, write: Box<Write> },
+    Commit(Vec<CommitEntry>),
+    Released(Slice),
+    HandBack,
+    Leave,
+    Observe(Observation),
+}
+
+/// A record that a worker writes, as the log holds it.
+#[derive(Debug)]
+pub(crate) enum Written {
+    /// A copy of a delivery to a lane.
+    Copy(Lane, Arc<Delivery>),
+    /// An attempt, or an end without one.
+    Attempt {
+        delivery: Arc<Delivery>,
+        attempt: u32,
+        report: Option<Box<AttemptReport>>,
+        outcome: Outcome,
+        next_attempt_at: Option<Timestamp>,
+    },
+    /// A delivery that was given up.
+    Dead {
+        delivery: Arc<Delivery>,
+        attempts: u32,
+        reason: DeadLetterReason,
+    },
+    /// A record that is no delivery.
+    Garbage(Arc<Record>),
+}
+
+/// The production worker, unchanged.
+pub(crate) struct Node(Worker);
+
+impl Node {
+    pub(crate) fn new(settings: &WorkerSettings, seed: u64) -> Self {
+        // The lease is the engine's own from the day it has one.
+        let _ = (settings.session, settings.heartbeat);
+        Self(Worker::new(Settings {
+            in_flight_max: settings.in_flight_max,
+            defaults: Defaults {
+                concurrency: settings.concurrency,
+                timeout: settings.timeout,
+                retry: settings.retry.clone(),
+            },
+            seed,
+        }))
+    }
+
+    pub(crate) fn assigned(&mut self, _now: Timestamp, slices: Vec<Slice>) {
+        self.0.handle_assigned(slices);
+    }
+
+    pub(crate) fn revoked(&mut self, now: Timestamp, slices: Vec<Slice>) {
+        self.0.handle_revoked(now, slices);
+    }
+
+    pub(crate) fn lost(&mut self, _now: Timestamp) {
+        self.0.handle_lost();
+    }
+
+    pub(crate) fn shut_down(&mut self, now: Timestamp) {
+        self.0.handle_shutdown(now);
+    }
+
+    pub(crate) fn offsets(
+        &mut self,
+        now: Timestamp,
+        slice: Slice,
+        claim: Claim,
+        committed: &[Committed; Lane::COUNT],
+        _backlog_end: i64,
+    ) {
+        self.0.handle_offsets(now, slice, Epoch(claim), committed);
+    }
+
+    pub(crate) fn endpoint(
+        &mut self,
+        now: Timestamp,
+        slice: Slice,
+        _claim: Claim,
+        id: EndpointId,
+        endpoint: Option<Endpoint>,
+    ) {
+        self.0.handle_endpoint(now, slice, id, endpoint);
+    }
+
+    pub(crate) fn endpoints_loaded(&mut self, now: Timestamp, slice: Slice, claim: Claim) {
+        self.0.handle_endpoints_loaded(now, slice, Epoch(claim));
+    }
+
+    pub(crate) fn record(&mut self, now: Timestamp, record: LaneRecord) {
+        self.0.handle_record(now, record);
+    }
+
+    pub(crate) fn lane_lost(&mut self, now: Timestamp, reading: Reading) {
+        self.0.handle_lane_lost(now, reading);
+    }
+
+    pub(crate) fn report(&mut self, now: Timestamp, ticket: Ticket, report: AttemptReport) {
+        self.0.handle_report(now, ticket, report);
+    }
+
+    pub(crate) fn write_acked(&mut self, now: Timestamp, id: WriteId, _offset: i64) {
+        self.0.handle_write_acked(now, id);
+    }
+
+    pub(crate) fn write_failed(
+        &mut self,
+        now: Timestamp,
+        id: WriteId,
+        write: Write,
+        failure: WriteFailure,
+    ) {
+        self.0.handle_write_failed(now, id, write, failure);
+    }
+
+    pub(crate) fn commit_finished(&mut self, now: Timestamp, answer: CommitAnswer) {
+        self.0.handle_commit_finished(now, answer);
+    }
+
+    pub(crate) fn timeout(&mut self, now: Timestamp) {
+        self.0.handle_timeout(now);
+    }
+
+    pub(crate) fn next_deadline(&self) -> Option<Timestamp> {
+        self.0.next_deadline()
+    }
+
+    pub(crate) fn poll_attempt(&mut self, _now: Timestamp) -> Option<StartAttempt> {
+        self.0.poll_attempt()
+    }
+
+    /// Whether the process may not start this attempt any more, its clock showing `now`.
+    pub(crate) fn is_too_late(_start: &StartAttempt, _now: Timestamp) -> bool {
+        false
+    }
+
+    /// A request was not made.
+    pub(crate) fn not_started(&mut self, _now: Timestamp, _ticket: Ticket) {
+        unreachable!("no attempt is too late yet");
+    }
+
+    pub(crate) fn poll_action(&mut self) -> Option<Action> {
+        Some(match self.0.poll_order()? {
+            Order::FetchOffsets { slice, epoch } => Action::FetchOffsets {
+                slice,
+                claim: epoch.0,
+            },
+            Order::LoadEndpoints { slice, epoch } => Action::LoadEndpoints {
+                slice,
+                claim: epoch.0,
+            },
+            Order::Read { reading, from } => Action::Read { reading, from },
+            Order::StopReading { slice, lane } => Action::StopReading { slice, lane },
+            Order::Write { id, write } => Action::Write {
+                id,
+                write: Box::new(write),
+            },
+            Order::Commit(entries) => Action::Commit(entries),
+            Order::Released(slice) => Action::Released(slice),
+            Order::HandBack => Action::HandBack,
+            Order::Leave => Action::Leave,
+            Order::Observe(observation) => Action::Observe(observation),
+        })
+    }
+}
+
+/// The ownership an attempt belongs to.
+pub(crate) const fn claim_of(ticket: Ticket) -> Claim {
+    ticket.epoch.0
+}
+
+/// The slice a write belongs to.
+pub(crate) const fn slice_of(id: WriteId) -> Slice {
+    id.ticket.slice
+}
+
+/// What a reader of a lane hands in.
+pub(crate) fn lane_record(
+    reading: Reading,
+    offset: i64,
+    appended_at: Timestamp,
+    bytes: usize,
+    body: &LaneBody,
+) -> LaneRecord {
+    let content = match body {
+        LaneBody::Delivery(delivery) => Content::Delivery(Arc::clone(delivery)),
+        LaneBody::Garbage(record) => Content::Unreadable {
+            record: Arc::clone(record),
+            reason: DeadLetterReason::Undecodable,
+            message: "no delivery".into(),
+        },
+    };
+    LaneRecord {
+        reading,
+        offset,
+        appended_at,
+        bytes,
+        content,
+    }
+}
+
+/// What a record of a lane holds.
+#[derive(Clone, Debug)]
+pub(crate) enum LaneBody {
+    Delivery(Arc<Delivery>),
+    Garbage(Arc<Record>),
+}
+
+/// The form in which a write reaches the log. Due times are rounded up to milliseconds, as
+/// headers hold them.
+pub(crate) fn written(write: &Write) -> Written {
+    match write {
+        Write::Attempt(entry) => Written::Attempt {
+            delivery: Arc::clone(&entry.delivery),
+            attempt: entry.attempt,
+            report: entry.report.clone().map(Box::new),
+            outcome: entry.outcome,
+            next_attempt_at: entry.next_attempt_at,
+        },
+        Write::Retry {
+            delivery,
+            attempts,
+            due,
+            rung,
+        } => {
+            let copy = Delivery {
+                attempts: *attempts,
+                due: Some(Timestamp::from_millis(due.as_micros().div_ceil(1_000))),
+                ..(**delivery).clone()
+            };
+            Written::Copy(Lane::Retry(*rung), Arc::new(copy))
+        }
+        Write::DeadLetter {
+            delivery,
+            attempts,
+            reason,
+            ..
+        } => Written::Dead {
+            delivery: Arc::clone(delivery),
+            attempts: *attempts,
+            reason: *reason,
+        },
+        Write::Unreadable { record, .. } => Written::Garbage(Arc::clone(record)),
+    }
+}
