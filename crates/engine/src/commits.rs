@@ -76,7 +76,7 @@ pub(crate) struct Commits {
 /// What became of a commit.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Finished {
-    /// When it was sent.
+    /// When it was sent; `None` = under an earlier membership.
     pub(crate) sent_at: Option<Timestamp>,
     /// The lane that the broker does not know.
     pub(crate) unknown: Option<LaneKey>,
@@ -135,6 +135,11 @@ impl Commits {
             .iter()
             .chain(&self.in_flight)
             .any(|(of, _, _)| *of == slice)
+    }
+
+    /// We are no member any more: the answer that is awaited says nothing of the next membership.
+    pub(crate) const fn lost(&mut self) {
+        self.sent_at = None;
     }
 
     /// The slice is not ours any more: none of its lanes is committed.

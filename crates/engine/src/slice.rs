@@ -71,6 +71,8 @@ pub(crate) struct Acquired {
     pub(crate) committed: [Committed; Lane::COUNT],
     /// Where the slice's backlog ends.
     pub(crate) backlog_end: i64,
+    /// Lanes that are not read.
+    pub(crate) faulty: Vec<Lane>,
     pub(crate) claimed: Claimed,
 }
 
@@ -136,6 +138,7 @@ impl SliceEngine {
             claim,
             committed,
             backlog_end,
+            faulty,
             claimed,
         } = acquired;
         let mut orders = VecDeque::new();
@@ -143,7 +146,10 @@ impl SliceEngine {
             orders.push_back(Order::Observe(Observation::FormerOwner(slice)));
         }
         let lanes = Lane::all().map(|lane| {
-            let (state, ignored) = LaneState::restored(&committed[lane.index()]);
+            let (mut state, ignored) = LaneState::restored(&committed[lane.index()]);
+            if faulty.contains(&lane) {
+                state.stop_for_good();
+            }
             if ignored.is_some() {
                 orders.push_back(Order::Observe(Observation::MapIgnored(lane)));
             }

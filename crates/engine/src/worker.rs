@@ -103,11 +103,13 @@ struct Acquiring {
     claim: Claim,
     state: Claiming,
     claimed: Option<Claimed>,
-    committed: Option<([Committed; Lane::COUNT], i64)>,
+    committed: Option<([Committed; Lane::COUNT], i64, Vec<Lane>)>,
     /// Counts the fences written.
     fences: u64,
     /// A fence to be written again, and when.
     refence: Option<(Timestamp, Epoch)>,
+    /// When another claim was found in the place of ours.
+    outbid: Option<Timestamp>,
 }
 
 impl Worker {
@@ -148,6 +150,7 @@ impl Worker {
                 committed: None,
                 fences: 0,
                 refence: None,
+                outbid: None,
             };
             self.slices
                 .insert(slice, Ownership::Claiming(Box::new(acquiring)));
@@ -174,6 +177,7 @@ impl Worker {
             self.release(slice);
         }
         self.lease.end();
+        self.commits.lost();
         self.revoked = None;
         self.orders.push_back(Order::HandBack);
         self.leave_if_done();
@@ -189,17 +193,22 @@ impl Worker {
         self.release_drained(now);
     }
 
-    /// Committed offsets and metadata of a slice's lanes arrived, and the end of its backlog.
+    /// Committed offsets and metadata of a slice's lanes arrived, the end of its backlog, and which
+    /// lanes cannot be read on from there (their log does not exist or does not hold the offset):
+    /// those stand still, with an alarm, until the slice is acquired anew.
     pub fn handle_offsets(
         &mut self,
         now: Timestamp,
         slice: Slice,
         claim: Claim,
-        committed: &[Committed; Lane::COUNT],
+        committed: [Committed; Lane::COUNT],
         backlog_end: i64,
+        faulty: &[Lane],
     ) {
         match self.acquiring(slice, claim) {
-            Some(acquiring) => acquiring.committed = Some((committed.clone(), backlog_end)),
+            Some(acquiring) => {
+                acquiring.committed = Some((committed, backlog_end, faulty.to_vec()));
+            }
             None => return self.observe(Observation::StaleInput),
         }
         self.activate(now, slice);
@@ -218,7 +227,25 @@ impl Worker {
                 self.orders.push_back(Order::StopState(slice));
                 self.activate(now, slice);
             }
-            Some(Err(epoch)) => self.write_fence(slice, claim, epoch),
+            // Another process claims it too. If it is its owner, we hear of that; if it woke up
+            // late, a commit of ours that is accepted from now on tells us apart.
+            Some(Err(epoch)) => {
+                acquiring.outbid = Some(now);
+                acquiring.refence = Some((now + self.settings.session, epoch));
+            }
+        }
+    }
+
+    /// A commit sent then was accepted: claims that were outbid before it are made again.
+    fn fence_again(&mut self, sent_at: Timestamp) {
+        for ownership in self.slices.values_mut() {
+            if let Ownership::Claiming(acquiring) = ownership
+                && acquiring.outbid.is_some_and(|at| at < sent_at)
+                && let Some((at, _)) = &mut acquiring.refence
+            {
+                acquiring.outbid = None;
+                *at = sent_at;
+            }
         }
     }
 
@@ -330,7 +357,8 @@ impl Worker {
     pub fn handle_commit_finished(&mut self, now: Timestamp, answer: CommitAnswer) {
         let finished = self.commits.finish(now, answer);
         if let (CommitAnswer::Accepted, Some(sent_at)) = (answer, finished.sent_at) {
-            self.lease.renew(sent_at);
+            self.lease.accept(sent_at, now);
+            self.fence_again(sent_at);
             if std::mem::take(&mut self.lease_wanted) {
                 self.wake_slices();
             }
@@ -344,7 +372,7 @@ impl Worker {
                 self.pump(now, slice);
             }
         }
-        if answer == CommitAnswer::NotAMember {
+        if answer == CommitAnswer::NotAMember && finished.sent_at.is_some() {
             self.handle_lost();
         }
         self.release_drained(now);
@@ -382,7 +410,7 @@ impl Worker {
             return None;
         }
         let mut room = Room {
-            lease: self.lease,
+            lease: &self.lease,
             unproven: self.unproven_in_flight < max.div_ceil(2),
             replays: false,
             lease_wanted: false,
@@ -464,7 +492,7 @@ impl Worker {
             return;
         }
         let claim = acquiring.claim;
-        let (committed, backlog_end) = acquiring.committed.take().expect("just looked");
+        let (committed, backlog_end, faulty) = acquiring.committed.take().expect("just looked");
         let claimed = acquiring.claimed.take().expect("just looked");
         let Settings { seed, defaults, .. } = &self.settings;
         let acquired = Acquired {
@@ -472,6 +500,7 @@ impl Worker {
             claim,
             committed,
             backlog_end,
+            faulty,
             claimed,
         };
         let engine = SliceEngine::new(now, acquired, *seed, defaults.clone());

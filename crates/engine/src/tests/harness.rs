@@ -399,7 +399,7 @@ impl Harness {
                     .and_then(|log| log.last())
                     .map_or(0, |last| last.offset + 1);
                 self.worker
-                    .handle_offsets(self.now, slice, claim, &committed, end);
+                    .handle_offsets(self.now, slice, claim, committed, end, &[]);
             }
             Happening::EndpointsLoaded(slice, claim) => {
                 for (id, endpoint) in self.endpoints.clone() {

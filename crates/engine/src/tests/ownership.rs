@@ -202,6 +202,7 @@ fn an_engine_reads_nothing_before_its_endpoints_are_loaded() {
         claim: Claim(1),
         committed,
         backlog_end: 0,
+        faulty: Vec::new(),
         claimed: Claimed::default(),
     };
     let now = Timestamp::default();
