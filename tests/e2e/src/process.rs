@@ -94,9 +94,9 @@ impl Process {
         self.signal("CONT");
     }
 
-    /// How it ended, if it did; the code is `None` when a signal ended it.
-    pub fn ended(&mut self) -> Option<Option<i32>> {
-        self.poll_end().map(|status| status.code())
+    /// How it ended, if it did.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.poll_end()
     }
 
     /// Resident memory in MiB; `None` once it ended.

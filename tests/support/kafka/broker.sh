@@ -69,7 +69,7 @@ start() {
   answer "ready 127.0.0.1:$port"
 }
 
-ready() { grep -q 'Kafka Server started' "$log" && coordinator_answers; }
+ready() { grep -qs 'Kafka Server started' "$log" && coordinator_answers; }
 
 # The first FindCoordinator makes Kafka create __consumer_offsets, which takes seconds that the
 # first test would otherwise wait. The request by hand, because no client is needed otherwise:

@@ -32,7 +32,7 @@ pub(super) struct Audit {
     pub(super) lost: Vec<usize>,
     /// Requests that did not verify.
     pub(super) refused: usize,
-    /// Events that were taken, without an attempt record that says so.
+    /// Events that were taken, with no record of that request nor of another that was taken.
     pub(super) unrecorded: Vec<usize>,
     /// Requests that nobody can be named for.
     pub(super) nobodys: usize,
@@ -43,8 +43,8 @@ pub(super) struct Audit {
     pub(super) commits: usize,
     /// Commits below an earlier one, with that one.
     pub(super) backwards: Vec<(Committed, Committed)>,
-    /// Workers that ended otherwise than they were told to, with their code.
-    pub(super) failed: Vec<(u32, Option<i32>)>,
+    /// How workers ended that ended otherwise than they were told to.
+    pub(super) failed: Vec<What>,
     /// How often each action was taken.
     pub(super) actions: Vec<(&'static str, usize)>,
 }
@@ -93,10 +93,16 @@ fn lost(journal: &Journal, uses: &Uses) -> Vec<usize> {
     lost.map(|event| event.number).collect()
 }
 
+/// A request that its worker gave up before the answer came has a record that says so.
 fn unrecorded(journal: &Journal, uses: &Uses) -> Vec<usize> {
     let delivered = journal.attempts.iter().filter(|a| a.outcome == "delivered");
-    let delivered: BTreeSet<usize> = delivered.map(|a| a.event).collect();
-    uses.taken.difference(&delivered).copied().collect()
+    let delivered = delivered.map(|attempted| attempted.event);
+    let recorded = uses
+        .all
+        .iter()
+        .filter(|made| made.taken && made.epoch.is_some());
+    let known: BTreeSet<usize> = recorded.map(|made| made.event).chain(delivered).collect();
+    uses.taken.difference(&known).copied().collect()
 }
 
 /// An offset below one that was committed before is an owner's work undone by somebody else.
@@ -116,21 +122,17 @@ fn backwards(commits: &[Committed]) -> Vec<(Committed, Committed)> {
     found
 }
 
-fn failed(journal: &Journal) -> Vec<(u32, Option<i32>)> {
+fn failed(journal: &Journal) -> Vec<What> {
     let done = |what: What| journal.actions.iter().any(|action| action.what == what);
-    let unasked = |worker: u32, code: Option<i32>| {
-        let stopped = code == Some(0) && done(What::Terminate { worker });
-        !stopped && !done(What::Kill { worker })
+    let unasked = |what: &What| match *what {
+        What::Ended { worker, code, .. } => {
+            let stopped = code == Some(0) && done(What::Terminate { worker });
+            !stopped && !done(What::Kill { worker })
+        }
+        _ => false,
     };
-    let ends = journal
-        .actions
-        .iter()
-        .filter_map(|action| match action.what {
-            What::Ended { worker, code } => Some((worker, code)),
-            _ => None,
-        });
-    ends.filter(|(worker, code)| unasked(*worker, *code))
-        .collect()
+    let actions = journal.actions.iter().map(|action| action.what);
+    actions.filter(unasked).collect()
 }
 
 fn actions(journal: &Journal) -> Vec<(&'static str, usize)> {

@@ -17,6 +17,8 @@ pub enum Experiment {
     Sigterm,
     /// SIGKILL under load
     Sigkill,
+    /// SIGKILL for the broker, which is the coordinator, and a start
+    Coordinator,
 }
 
 /// Fewer dispatchers than this are soon joined by another.
@@ -110,6 +112,7 @@ impl Experiment {
             Self::Sigterm => &[Fleet::terminate],
             Self::Sigkill => &[Fleet::kill],
             Self::Zombie => &[freeze_and_wake],
+            Self::Coordinator => &[|fleet, _| fleet.kill_broker(Duration::from_secs(1))],
         };
         for step in steps {
             for _ in 0..times {

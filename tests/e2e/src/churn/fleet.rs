@@ -4,6 +4,7 @@
 //! `course`, and what may follow from it to `audit`.
 
 use std::fs;
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -264,14 +265,20 @@ impl Fleet {
         let mut gone = Vec::new();
         self.workers
             .retain_mut(|worker| match worker.process.ended() {
-                Some(code) => {
-                    gone.push((worker.number, code));
+                Some(status) => {
+                    gone.push((worker.number, status));
                     false
                 }
                 None => true,
             });
-        for (worker, code) in gone {
-            self.note(now_ms(), What::Ended { worker, code });
+        for (worker, status) in gone {
+            let (code, signal) = (status.code(), status.signal());
+            let ended = What::Ended {
+                worker,
+                code,
+                signal,
+            };
+            self.note(now_ms(), ended);
         }
         let mut due = Vec::new();
         for worker in &mut self.workers {

@@ -80,8 +80,12 @@ pub enum What {
     Freeze { worker: u32 },
     /// SIGCONT; at this time it had been sent.
     Thaw { worker: u32 },
-    /// It was found gone.
-    Ended { worker: u32, code: Option<i32> },
+    /// It was found gone, with an exit code or by a signal.
+    Ended {
+        worker: u32,
+        code: Option<i32>,
+        signal: Option<i32>,
+    },
     /// SIGKILL.
     KillBroker,
     /// It is ready again.

@@ -9,7 +9,7 @@ use super::journal::{Action, Journal, What};
 /// Actions so long before a gap may have to do with it, beside the session.
 const AROUND_MS: u64 = 2_000;
 /// Longest lists that are printed.
-const SHOWN: usize = 40;
+const SHOWN: usize = 30;
 
 /// What came out.
 pub struct Report {
@@ -33,10 +33,6 @@ impl Report {
         let audit = &self.audit;
         let beyond = audit.gaps.iter().filter(|g| g.verdict == Verdict::Beyond);
         let started: usize = self.past_session().map(|woken| woken.started).sum();
-        let codes = audit.failed.iter().map(|(worker, code)| match code {
-            Some(code) => format!("worker {worker} with {code}"),
-            None => format!("worker {worker} by a signal"),
-        });
         let rules = [
             (audit.lost.len(), "events lost"),
             (audit.refused, "requests that do not verify"),
@@ -49,8 +45,8 @@ impl Report {
         ];
         let broken = rules.into_iter().filter(|(count, _)| *count > 0);
         let broken = broken.map(|(count, what)| format!("{count} {what}"));
-        let ends: Vec<String> = codes.collect();
-        let ends = (!ends.is_empty()).then(|| format!("ended unasked: {}", ends.join(", ")));
+        let ends: Vec<String> = audit.failed.iter().copied().map(done).collect();
+        let ends = (!ends.is_empty()).then(|| format!("unasked: {}", ends.join(", ")));
         broken.chain(ends).collect()
     }
 
@@ -170,8 +166,16 @@ impl Report {
                 self.at(overlap.from_ms)
             )?;
         }
-        for (event, at_ms) in audit.repeats.unexcused.iter().take(SHOWN) {
-            writeln!(f, "repeated: event {event}, first at {}", self.at(*at_ms))?;
+        let unexcused = audit.repeats.unexcused.iter().take(SHOWN);
+        let unexcused: Vec<String> = unexcused
+            .map(|(event, at_ms)| format!("{event} ({})", self.at(*at_ms).trim()))
+            .collect();
+        if !unexcused.is_empty() {
+            writeln!(
+                f,
+                "repeated without an excuse, with the time of the first: {}",
+                unexcused.join(", ")
+            )?;
         }
         for (commit, before) in audit.backwards.iter().take(SHOWN) {
             writeln!(
@@ -304,9 +308,13 @@ fn done(what: What) -> String {
         What::Kill { worker } => format!("SIGKILL for worker {worker}"),
         What::Freeze { worker } => format!("SIGSTOP for worker {worker}"),
         What::Thaw { worker } => format!("SIGCONT for worker {worker}"),
-        What::Ended { worker, code } => match code {
-            Some(code) => format!("worker {worker} gone, code {code}"),
-            None => format!("worker {worker} gone"),
+        What::Ended {
+            worker,
+            code,
+            signal,
+        } => match (code, signal) {
+            (Some(code), _) => format!("worker {worker} gone, code {code}"),
+            (None, signal) => format!("worker {worker} gone, signal {}", signal.unwrap_or(0)),
         },
         What::KillBroker => "broker killed".to_owned(),
         What::BrokerReady => "broker ready".to_owned(),

@@ -57,6 +57,7 @@ pub(crate) struct Effect {
 pub(crate) struct Effects {
     pub(crate) all: Vec<Effect>,
     clean_ms: u64,
+    crash_ms: u64,
 }
 
 impl Effects {
@@ -114,6 +115,7 @@ impl Effects {
         Self {
             all,
             clean_ms: setting.clean_bound_ms(),
+            crash_ms: setting.crash_bound_ms(),
         }
     }
 
@@ -121,15 +123,20 @@ impl Effects {
         self.all.iter().filter(|e| e.cause == Cause::Outage)
     }
 
-    /// When this one must not be felt any more, with what outages add to it.
+    /// When this one must not be felt any more, with what outages add to it. A coordinator that
+    /// comes back gives every member it knows a new session, the dead ones too.
     fn until_ms(&self, effect: &Effect) -> u64 {
         if effect.cause == Cause::Outage {
             return effect.until_ms;
         }
-        let overlapping = self
-            .outages()
-            .filter(|o| o.from_ms <= effect.until_ms && o.until_ms >= effect.from_ms);
-        effect.until_ms + overlapping.map(|o| o.until_ms - o.from_ms).sum::<u64>()
+        let mut until_ms = effect.until_ms;
+        for outage in self.outages() {
+            if outage.from_ms <= until_ms && outage.end_ms >= effect.from_ms {
+                let anew_ms = outage.until_ms + self.crash_ms;
+                until_ms = anew_ms.max(until_ms + outage.until_ms - outage.from_ms);
+            }
+        }
+        until_ms
     }
 
     /// When a slice without an owner since `from_ms` must have one. What is done while another

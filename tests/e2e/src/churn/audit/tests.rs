@@ -108,6 +108,7 @@ fn a_hand_over_in_order_is_nothing() {
     let ended = What::Ended {
         worker: 1,
         code: Some(0),
+        signal: None,
     };
     story.action(10_200, ended);
     story.delivers(1, 0..100, 0);
@@ -177,6 +178,20 @@ fn an_outage_adds_its_length_and_ten_seconds() {
     story.delivers(2, 100..600, 35_900);
     let gap = &story.audit().gaps[0];
     assert_eq!((gap.cause, gap.verdict), (Cause::Outage, Verdict::Within));
+}
+
+#[test]
+fn a_coordinator_that_comes_back_gives_the_dead_a_new_session() {
+    for (taken_over, verdict) in [(37_900, Verdict::Stacked), (38_100, Verdict::Beyond)] {
+        let mut story = Story::of(60);
+        story.action(10_000, What::Kill { worker: 1 });
+        story.action(16_000, What::KillBroker);
+        story.action(17_000, What::BrokerReady);
+        story.delivers(1, 0..100, 0);
+        story.delivers(2, 100..600, taken_over);
+        let gap = &story.audit().gaps[0];
+        assert_eq!(gap.verdict, verdict, "{gap:?}");
+    }
 }
 
 #[test]
@@ -260,11 +275,15 @@ fn an_offset_below_an_earlier_one_is_found() {
 #[test]
 fn a_worker_that_ends_unasked_is_named() {
     let mut story = Story::of(1);
-    let ended = |worker, code| What::Ended { worker, code };
+    let ended = |worker, code, signal| What::Ended {
+        worker,
+        code,
+        signal,
+    };
     story.action(100, What::Terminate { worker: 1 });
-    story.action(200, ended(1, Some(0)));
+    story.action(200, ended(1, Some(0), None));
     story.action(300, What::Kill { worker: 2 });
-    story.action(400, ended(2, None));
-    story.action(500, ended(3, Some(69)));
-    assert_eq!(story.audit().failed, [(3, Some(69))]);
+    story.action(400, ended(2, None, Some(9)));
+    story.action(500, ended(3, None, Some(6)));
+    assert_eq!(story.audit().failed, [ended(3, None, Some(6))]);
 }
