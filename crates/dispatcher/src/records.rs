@@ -88,9 +88,14 @@ impl Encoder {
             Write::Backlog { delivery, attempts } => {
                 delivery::encode(delivery, *attempts, None, topic, partition)
             }
-            Write::Fence { epoch, claimant } => {
-                endpoint_state::encode_fence(epoch.0, *claimant, &self.worker, now, topic, partition)
-            }
+            Write::Fence { epoch, claimant } => endpoint_state::encode_fence(
+                epoch.0,
+                *claimant,
+                &self.worker,
+                now,
+                topic,
+                partition,
+            ),
             Write::State {
                 endpoint,
                 epoch,
@@ -124,12 +129,7 @@ impl Encoder {
         }
     }
 
-    fn attempt(
-        &self,
-        slice: Slice,
-        entry: &AttemptEntry,
-        topic: Arc<str>,
-    ) -> NewRecord {
+    fn attempt(&self, slice: Slice, entry: &AttemptEntry, topic: Arc<str>) -> NewRecord {
         let attempt = attempt::Attempt {
             delivery: &entry.delivery,
             attempt: entry.attempt,

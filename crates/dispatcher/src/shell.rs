@@ -17,7 +17,7 @@ use postrider_engine::lane::Committed;
 use postrider_engine::worker::{CommitAnswer, Settings, Worker};
 use postrider_kafka::lanes::{LaneEvent, LaneReader};
 use postrider_kafka::membership::{CommitOffset, CommitResult, Membership, MembershipEvent};
-use postrider_kafka::offsets::{OffsetReader, Standing};
+use postrider_kafka::offsets::{Log, OffsetReader, Standing};
 use postrider_kafka::{Producer, TableEvent, TableReader, WriteError};
 use postrider_telemetry::Metrics;
 use postrider_wire::topics::Topics;
@@ -66,7 +66,15 @@ impl Standings {
         let faulty = faulty.map(|(lane, _)| lane).collect();
         let backlog = lanes().find(|(lane, _)| *lane == Lane::Backlog);
         let backlog_end = backlog.map_or(0, |(_, standing)| standing.end());
-        let committed: Vec<Committed> = standings.into_iter().map(|s| s.committed).collect();
+        // What was never committed is read from where its log begins.
+        let begin = |log| match log {
+            Log::Holds { low, .. } => Some((low, String::new())),
+            Log::Absent => None,
+        };
+        let committed = standings.into_iter();
+        let committed: Vec<Committed> = committed
+            .map(|standing| standing.committed.or_else(|| begin(standing.log)))
+            .collect();
         Self {
             committed: committed.try_into().expect("one answer per lane"),
             backlog_end,
@@ -234,7 +242,8 @@ impl Shell {
             batch(&self.cold_records, BATCH_MAX),
         );
         let alive = running || !self.answers.is_empty();
-        let (Some(table), Some(state), Some(hot), Some(cold), true) = (table, state, hot, cold, alive)
+        let (Some(table), Some(state), Some(hot), Some(cold), true) =
+            (table, state, hot, cold, alive)
         else {
             self.ended = Some(Ended::Failed(
                 "a thread that talks to Kafka panicked".to_owned(),
@@ -542,8 +551,12 @@ impl Shell {
             }
             Observation::FormerOwner(slice) => {
                 self.metrics.former_owner_ignored();
-                warn!(slice = slice.0, "endpoint-state records of a former owner ignored");
+                warn!(
+                    slice = slice.0,
+                    "endpoint-state records of a former owner ignored"
+                );
             }
+            Observation::Breaker(state) => self.metrics.breaker_changed(state.as_str()),
             Observation::EndpointGone(endpoint) => {
                 warn!(%endpoint, "answers 410 again and again: its deliveries are dead letters until its configuration changes");
             }

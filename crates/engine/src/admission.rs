@@ -31,9 +31,9 @@ pub(crate) enum Admitting {
 /// What a slice holds.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Held {
-    /// Records from lanes whose frontier waits for them.
+    /// Records of the same lane, whose frontier waits for them.
     pub(crate) records: usize,
-    /// Bytes of all records.
+    /// Bytes of the records of all lanes.
     pub(crate) bytes: usize,
 }
 

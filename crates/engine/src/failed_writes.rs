@@ -53,6 +53,10 @@ impl FailedWrites {
 }
 
 /// The same write with less in it; `Err` = there is nothing left to leave out.
+#[expect(
+    clippy::result_large_err,
+    reason = "both sides are the write itself, handed on"
+)]
 pub(crate) fn smaller(mut write: Write) -> Result<Write, Write> {
     match &mut write {
         Write::DeadLetter { without_value, .. } | Write::Unreadable { without_value, .. }

@@ -10,6 +10,7 @@ use postrider_domain::{
     Remembered, RetryPolicy, Rung, Slice, Timestamp,
 };
 
+use crate::breaker::BreakerState;
 use crate::commits::CommitEntry;
 
 /// One try of this process to own a slice; grows with each, so whatever comes back under an older
@@ -318,6 +319,8 @@ pub enum Observation {
     LeaseEnded,
     /// The broker knows no such topic or partition: the lane stands still.
     LaneUnknown(Slice, Lane),
+    /// The breaker of an endpoint changed.
+    Breaker(BreakerState),
     /// A receiver said so often that it is gone that it is believed.
     EndpointGone(EndpointId),
     /// A record of `endpoint-state` by a former owner was ignored.

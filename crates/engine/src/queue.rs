@@ -97,6 +97,11 @@ impl Queue {
         self.first.len() + self.retries.len()
     }
 
+    /// Whether anything but replays waits.
+    pub(crate) fn has_attempts(&self) -> bool {
+        !self.first.is_empty() || !self.retries.is_empty()
+    }
+
     /// Whether replays wait.
     pub(crate) fn has_replays(&self) -> bool {
         !self.replays.is_empty()

@@ -50,14 +50,17 @@ use crate::turns::Turns;
 
 /// Longest time a delivery stays in memory between being read (or coming due on its rung) and its
 /// last settled attempt; past it, it is moved.
-pub const HOLD_MAX: Duration = Duration::from_secs(45);
+pub(crate) const HOLD_MAX: Duration = Duration::from_secs(45);
 
 /// Bytes of records a slice holds; at this bound its lanes are not read.
-pub const HELD_BYTES_MAX: usize = 8 << 20;
+pub(crate) const HELD_BYTES_MAX: usize = 8 << 20;
 
 /// How long a delivery of a deleted or disabled endpoint waits before it is discarded: topics have
 /// no common order, and the router may have seen the endpoint come back before we do.
-pub const DISCARD_GRACE: Duration = Duration::from_secs(5);
+pub(crate) const DISCARD_GRACE: Duration = Duration::from_secs(5);
+
+/// How long a record stays in memory at least before it is copied to the rung it came from.
+const SAME_RUNG_MIN: Duration = Duration::from_secs(1);
 
 /// How often endpoints that nothing is known of any more are forgotten.
 const SWEEP: Duration = Duration::from_secs(60);
@@ -101,8 +104,7 @@ pub(crate) struct SliceEngine {
     turns: Turns,
     timers: BTreeSet<(Timestamp, Timer)>,
     recent: Recent,
-    /// Entries of lanes whose frontier waits for them.
-    held: usize,
+    /// Bytes of entries of lanes whose frontier waits for them.
     held_bytes: usize,
     failed_writes: FailedWrites,
     draining: Draining,
@@ -175,7 +177,6 @@ impl SliceEngine {
             turns: Turns::default(),
             timers: BTreeSet::from([(now + SWEEP, Timer::Sweep)]),
             recent: Recent::default(),
-            held: 0,
             held_bytes: 0,
             failed_writes: FailedWrites::default(),
             draining: Draining::No,
@@ -474,7 +475,7 @@ impl SliceEngine {
 
     /// Whether a lane has something to commit.
     pub(crate) fn has_commit_point(&self, lane: Lane) -> bool {
-        self.lanes[lane.index()].offsets.frontier().is_some()
+        lane != Lane::Backlog && self.lanes[lane.index()].offsets.frontier().is_some()
     }
 
     /// How many offsets each lane settled since the last call: lanes whose commit point changed.
@@ -516,7 +517,10 @@ impl SliceEngine {
         } = record;
         let attempts = match &content {
             Content::Delivery(delivery) => {
-                if !self.recent.insert(delivery.id, delivery.attempts) {
+                if !self
+                    .recent
+                    .insert(delivery.id, delivery.attempts, reading.lane)
+                {
                     self.observe(Observation::DuplicateDropped);
                     let endpoint = delivery.endpoint.clone();
                     self.settle_offset(now, reading.lane, offset, Some(&endpoint));
@@ -533,7 +537,6 @@ impl SliceEngine {
             Lane::Backlog => self.passes.enter(bytes),
             Lane::Redeliveries => self.lanes[reading.lane.index()].enter_look_ahead(bytes),
             Lane::Deliveries | Lane::Retry(_) => {
-                self.held += 1;
                 self.held_bytes += bytes;
             }
         }
@@ -593,7 +596,6 @@ impl SliceEngine {
         entry.ahead = true;
         let (lane, bytes) = (entry.lane, entry.bytes);
         // What waits for hours must not take the room of what is due now.
-        self.held -= 1;
         self.held_bytes -= bytes;
         self.lanes[lane.index()].enter_look_ahead(bytes);
         self.wait(id, EntryState::OnRung, until);
@@ -607,7 +609,6 @@ impl SliceEngine {
         }
         let (lane, bytes) = (entry.lane, entry.bytes);
         self.lanes[lane.index()].leave_look_ahead(bytes);
-        self.held += 1;
         self.held_bytes += bytes;
         self.reconsider_reading(lane);
     }
@@ -615,11 +616,20 @@ impl SliceEngine {
     /// Its time on the lane is over: it goes down the ladder, waits in memory, or takes its turn.
     fn admit(&mut self, now: Timestamp, id: EntryId) {
         let entry = self.entry(id);
+        let read_at = entry.hold_until - HOLD_MAX;
+        let (lane, due) = (entry.lane, entry.delivery().due);
+        let rung = due.and_then(|due| Rung::for_wait(due.since(now)));
+        if let (Some(rung), Lane::Retry(of)) = (rung, lane)
+            && of <= rung
+            && now < read_at + SAME_RUNG_MIN
+        {
+            // The broker's clock is behind ours: a copy would come back at once.
+            return self.wait_on_rung(now, id, read_at + SAME_RUNG_MIN);
+        }
+        let entry = self.entry(id);
         entry.hold_until = now + HOLD_MAX;
-        match entry.delivery().due {
-            Some(due) if Rung::for_wait(due.since(now)).is_some() => {
-                self.write_retry(now, id, due);
-            }
+        match due {
+            Some(due) if rung.is_some() => self.write_retry(now, id, due),
             Some(due) if due > now => self.wait(id, EntryState::Waiting, due),
             _ => self.enqueue(now, id),
         }
@@ -825,12 +835,7 @@ impl SliceEngine {
         self.clear_timer(id);
         let entry = self.entry(id);
         entry.state = EntryState::Settling;
-        let (delivery, attempts) = (entry.delivery(), entry.attempts);
-        if attempts == delivery.attempts {
-            // The copy is no repetition.
-            self.recent.forget(delivery.id, attempts);
-        }
-        (delivery, attempts)
+        (entry.delivery(), entry.attempts)
     }
 
     fn write(&mut self, entry: EntryId, write: Write) {
@@ -907,7 +912,6 @@ impl SliceEngine {
             Lane::Backlog => self.passes.leave(bytes),
             _ if entry.ahead => self.lanes[lane.index()].leave_look_ahead(bytes),
             _ => {
-                self.held -= 1;
                 self.held_bytes -= bytes;
             }
         }

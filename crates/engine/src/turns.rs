@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 
 use postrider_domain::EndpointId;
 
-use crate::lease::Lease;
+use crate::lease::Term;
 
 /// Most attempts of unproven endpoints in flight in one slice: a quarter of what its lanes may
 /// hold open.
@@ -19,7 +19,7 @@ pub(crate) const UNPROVEN_MAX: usize = crate::offsets::HOLES_MAX / 4;
 #[derive(Debug)]
 pub(crate) struct Room {
     /// Attempts start only under it.
-    pub(crate) lease: Lease,
+    pub(crate) lease: Term,
     /// One more attempt of an unproven endpoint.
     pub(crate) unproven: bool,
     /// Replays, and only those.

@@ -216,6 +216,7 @@ impl Worker {
 
     /// A record of the slice's `endpoint-state` was read.
     pub fn handle_state(&mut self, now: Timestamp, slice: Slice, claim: Claim, entry: StateEntry) {
+        let session = self.settings.session;
         let Some(acquiring) = self.acquiring(slice, claim) else {
             // What follows our fence is not read.
             return;
@@ -231,7 +232,7 @@ impl Worker {
             // late, a commit of ours that is accepted from now on tells us apart.
             Some(Err(epoch)) => {
                 acquiring.outbid = Some(now);
-                acquiring.refence = Some((now + self.settings.session, epoch));
+                acquiring.refence = Some((now + session, epoch));
             }
         }
     }
@@ -410,7 +411,7 @@ impl Worker {
             return None;
         }
         let mut room = Room {
-            lease: &self.lease,
+            lease: self.lease.term(),
             unproven: self.unproven_in_flight < max.div_ceil(2),
             replays: false,
             lease_wanted: false,

@@ -95,6 +95,8 @@ definitions! {
         "Deliveries moved to a rung because they got no attempt in time.";
     ATTEMPTS_NOT_STARTED = "attempts_not_started_total", MetricKind::Counter, [],
         "Attempts given back because their time had passed before they reached the network.";
+    BREAKER_CHANGES = "breaker_changes_total", MetricKind::Counter, ["to"],
+        "Changes of endpoints' breakers, by their new state.";
     LEASES_ENDED = "leases_ended_total", MetricKind::Counter, [],
         "Times that attempts had to wait for an accepted commit.";
     FORMER_OWNERS_IGNORED = "former_owners_ignored_total", MetricKind::Counter, [],

@@ -38,6 +38,7 @@ pub struct Metrics {
     owned_slices: IntGauge,
     holds_exceeded: IntCounter,
     attempts_not_started: IntCounter,
+    breaker_changes: IntCounterVec,
     leases_ended: IntCounter,
     former_owners_ignored: IntCounter,
 }
@@ -90,6 +91,7 @@ impl Metrics {
             owned_slices: new.gauge(&def::OWNED_SLICES),
             holds_exceeded: new.counter(&def::HOLDS_EXCEEDED),
             attempts_not_started: new.counter(&def::ATTEMPTS_NOT_STARTED),
+            breaker_changes: new.counters(&def::BREAKER_CHANGES),
             leases_ended: new.counter(&def::LEASES_ENDED),
             former_owners_ignored: new.counter(&def::FORMER_OWNERS_IGNORED),
             registry,
@@ -223,6 +225,11 @@ impl Metrics {
     /// An attempt was given back unsent.
     pub fn attempt_not_started(&self) {
         self.attempts_not_started.inc();
+    }
+
+    /// An endpoint's breaker has this state now.
+    pub fn breaker_changed(&self, to: &'static str) {
+        self.breaker_changes.with_label_values(&[to]).inc();
     }
 
     /// Attempts wait for an accepted commit.
@@ -362,6 +369,7 @@ mod tests {
         metrics.rebalanced(7);
         metrics.hold_exceeded();
         metrics.attempt_not_started();
+        metrics.breaker_changed("open");
         metrics.lease_ended();
         metrics.former_owner_ignored();
         metrics
@@ -403,6 +411,7 @@ mod tests {
             r#"postrider_owned_slices 7"#,
             r#"postrider_holds_exceeded_total 1"#,
             r#"postrider_attempts_not_started_total 1"#,
+            r#"postrider_breaker_changes_total{to="open"} 1"#,
             r#"postrider_leases_ended_total 1"#,
             r#"postrider_former_owners_ignored_total 1"#,
             r#"postrider_build_info{version="1.2.3"} 1"#,

@@ -10,9 +10,7 @@
 use std::time::Duration;
 
 use postrider_catalog::Lookup;
-use postrider_domain::{
-    AttemptReport, AttemptResult, DeadLetterReason, EndpointId, Outcome, Rung, Timestamp,
-};
+use postrider_domain::{AttemptReport, AttemptResult, EndpointId, Lane, Outcome, Rung, Timestamp};
 
 use super::{Draining, SliceEngine};
 use crate::concurrency::Failure;
@@ -24,10 +22,10 @@ use crate::schedule::next_due;
 use crate::verdict::{FailureKind, Verdict, judge};
 
 /// How often in a row a receiver must say that it is gone.
-pub const GONE_TIMES: u32 = 3;
+pub(crate) const GONE_TIMES: u32 = 3;
 
 /// Over how long.
-pub const GONE_FOR: Duration = Duration::from_secs(60);
+pub(crate) const GONE_FOR: Duration = Duration::from_secs(60);
 
 impl SliceEngine {
     /// An attempt ended.
@@ -63,6 +61,7 @@ impl SliceEngine {
         let draw = self.rng.f64();
         let flow = self.flow(id);
         let said_gone = flow.gone.said.take();
+        let before = flow.health.state(now);
         match verdict {
             Verdict::Delivered => flow.health.succeeded(now, started_at),
             Verdict::Asked { until } => flow.health.asked(now, started_at, until),
@@ -79,6 +78,10 @@ impl SliceEngine {
                 }
             }
             Verdict::Hopeless(_) => flow.health.not_started(started_at),
+        }
+        let after = self.flow(id).health.state(now);
+        if before != after {
+            self.observe(Observation::Breaker(after));
         }
     }
 
@@ -123,14 +126,11 @@ impl SliceEngine {
         let entry = &self.entries[&id];
         let (delivery, attempts) = (entry.delivery(), entry.attempts + 1);
         let accepted_at = delivery.event.accepted_at;
+        if let Some(ending) = self.ending(endpoint) {
+            return self.end(now, id, report, ending);
+        }
         let policy = self.retry_policy(endpoint);
-        let gone =
-            self.ending(endpoint) == Some(Outcome::DeadLettered(DeadLetterReason::EndpointGone));
-        let due = if gone {
-            Err(DeadLetterReason::EndpointGone)
-        } else {
-            next_due(policy, attempts, accepted_at, now, draw)
-        };
+        let due = next_due(policy, attempts, accepted_at, now, draw);
         match due {
             Err(reason) => self.end(now, id, report, Outcome::DeadLettered(reason)),
             Ok(due) => {
@@ -166,11 +166,12 @@ impl SliceEngine {
         if draining {
             return self.write_retry(now, id, until.unwrap_or(now));
         }
-        let (class, bytes, hold_until) = (entry.class(), entry.bytes, entry.hold_until);
-        if hold_until <= now {
+        let (class, bytes, lane) = (entry.class(), entry.bytes, entry.lane);
+        let hold_until = entry.hold_until;
+        if hold_until <= now && lane != Lane::Backlog {
             return self.spill(now, id);
         }
-        self.wait(id, EntryState::Queued, hold_until);
+        self.wait(id, EntryState::Queued, hold_until.max(now));
         let flow = self.flow(endpoint);
         flow.queue.push_front(class, id);
         flow.queued_bytes += bytes;

@@ -30,7 +30,7 @@ impl SliceEngine {
         }
         let held = Held {
             // The entry itself is among them.
-            records: self.held - 1,
+            records: self.lanes[lane.index()].offsets.incomplete() - 1,
             bytes: self.held_bytes - bytes,
         };
         let Some(admitting) = self.admitting(now, &endpoint) else {
@@ -202,7 +202,7 @@ impl SliceEngine {
             let (delivery, attempts) = (entry.delivery(), entry.attempts);
             self.dequeue(id);
             let (_, offset) = self.drop_entry(id);
-            self.recent.forget(delivery.id, attempts);
+            self.recent.forget(delivery.id, attempts, Lane::Backlog);
             if let Some(backlog) = self.flow(endpoint).backlog.as_mut() {
                 backlog.unload(offset);
             }

@@ -186,7 +186,7 @@ impl SliceEngine {
         let Some(flow) = self.flows.get_mut(id) else {
             return;
         };
-        if flow.queue.len() > 0 && flow.turn != Turn::Given {
+        if flow.queue.has_attempts() && flow.turn != Turn::Given {
             // A turn for replays that it may have is passed over.
             flow.turn = Turn::Given;
             self.turns.give(id.clone());

@@ -52,7 +52,7 @@ impl Sent {
     /// Whether it is the first attempt of every n-th delivery.
     pub(crate) fn is_first_of(&self, n: u128) -> bool {
         let number = u128::from_str_radix(&self.delivery.to_string()["dlv_".len()..], 16);
-        self.attempt == 1 && number.unwrap() % n == 0
+        self.attempt == 1 && number.unwrap().is_multiple_of(n)
     }
 }
 
@@ -158,7 +158,7 @@ impl Harness {
     pub(crate) fn owning() -> Self {
         let mut harness = Self::new();
         harness.assign([SLICE]);
-        harness.run_for(Duration::from_millis(50));
+        harness.run_for(Duration::from_millis(1_200));
         harness
     }
 
@@ -392,6 +392,7 @@ impl Harness {
             Happening::Offsets(slice, claim) => {
                 let committed: Vec<Committed> = Lane::all()
                     .map(|l| self.committed.get(&(slice, l)).cloned())
+                    .map(|committed| committed.or_else(|| Some((40, String::new()))))
                     .collect();
                 let committed = committed.try_into().unwrap();
                 let end = self.logs.get(&(slice, Lane::Backlog));
@@ -632,7 +633,8 @@ impl Harness {
     /// Claims read on what was written to `endpoint-state`.
     fn feed_state(&mut self) {
         for (slice, (claim, read)) in self.state_readers.clone() {
-            for (of, entry) in self.state[read..].to_vec() {
+            let unread: Vec<(Slice, StateEntry)> = self.state[read..].to_vec();
+            for (of, entry) in unread {
                 if of == slice {
                     self.worker.handle_state(self.now, slice, claim, entry);
                 }

@@ -248,5 +248,5 @@ fn a_commit_that_finds_us_no_member_loses_every_slice() {
     world.deliver("a");
     world.run_for(3 * SECOND);
     assert_eq!(world.worker.owned().count(), 0);
-    assert_eq!(world.committed_to(Lane::Deliveries), None);
+    assert_eq!(world.committed_to(Lane::Deliveries), Some(40));
 }

@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use postrider_domain::{
-    AttemptResult, DeadLetterReason, DiscardReason, EndpointState, ErrorKind, Lane, Outcome,
-    RetryPolicy, Rung,
+    AttemptResult, DeadLetterReason, DiscardReason, EndpointState, ErrorKind, Lane, Outcome, Rung,
 };
 
 use super::harness::{Answer, Harness, Sent, retry};

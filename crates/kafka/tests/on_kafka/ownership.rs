@@ -34,7 +34,10 @@ fn hand_over(protocol: GroupProtocol, name: &str) {
 
     let (second, of_second) = world.join(protocol);
     let revoked = match next(&of_first) {
-        MembershipEvent::Revoked { number: 1, partitions } => partitions,
+        MembershipEvent::Revoked {
+            number: 1,
+            partitions,
+        } => partitions,
         other => panic!("{other:?}"),
     };
     assert_eq!(revoked.len(), SLICES as usize / 2);
