@@ -821,6 +821,10 @@ impl SliceEngine {
     fn write_retry(&mut self, now: Timestamp, id: EntryId, due: Timestamp) {
         let rung = Rung::for_wait(due.since(now)).unwrap_or(Rung::SHORTEST);
         let (delivery, attempts) = self.move_out(id);
+        if self.entry(id).lane == Lane::Retry(rung) && attempts == delivery.attempts {
+            // To where it came from: the copy is no repetition.
+            self.recent.forget(delivery.id, attempts, Lane::Retry(rung));
+        }
         let write = Write::Retry {
             delivery,
             attempts,

@@ -242,7 +242,7 @@ fn an_unreadable_record_is_settled_by_its_dead_letter_alone() {
         },
     });
     world.run_for(5 * SECOND);
-    assert_eq!(world.committed_to(Lane::Deliveries), Some(47));
+    assert!(world.committed_to(Lane::Deliveries) <= Some(47));
     broken.set(false);
     world.run_for(5 * SECOND);
     assert_eq!(world.garbage, [DeadLetterReason::Undecodable]);
