@@ -57,6 +57,8 @@ pub(crate) struct Commits {
     settled: u32,
     urgent: bool,
     in_flight: BTreeSet<LaneKey>,
+    /// How many lanes the commit in flight was sent with.
+    sent: usize,
     /// A commit was sent and not yet answered, whatever became of its lanes.
     awaiting: bool,
     /// No commit before this time; `None` until the first record settles.
@@ -198,6 +200,7 @@ impl Commits {
         }
         self.awaiting = !entries.is_empty();
         self.sent_at = Some(now);
+        self.sent = entries.len();
         self.settled = 0;
         self.next_at = Some(now + INTERVAL);
         self.urgent &= !self.dirty.is_empty() && self.alone.is_empty();
@@ -231,7 +234,7 @@ impl Commits {
         };
         match answer {
             CommitAnswer::Accepted => {}
-            CommitAnswer::UnknownLane if answered.len() == 1 => {
+            CommitAnswer::UnknownLane if self.sent == 1 => {
                 finished.unknown = answered.into_iter().next();
             }
             CommitAnswer::UnknownLane => {

@@ -663,9 +663,6 @@ impl Harness {
             Order::LoadState { slice, claim } => {
                 self.later(COMMIT_LATENCY, Happening::State(slice, claim));
             }
-            Order::StopState(slice) => {
-                self.state_readers.remove(&slice);
-            }
             Order::LoadEndpoints { slice, claim } => {
                 self.later(COMMIT_LATENCY, Happening::EndpointsLoaded(slice, claim));
             }
@@ -697,13 +694,13 @@ impl Harness {
     fn feed_state(&mut self) {
         for (slice, (claim, read)) in self.state_readers.clone() {
             let unread: Vec<(Slice, StateEntry)> = self.state[read..].to_vec();
+            if let Some((_, read)) = self.state_readers.get_mut(&slice) {
+                *read += unread.len();
+            }
             for (of, entry) in unread {
                 if of == slice {
                     self.worker.handle_state(self.now, slice, claim, entry);
                 }
-            }
-            if let Some((_, read)) = self.state_readers.get_mut(&slice) {
-                *read = self.state.len();
             }
         }
     }
