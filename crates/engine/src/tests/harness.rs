@@ -64,6 +64,7 @@ enum Happening {
     Record(LaneRecord),
     WriteDone(WriteId, Write),
     Report(Ticket, EndpointId, AttemptReport),
+    NotStarted(Ticket, EndpointId),
     CommitDone(Vec<CommitEntry>),
 }
 
@@ -109,6 +110,11 @@ pub(crate) struct Harness {
     /// `endpoint-state`, and who reads it how far.
     pub(crate) state: Vec<(Slice, StateEntry)>,
     state_readers: BTreeMap<Slice, (Claim, usize)>,
+    /// How long reading one record of the backlog takes.
+    pub(crate) backlog_pace: Duration,
+    backlog_at: (Option<Reading>, Timestamp),
+    /// Attempts that never reach the network: how much later that is told.
+    pub(crate) not_started: Box<dyn FnMut(&Sent) -> Option<Duration>>,
     endpoints: BTreeMap<EndpointId, Endpoint>,
     happenings: BTreeMap<(Timestamp, u64), Happening>,
     record_at: i64,
@@ -145,6 +151,9 @@ impl Harness {
             readers: BTreeMap::new(),
             state: Vec::new(),
             state_readers: BTreeMap::new(),
+            backlog_pace: Duration::ZERO,
+            backlog_at: (None, Timestamp::default()),
+            not_started: Box::new(|_| None),
             endpoints: BTreeMap::new(),
             happenings: BTreeMap::new(),
             record_at: 0,
@@ -247,6 +256,25 @@ impl Harness {
     pub(crate) fn hand(&mut self, record: LaneRecord) {
         self.worker.handle_record(self.now, record);
         self.settle_orders();
+    }
+
+    pub(crate) fn last_delivery(&self) -> Arc<Delivery> {
+        let log = &self.logs[&(SLICE, Lane::Deliveries)];
+        Arc::clone(&log[log.len() - 1].delivery)
+    }
+
+    /// Keeps the last record of each key.
+    pub(crate) fn compact_state(&mut self) {
+        let mut kept: Vec<(Slice, StateEntry)> = Vec::new();
+        let key = |(slice, entry): &(Slice, StateEntry)| match entry {
+            StateEntry::Fence { .. } => (*slice, None),
+            StateEntry::Endpoint { id, .. } => (*slice, Some(id.clone())),
+        };
+        for entry in self.state.drain(..) {
+            kept.retain(|other| key(other) != key(&entry));
+            kept.push(entry);
+        }
+        self.state = kept;
     }
 
     /// The router crashed and wrote a delivery again.
@@ -432,6 +460,10 @@ impl Harness {
                 *self.in_flight.get_mut(&endpoint).unwrap() -= 1;
                 self.worker.handle_report(self.now, ticket, report);
             }
+            Happening::NotStarted(ticket, endpoint) => {
+                *self.in_flight.get_mut(&endpoint).unwrap() -= 1;
+                self.worker.handle_not_started(self.now, ticket);
+            }
             Happening::CommitDone(entries) => {
                 let refused = (self.commit_fails)();
                 if !refused && self.commit_answer.is_none() {
@@ -543,6 +575,11 @@ impl Harness {
             );
             let running = self.in_flight.entry(sent.endpoint.clone()).or_default();
             *running += 1;
+            if let Some(later) = (self.not_started)(&sent) {
+                let endpoint = sent.endpoint.clone();
+                self.later(later, Happening::NotStarted(start.ticket, endpoint));
+                continue;
+            }
             let high = self
                 .in_flight_high
                 .entry(sent.endpoint.clone())
@@ -665,7 +702,16 @@ impl Harness {
             }
         }
         for record in records {
-            self.later(READ_LATENCY, Happening::Record(record));
+            if record.reading.lane == Lane::Backlog && !self.backlog_pace.is_zero() {
+                if self.backlog_at.0 != Some(record.reading) {
+                    self.backlog_at = (Some(record.reading), self.now);
+                }
+                let at = (self.backlog_at.1 + self.backlog_pace).max(self.now + READ_LATENCY);
+                self.backlog_at.1 = at;
+                self.later(at.since(self.now), Happening::Record(record));
+            } else {
+                self.later(READ_LATENCY, Happening::Record(record));
+            }
         }
     }
 

@@ -8,3 +8,4 @@ mod harness;
 mod limits;
 mod ownership;
 mod retry;
+mod review1;
