@@ -100,6 +100,8 @@ pub(crate) struct Harness {
     pub(crate) commit_answer: Option<CommitAnswer>,
     /// Decides whether a write fails.
     pub(crate) write_fails: Fault,
+    /// Decides whether a write that is stored is told to have failed.
+    pub(crate) ack_lost: Fault,
     /// Decides whether a topic takes no record so large.
     pub(crate) too_large: fn(&Write) -> bool,
     /// Decides whether a commit is refused.
@@ -144,6 +146,7 @@ impl Harness {
             stopped: Vec::new(),
             commit_answer: None,
             write_fails: Box::new(|| false),
+            ack_lost: Box::new(|| false),
             too_large: |_| false,
             commit_fails: Box::new(|| false),
             answer: Box::new(|_| Answer::Status(200, Duration::from_millis(10))),
@@ -194,6 +197,23 @@ impl Harness {
         self.readers.clear();
         self.state_readers.clear();
         self.in_flight.clear();
+        self.assign(slices);
+    }
+
+    /// As [`Self::crash`], but what was on its way to the broker arrives there.
+    pub(crate) fn crash_with_writes(&mut self, slices: impl IntoIterator<Item = Slice>) {
+        for (_, happening) in std::mem::take(&mut self.happenings) {
+            if let Happening::WriteDone(id, write) = happening {
+                self.readers.clear();
+                self.store(id.slice, write);
+            }
+        }
+        self.crash(slices);
+    }
+
+    pub(crate) fn lose(&mut self, slices: impl IntoIterator<Item = Slice>) {
+        self.worker.handle_lost();
+        self.settle_orders();
         self.assign(slices);
     }
 
@@ -450,6 +470,12 @@ impl Harness {
                     let failure = WriteFailure::Passing;
                     self.worker
                         .handle_write_failed(self.now, id, write, failure);
+                } else if (self.ack_lost)() {
+                    self.store(id.slice, write.clone());
+                    let failure = WriteFailure::Passing;
+                    self.worker
+                        .handle_write_failed(self.now, id, write, failure);
+                    self.feed_state();
                 } else {
                     let offset = self.store(id.slice, write);
                     self.worker.handle_write_acked(self.now, id, offset);

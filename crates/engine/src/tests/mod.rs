@@ -9,3 +9,4 @@ mod limits;
 mod ownership;
 mod retry;
 mod review1;
+mod review1_chaos;
