@@ -482,3 +482,32 @@ fn f15_the_list_of_replays_does_not_grow_with_each_delivery() {
     }
     assert!(listed <= 2, "{listed} places in the list");
 }
+
+/// F17. While a slice is drained, a pass that is overdue stays due: the shell spins.
+#[test]
+fn f17_no_deadline_stays_due_while_a_slice_is_drained() {
+    let mut world = Harness::owning();
+    world.backlog_pace = Duration::from_millis(5);
+    for name in ["skipped", "a", "z"] {
+        world.endpoint(name, |e| e.state = EndpointState::Paused);
+    }
+    world.answer = Box::new(|_| Answer::Status(200, 10 * SECOND));
+    world.deliver("a");
+    world.run_for(QUICK);
+    for _ in 0..600 {
+        world.deliver("skipped");
+    }
+    world.run_for(SECOND);
+    world.deliver("a");
+    world.run_for(SECOND);
+    world.endpoint("a", |e| e.state = EndpointState::Active);
+    world.run_for(SECOND / 2);
+    world.deliver("z");
+    world.run_for(SECOND / 10);
+    world.endpoint("z", |e| e.state = EndpointState::Active);
+    world.run_for(SECOND / 2);
+    world.revoke([SLICE]);
+    // The harness asserts that no deadline stays due.
+    world.run_for(60 * SECOND);
+    assert_eq!(world.hand_backs, 1);
+}
