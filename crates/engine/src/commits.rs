@@ -381,6 +381,20 @@ mod tests {
         assert_eq!(commits.due_at(), None, "the bad one is not tried again");
     }
 
+    /// F16.
+    #[test]
+    fn review1_a_lane_is_not_blamed_for_one_that_was_let_go_meanwhile() {
+        let mut commits = Commits::new(Duration::from_secs(3));
+        let key = |slice: u16| (Slice(slice), Claim(1), Lane::Deliveries);
+        for slice in 0..2 {
+            commits.settled(at(0), key(slice), SETTLED_MAX);
+        }
+        assert_eq!(commits.start(at(1), |_| Some((7, String::new()))).len(), 2);
+        commits.forget(Slice(1));
+        let finished = commits.finish(at(2), CommitAnswer::UnknownLane);
+        assert_eq!(finished.unknown, None, "it may be the other one");
+    }
+
     #[test]
     fn every_lane_gets_into_a_commit() {
         let mut commits = Commits::new(Duration::from_secs(3_600));

@@ -480,6 +480,11 @@ impl SliceEngine {
         self.draining == Draining::State && self.writes.is_empty()
     }
 
+    #[cfg(test)]
+    pub(crate) fn replays_listed(&self) -> usize {
+        self.turns.replays_listed()
+    }
+
     fn is_draining(&self) -> bool {
         self.draining != Draining::No
     }

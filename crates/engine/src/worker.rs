@@ -494,6 +494,11 @@ impl Worker {
         self.in_flight
     }
 
+    #[cfg(test)]
+    pub(crate) fn replays_listed(&mut self, slice: Slice) -> usize {
+        self.engine(slice).map_or(0, |e| e.replays_listed())
+    }
+
     fn engine(&mut self, slice: Slice) -> Option<&mut SliceEngine> {
         match self.slices.get_mut(&slice)? {
             Ownership::Claiming(_) => None,
