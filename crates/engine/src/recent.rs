@@ -8,10 +8,13 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use postrider_domain::{DeliveryId, Lane};
+use postrider_domain::{DeliveryId, Lane, Rung};
 
 /// Copies remembered per slice; a copy is 32 bytes, twice.
 pub const RECENT_MAX: usize = 8_192;
+
+/// In the order of lanes.
+const LAST_LANE: Lane = Lane::Retry(Rung::LONGEST);
 
 type Copy = (DeliveryId, u32, Lane);
 
@@ -35,6 +38,14 @@ impl Recent {
             self.known.remove(&oldest);
         }
         true
+    }
+
+    /// Forgets all copies of a delivery.
+    pub(crate) fn forget_all(&mut self, id: DeliveryId) {
+        let of = (id, 0, Lane::Deliveries)..=(id, u32::MAX, LAST_LANE);
+        while let Some(&copy) = self.known.range(of.clone()).next() {
+            self.known.remove(&copy);
+        }
     }
 
     /// Forgets a copy that is out of memory, unsettled, and will be read again.

@@ -37,7 +37,7 @@ use crate::backlog::{Backlog, Passes};
 use crate::entry::{Entry, EntryState};
 use crate::failed_writes::{FailedWrites, smaller};
 use crate::fence::Claimed;
-use crate::flow::{Flow, Timer, Turn};
+use crate::flow::{Flow, Timer};
 use crate::io::{
     AttemptEntry, Claim, Content, Defaults, Epoch, LaneRecord, Observation, Order, Reading,
     StateEntry, Ticket, Write, WriteFailure, WriteId,
@@ -327,7 +327,8 @@ impl SliceEngine {
     }
 
     /// A write failed. What is too large is replaced by what fits; all else is tried again until
-    /// it succeeds, and nothing starts meanwhile.
+    /// it succeeds, and nothing starts meanwhile. What is too large at its smallest is tried again
+    /// too, seldom, while all others go on.
     pub(crate) fn handle_write_failed(
         &mut self,
         now: Timestamp,
@@ -339,6 +340,7 @@ impl SliceEngine {
             self.observe(Observation::StaleInput);
             return;
         }
+        let mut closes = true;
         let write = match (failure, write) {
             (WriteFailure::TooLarge, Write::Retry { .. } | Write::Backlog { .. }) => {
                 let entry = match self.end_write(id) {
@@ -360,11 +362,15 @@ impl SliceEngine {
                     self.orders.push_back(Order::Write { id, write });
                     return;
                 }
-                Err(write) => write,
+                // Nothing can be done here; nobody else shall wait for it.
+                Err(write) => {
+                    closes = false;
+                    write
+                }
             },
             (WriteFailure::Passing, write) => write,
         };
-        if self.failed_writes.add(now, id, write) {
+        if self.failed_writes.add(now, id, write, closes) {
             self.observe(Observation::AdmissionClosed);
         }
     }
@@ -426,7 +432,8 @@ impl SliceEngine {
         }
         self.turns.clear();
         for flow in self.flows.values_mut() {
-            flow.turn = Turn::None;
+            flow.has_turn = false;
+            flow.has_replay_turn = false;
             flow.take_waiting();
             if let Some(backlog) = &mut flow.backlog {
                 backlog.pending.clear();
@@ -558,6 +565,10 @@ impl SliceEngine {
         } = record;
         let attempts = match &content {
             Content::Delivery(delivery) => {
+                if reading.lane == Lane::Redeliveries {
+                    // Another life: what the first one left is no copy of it.
+                    self.recent.forget_all(delivery.id);
+                }
                 if !self
                     .recent
                     .insert(delivery.id, delivery.attempts, reading.lane)

@@ -214,7 +214,7 @@ impl Harness {
     }
 
     pub(crate) fn lose(&mut self, slices: impl IntoIterator<Item = Slice>) {
-        self.worker.handle_lost();
+        self.worker.handle_lost(self.now);
         self.settle_orders();
         self.assign(slices);
     }
@@ -347,6 +347,13 @@ impl Harness {
     }
 
     /// Keeps the last record of each key.
+    /// Another process writes to `endpoint-state`.
+    pub(crate) fn write_state(&mut self, entry: (Slice, StateEntry)) {
+        self.state.push(entry);
+        self.feed_state();
+        self.settle_orders();
+    }
+
     pub(crate) fn compact_state(&mut self) {
         let mut kept: Vec<(Slice, StateEntry)> = Vec::new();
         let key = |(slice, entry): &(Slice, StateEntry)| match entry {

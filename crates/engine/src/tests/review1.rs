@@ -147,7 +147,8 @@ fn f5_a_former_owner_s_late_record_and_compaction_lose_no_backlog() {
     world.crash([SLICE]);
     world.run_for(2 * SECOND);
     // The frozen process wakes and writes what it had to write; then the log is compacted.
-    world.state.push(late);
+    world.write_state(late);
+    world.run_for(SECOND);
     world.compact_state();
     world.crash([SLICE]);
     world.run_for(2 * SECOND);
@@ -243,7 +244,7 @@ fn f8_a_limit_holds_when_membership_is_lost_and_regained_at_once() {
         world.run_for(Duration::from_millis(1));
     }
     world.run_for(QUICK);
-    world.worker.handle_lost();
+    world.worker.handle_lost(world.now);
     world.assign([SLICE]);
     world.run_for(20 * SECOND);
     let starts: Vec<Timestamp> = world.sent.iter().map(|sent| sent.at).collect();
@@ -299,7 +300,10 @@ fn f10_a_replay_comes_to_an_end_of_its_own() {
     assert_eq!(world.sent.len(), 2);
     world.append(Lane::Redeliveries, delivery);
     world.run_for(300 * SECOND);
-    let ends = world.attempts.iter().filter(|a| a.outcome != Outcome::Retry);
+    let ends = world
+        .attempts
+        .iter()
+        .filter(|a| a.outcome != Outcome::Retry);
     assert_eq!(ends.count(), 2, "the replay's own");
 }
 
@@ -327,7 +331,11 @@ fn f11_a_cursor_does_not_stay_behind_the_first_unread_record() {
     let first_unread = world.log_end(Lane::Backlog);
     world.deliver("a");
     world.run_for(2 * day);
-    assert_eq!(world.dead.len(), 51, "its first one, and those of the other");
+    assert_eq!(
+        world.dead.len(),
+        51,
+        "its first one, and those of the other"
+    );
     world.read_from.clear();
     // Retention (31 days) has long deleted what lies below by now.
     world.run_for(27 * day);

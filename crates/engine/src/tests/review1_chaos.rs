@@ -123,8 +123,14 @@ fn run(seed: u64, steps: usize) -> (Vec<DeliveryId>, Harness, usize, u32) {
 
 #[test]
 fn review1_everything_at_once() {
-    let from: u64 = std::env::var("SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(0);
-    let to: u64 = std::env::var("SEEDS").ok().and_then(|s| s.parse().ok()).unwrap_or(40);
+    let from: u64 = std::env::var("SEED")
+        .ok()
+        .and_then(|s| s.parse().ok())
+        .unwrap_or(0);
+    let to: u64 = std::env::var("SEEDS")
+        .ok()
+        .and_then(|s| s.parse().ok())
+        .unwrap_or(40);
     let mut bad = Vec::new();
     for seed in from..from + to {
         let caught = std::panic::catch_unwind(|| check(seed));
@@ -168,7 +174,10 @@ fn check(seed: u64) -> Vec<String> {
         for window in starts.windows(limit.attempts as usize + 1) {
             let within = window[window.len() - 1].since(window[0]);
             if within < limit.per {
-                bad.push(format!("limit {n}: {within:?} ends at {:?}", window[window.len() - 1]));
+                bad.push(format!(
+                    "limit {n}: {within:?} ends at {:?}",
+                    window[window.len() - 1]
+                ));
                 break;
             }
         }
