@@ -22,6 +22,7 @@ use postrider_domain::{BacklogMemory, EndpointId, Timestamp};
 
 use crate::commit_map::CommitMap;
 use crate::offsets::{HOLES_MAX, OffsetTracker, Reading};
+use crate::order::Left;
 use crate::queue::EntryId;
 
 /// Most records of an endpoint's backlog in memory.
@@ -55,6 +56,8 @@ pub(crate) struct Backlog {
     /// While the endpoint takes nothing, it is read no earlier than this, when its oldest record
     /// may be past its window.
     pub(crate) expires: Timestamp,
+    /// What of it waits in the log for an earlier one of its key.
+    pub(crate) left: Left,
 }
 
 impl Backlog {
@@ -69,6 +72,7 @@ impl Backlog {
             held: BTreeSet::new(),
             pass: 0,
             expires,
+            left: Left::default(),
         }
     }
 
@@ -83,6 +87,7 @@ impl Backlog {
             offsets: OffsetTracker::restored(cursor, Some(map)),
             end: end.max(memory.position),
             opened: true,
+            left: Left::restored(&memory.heads),
             // How old its records are is seen by reading one.
             ..Self::new(cursor, Timestamp::default())
         }
@@ -94,7 +99,7 @@ impl Backlog {
         BacklogMemory {
             position: map.position,
             holes: map.holes,
-            heads: Vec::new(),
+            heads: self.left.memory(),
         }
     }
 
@@ -142,17 +147,34 @@ impl Backlog {
     }
 
     /// A record of it was read in the pass of this number; whether it is taken into memory.
-    fn read(&mut self, pass: u64, offset: i64, has_room: bool) -> bool {
+    fn read(&mut self, pass: u64, offset: i64, fate: Fate) -> bool {
         if self.pass != pass || offset < self.next() {
             return false;
         }
-        if !has_room || self.offsets.incomplete() >= HOLES_MAX {
+        let known = self.offsets.is_known(offset);
+        if fate == Fate::NoRoom || (!known && self.offsets.incomplete() >= HOLES_MAX) {
             self.pass = 0;
             return false;
         }
         let new = self.offsets.read(offset) == Reading::New;
         // After a rewind, what is still in memory comes by again.
-        new && self.held.insert(offset)
+        new && fate == Fate::Take && self.held.insert(offset)
+    }
+
+    /// Whether a record is neither settled nor in memory.
+    pub(crate) fn is_open(&self, offset: i64) -> bool {
+        !self.held.contains(&offset) && self.offsets.is_open(offset)
+    }
+
+    /// Reads again from this record on: what is settled or in memory is passed over.
+    pub(crate) fn rewind(&mut self, offset: i64) {
+        self.offsets.rewind(offset);
+        self.pass = 0;
+    }
+
+    /// A record is out of memory and stays in the log.
+    pub(crate) fn leave(&mut self, offset: i64) {
+        self.held.remove(&offset);
     }
 
     /// How many of its records are in memory.
@@ -170,15 +192,26 @@ impl Backlog {
     /// A record is settled.
     pub(crate) fn settle(&mut self, offset: i64) -> bool {
         self.held.remove(&offset);
+        self.left.settled(offset);
         self.offsets.settle(offset)
     }
 
     /// A record is out of memory, unsettled: it is read again.
     pub(crate) fn unload(&mut self, offset: i64) {
-        self.held.remove(&offset);
-        self.offsets.rewind(offset);
-        self.pass = 0;
+        self.leave(offset);
+        self.rewind(offset);
     }
+}
+
+/// What is to become of a record that is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// It is taken into memory.
+    Take,
+    /// It stays in the log until one before it is settled; what is behind it goes on.
+    Leave,
+    /// It stays in the log, and so does all that is behind it.
+    NoRoom,
 }
 
 /// What a pass should do.
@@ -262,7 +295,7 @@ impl Passes {
     fn wants_more(&self, backlog: &Backlog, window: usize) -> bool {
         let held = backlog.held();
         let keeps_up = self.position.is_some() && backlog.pass == self.number;
-        held == 0 || keeps_up || (held <= window / 2 && backlog.offsets.incomplete() < HOLES_MAX)
+        held == 0 || keeps_up || held <= window / 2
     }
 
     /// Whether half of the room for all backlogs is free.
@@ -328,10 +361,18 @@ impl Passes {
         }
     }
 
+    /// Whether this pass is where this record of an endpoint is to be looked at: it is neither
+    /// settled nor in memory.
+    pub(crate) fn wants(&self, backlog: &Backlog, offset: i64) -> bool {
+        backlog.pass == self.number
+            && offset >= backlog.next()
+            && (!backlog.offsets.is_known(offset) || backlog.is_open(offset))
+    }
+
     /// A record at this offset was read; whether the endpoint takes it.
-    pub(crate) fn read(&mut self, offset: i64, of: Option<(&mut Backlog, bool)>) -> bool {
+    pub(crate) fn read(&mut self, offset: i64, of: Option<(&mut Backlog, Fate)>) -> bool {
         self.position = Some(offset + 1);
-        of.is_some_and(|(backlog, has_room)| backlog.read(self.number, offset, has_room))
+        of.is_some_and(|(backlog, fate)| backlog.read(self.number, offset, fate))
     }
 
     /// Those who follow, once the pass has come to the end of what predecessors appended: of how
@@ -354,7 +395,9 @@ impl Passes {
             return Step::Keep;
         }
         let Some((from, _)) = self.behind.first() else {
-            return if self.position.is_some() && self.following.is_empty() {
+            // At the end it stays: what is appended next comes at once.
+            let idle = self.following.is_empty() && self.position.is_some_and(|at| at < self.end);
+            return if idle {
                 self.position = None;
                 Step::Stop
             } else {

@@ -55,7 +55,7 @@ impl SliceEngine {
         }
         let cap = endpoint.concurrency.unwrap_or(self.defaults.concurrency);
         let flow = self.flows.get_mut(id)?;
-        let entry = flow.queue.next(room.replays)?;
+        let entry = flow.next(room.replays)?;
         let permits = flow.health.permits(now, cap);
         if flow.in_flight >= permits.in_flight {
             if let Some(at) = permits.not_before {
@@ -93,7 +93,7 @@ impl SliceEngine {
             }
             Some(Err(Refusal::Awaited)) => return None,
         };
-        flow.queue.pop(room.replays);
+        flow.pop(room.replays);
         flow.in_flight += 1;
         flow.health.started(now, cap);
         let bytes = self.entry(entry).bytes;
@@ -110,6 +110,7 @@ impl SliceEngine {
         started.state = EntryState::InFlight;
         started.started_at = now;
         started.unproven = unproven;
+        started.heads_key = started.key.is_some();
         let (delivery, attempt) = (started.delivery(), started.attempts + 1);
         Some(StartAttempt {
             ticket: self.ticket(entry),
@@ -127,8 +128,8 @@ impl SliceEngine {
             return;
         };
         let entry = self.entry(id);
-        let (started_at, class) = (entry.started_at, entry.class());
-        let (bytes, hold_until, lane) = (entry.bytes, entry.hold_until, entry.lane);
+        let started_at = entry.started_at;
+        let (hold_until, lane) = (entry.hold_until, entry.lane);
         let flow = self.flow(&endpoint);
         flow.health.not_started(started_at);
         if let Some(limiter) = &mut flow.limiter {
@@ -140,9 +141,7 @@ impl SliceEngine {
             self.go_on_draining(now);
             return;
         }
-        let flow = self.flow(&endpoint);
-        flow.queue.push_front(class, id);
-        flow.queued_bytes += bytes;
+        self.put_back(id);
         self.wait(id, EntryState::Queued, hold_until.max(now));
         self.wake(&endpoint);
         if lane == Lane::Backlog {
@@ -168,14 +167,23 @@ impl SliceEngine {
         Some((ticket.entry, endpoint))
     }
 
+    /// It is the next of its endpoint, or of its key, again.
+    pub(super) fn put_back(&mut self, id: EntryId) {
+        let entry = self.entry(id);
+        let (class, key, bytes) = (entry.class(), entry.key, entry.bytes);
+        entry.heads_key = false;
+        let endpoint = entry.delivery().endpoint.clone();
+        let flow = self.flow(&endpoint);
+        flow.queued_bytes += bytes;
+        match key {
+            Some(key) => flow.keys.put_back(key, id),
+            None => flow.queue.push_front(class, id),
+        }
+    }
+
     /// What ends unattempted while the slice is drained: dropped if that loses nothing.
     pub(super) fn put_back_for_successor(&mut self, now: Timestamp, id: EntryId) {
-        let entry = self.entry(id);
-        if entry.attempts > entry.attempts_read() {
-            self.write_retry(now, id, now);
-        } else {
-            self.drop_entry(id);
-        }
+        self.leave_to_successor(now, id, now);
     }
 
     /// The endpoint may have a turn: something came, ended or changed.
@@ -186,7 +194,7 @@ impl SliceEngine {
         let Some(flow) = self.flows.get_mut(id) else {
             return;
         };
-        if flow.queue.has_attempts() && flow.turn != Turn::Given {
+        if flow.has_attempts() && flow.turn != Turn::Given {
             // A turn for replays that it may have is passed over.
             flow.turn = Turn::Given;
             self.turns.give(id.clone());

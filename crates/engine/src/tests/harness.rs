@@ -106,6 +106,7 @@ pub(crate) struct Harness {
     pub(crate) answer: Script,
     logs: BTreeMap<(Slice, Lane), Vec<Stored>>,
     readers: BTreeMap<(Slice, Lane), (Reading, i64)>,
+    keys: BTreeMap<DeliveryId, Box<str>>,
     /// `endpoint-state`, and who reads it how far.
     pub(crate) state: Vec<(Slice, StateEntry)>,
     state_readers: BTreeMap<Slice, (Claim, usize)>,
@@ -143,6 +144,7 @@ impl Harness {
             answer: Box::new(|_| Answer::Status(200, Duration::from_millis(10))),
             logs: BTreeMap::new(),
             readers: BTreeMap::new(),
+            keys: BTreeMap::new(),
             state: Vec::new(),
             state_readers: BTreeMap::new(),
             endpoints: BTreeMap::new(),
@@ -214,6 +216,67 @@ impl Harness {
     /// The router wrote a delivery.
     pub(crate) fn deliver(&mut self, endpoint: &str) -> DeliveryId {
         self.deliver_sized(endpoint, 100)
+    }
+
+    /// One that is ordered by a key.
+    pub(crate) fn deliver_keyed(&mut self, endpoint: &str, key: &str) -> DeliveryId {
+        self.made += 1;
+        let id = DeliveryId::from_bytes(self.made.to_be_bytes());
+        let delivery = Delivery {
+            id,
+            endpoint: endpoint.parse().unwrap(),
+            event: Event {
+                ordering_key: Some(key.into()),
+                ..event(self.now, 100)
+            },
+            attempts: 0,
+            due: None,
+        };
+        self.keys.insert(id, key.into());
+        self.append(Lane::Deliveries, Arc::new(delivery));
+        id
+    }
+
+    /// How many requests there were for deliveries of a key.
+    pub(crate) fn sent_of_key(&self, key: &str) -> usize {
+        let of = |sent: &&Sent| self.keys.get(&sent.delivery).is_some_and(|k| &**k == key);
+        self.sent.iter().filter(of).count()
+    }
+
+    /// Whether every keyed delivery was taken or given up.
+    pub(crate) fn every_key_is_through(&self) -> bool {
+        let taken = self
+            .sent
+            .iter()
+            .filter(|sent| sent.taken)
+            .map(|sent| sent.delivery);
+        let dead = self.dead.iter().map(|(id, ..)| *id);
+        let through: BTreeSet<DeliveryId> = taken.chain(dead).collect();
+        self.keys.keys().all(|id| through.contains(id))
+    }
+
+    /// Whether, per key, no delivery was attempted before all earlier ones were settled: taken by
+    /// the receiver, or given up.
+    pub(crate) fn assert_ordered(&self) {
+        let mut by_key: BTreeMap<&str, BTreeSet<DeliveryId>> = BTreeMap::new();
+        for (id, key) in &self.keys {
+            by_key.entry(key).or_default().insert(*id);
+        }
+        let mut taken: BTreeMap<&str, Vec<DeliveryId>> = BTreeMap::new();
+        let mut settled: BTreeSet<DeliveryId> = self.dead.iter().map(|(id, ..)| *id).collect();
+        for sent in &self.sent {
+            let Some(key) = self.keys.get(&sent.delivery) else {
+                continue;
+            };
+            let before = by_key[&**key].range(..sent.delivery);
+            for id in before.rev().take(20) {
+                assert!(settled.contains(id), "{key}: {} before {id}", sent.delivery);
+            }
+            if sent.taken && settled.insert(sent.delivery) {
+                taken.entry(key).or_default().push(sent.delivery);
+            }
+        }
+        assert!(taken.values().all(|ids| ids.is_sorted()));
     }
 
     pub(crate) fn deliver_sized(&mut self, endpoint: &str, bytes: usize) -> DeliveryId {

@@ -6,5 +6,6 @@ mod budget;
 mod chaos;
 mod harness;
 mod limits;
+mod order;
 mod ownership;
 mod retry;
