@@ -34,7 +34,7 @@ pub const HELD_MAX: usize = 4_096;
 /// Bytes of such records.
 pub const HELD_BYTES_MAX: usize = 2 << 20;
 
-/// How long a pass may leave an endpoint behind.
+/// How long a pass may leave an endpoint behind, at first.
 pub const PASS_MAX: Duration = Duration::from_secs(1);
 
 /// An endpoint's backlog, from its first record to the settling of its last.
@@ -56,6 +56,8 @@ pub(crate) struct Backlog {
     /// While the endpoint takes nothing, it is read no earlier than this, when its oldest record
     /// may be past its window.
     pub(crate) expires: Timestamp,
+    /// How many of its records were in memory when there was no room for one more.
+    full: Option<usize>,
     /// What of it waits in the log for an earlier one of its key.
     pub(crate) left: Left,
 }
@@ -72,6 +74,7 @@ impl Backlog {
             held: BTreeSet::new(),
             pass: 0,
             expires,
+            full: None,
             left: Left::default(),
         }
     }
@@ -153,9 +156,13 @@ impl Backlog {
         }
         let known = self.offsets.is_known(offset);
         if fate == Fate::NoRoom || (!known && self.offsets.incomplete() >= HOLES_MAX) {
+            // All below was looked at: the next reading begins here.
+            self.offsets.skip_to(offset);
             self.pass = 0;
+            self.full = Some(self.held.len());
             return false;
         }
+        self.full = None;
         let new = self.offsets.read(offset) == Reading::New;
         // After a rewind, what is still in memory comes by again.
         new && fate == Fate::Take && self.held.insert(offset)
@@ -170,6 +177,7 @@ impl Backlog {
     pub(crate) fn rewind(&mut self, offset: i64) {
         self.offsets.rewind(offset);
         self.pass = 0;
+        self.full = None;
     }
 
     /// A record is out of memory and stays in the log.
@@ -242,6 +250,9 @@ pub(crate) struct Passes {
     /// Where they are in it.
     behind_at: BTreeMap<EndpointId, i64>,
     behind_since: Option<Timestamp>,
+    /// How long the pass under way may leave somebody behind: twice as long after each one that
+    /// was cut short, or what lies far ahead would never be reached.
+    patience: Duration,
     /// Want something, but others have all the room.
     starved: BTreeSet<EndpointId>,
     /// The pass under way has come to `acquired_end`, and that was taken note of.
@@ -262,6 +273,7 @@ impl Passes {
             behind: BTreeSet::new(),
             behind_at: BTreeMap::new(),
             behind_since: None,
+            patience: PASS_MAX,
             starved: BTreeSet::new(),
             finished: false,
             held: 0,
@@ -295,7 +307,10 @@ impl Passes {
     fn wants_more(&self, backlog: &Backlog, window: usize) -> bool {
         let held = backlog.held();
         let keeps_up = self.position.is_some() && backlog.pass == self.number;
-        held == 0 || keeps_up || held <= window / 2
+        match backlog.full {
+            Some(full) => held <= (full / 2).min(window / 2),
+            None => held == 0 || keeps_up || held <= window / 2,
+        }
     }
 
     /// Whether half of the room for all backlogs is free.
@@ -336,12 +351,19 @@ impl Passes {
             self.behind.remove(&(at, id));
         }
         if let Some(backlog) = backlog {
+            if self
+                .position
+                .is_some_and(|position| backlog.next() >= position)
+            {
+                // The pass has yet to come to what it wants.
+                backlog.pass = self.number;
+            }
             let follows = self.position.is_some() && backlog.pass == self.number;
             if !self.wants_more(backlog, window) {
                 // It comes back when it has settled some.
             } else if follows {
                 self.following.insert(id.clone());
-            } else if self.has_slack() {
+            } else if self.has_slack() || (backlog.held() == 0 && backlog.full.is_none()) {
                 self.behind.insert((backlog.next(), id.clone()));
                 self.behind_at.insert(id.clone(), backlog.next());
                 self.behind_since.get_or_insert(now);
@@ -390,7 +412,7 @@ impl Passes {
     pub(crate) fn step(&mut self, now: Timestamp) -> Step {
         let overdue = self
             .behind_since
-            .is_some_and(|since| since + PASS_MAX <= now);
+            .is_some_and(|since| since + self.patience <= now);
         if self.position.is_some() && !self.following.is_empty() && !overdue {
             return Step::Keep;
         }
@@ -404,7 +426,12 @@ impl Passes {
                 Step::Keep
             };
         };
-        let from = *from;
+        self.patience = if overdue { self.patience * 2 } else { PASS_MAX };
+        // Those who follow have read nothing beyond the pass under way.
+        let from = match self.position {
+            Some(position) if !self.following.is_empty() => position.min(*from),
+            _ => *from,
+        };
         self.number += 1;
         self.finished = false;
         self.position = Some(from);
@@ -431,6 +458,6 @@ impl Passes {
     /// When [`Self::step`] is to be asked although nothing happened.
     pub(crate) fn next_deadline(&self) -> Option<Timestamp> {
         let since = self.behind_since.filter(|_| self.position.is_some());
-        since.map(|since| since + PASS_MAX)
+        since.map(|since| since + self.patience)
     }
 }

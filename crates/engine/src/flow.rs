@@ -38,6 +38,8 @@ pub(crate) struct Flow {
     pub(crate) backlog: Option<Backlog>,
     pub(crate) gone: Gone,
     pub(crate) saving: Saving,
+    /// Its limit is used up until then.
+    pub(crate) limited_until: Timestamp,
     /// When it is looked at again.
     pub(crate) timer: Option<Timestamp>,
 }
@@ -82,6 +84,7 @@ impl Flow {
             backlog: None,
             gone: Gone::default(),
             saving: Saving::default(),
+            limited_until: Timestamp::default(),
             timer: None,
         }
     }
@@ -115,6 +118,7 @@ impl Flow {
 
     /// The limit is this from now on.
     pub(crate) fn limit(&mut self, limit: Option<RateLimit>) {
+        self.limited_until = Timestamp::default();
         match (limit, &mut self.limiter) {
             (None, limiter) => *limiter = None,
             (Some(limit), Some(limiter)) => limiter.change(limit),

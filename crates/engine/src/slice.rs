@@ -39,8 +39,8 @@ use crate::failed_writes::{FailedWrites, smaller};
 use crate::fence::Claimed;
 use crate::flow::{Flow, Timer, Turn};
 use crate::io::{
-    AttemptEntry, Claim, Content, Defaults, Epoch, LaneRecord, Observation, Order, Reading, Ticket,
-    Write, WriteFailure, WriteId,
+    AttemptEntry, Claim, Content, Defaults, Epoch, LaneRecord, Observation, Order, Reading,
+    StateEntry, Ticket, Write, WriteFailure, WriteId,
 };
 use crate::lane::{Committed, LaneState};
 use crate::limit::Limiter;
@@ -267,6 +267,21 @@ impl SliceEngine {
         self.steer(now);
     }
 
+    /// A record of `endpoint-state` was read behind our fence; whether the fence still holds.
+    pub(crate) fn handle_state(&mut self, now: Timestamp, entry: &StateEntry) -> bool {
+        match entry {
+            StateEntry::Fence { epoch, .. } => *epoch <= self.epoch,
+            StateEntry::Endpoint { id, epoch, .. } => {
+                if *epoch < self.epoch {
+                    // Compaction keeps the last record, so ours must be that.
+                    self.observe(Observation::FormerOwner(self.slice));
+                    self.save_soon(now, id, Duration::ZERO);
+                }
+                *epoch <= self.epoch
+            }
+        }
+    }
+
     /// A record was read.
     pub(crate) fn handle_record(&mut self, now: Timestamp, record: LaneRecord) {
         let lane = record.reading.lane;
@@ -465,6 +480,11 @@ impl SliceEngine {
         self.draining == Draining::State && self.writes.is_empty()
     }
 
+    #[cfg(test)]
+    pub(crate) fn replays_listed(&self) -> usize {
+        self.turns.replays_listed()
+    }
+
     fn is_draining(&self) -> bool {
         self.draining != Draining::No
     }
@@ -483,7 +503,8 @@ impl SliceEngine {
     pub(crate) fn next_deadline(&self) -> Option<Timestamp> {
         let timer = self.timers.first().map(|(at, _)| *at);
         let timers = timer.into_iter().chain(self.failed_writes.next_at());
-        let timers = timers.chain(self.passes.next_deadline());
+        let passes = self.passes.next_deadline();
+        let timers = timers.chain(passes.filter(|_| !self.is_draining()));
         timers.min()
     }
 
@@ -574,6 +595,7 @@ impl SliceEngine {
             unacked_writes: 0,
             started_at: now,
             unproven: false,
+            counted: false,
             key: ordered.map(|ordered| ordered.key),
             heads_key: false,
             appended_at,
@@ -735,6 +757,7 @@ impl SliceEngine {
         match ending {
             Outcome::DeadLettered(reason) => self.give_up(now, id, reason),
             Outcome::Discarded(_) | Outcome::Delivered | Outcome::Retry => {
+                self.clear_timer(id);
                 self.entry(id).state = EntryState::Settling;
                 self.write_attempt(now, id, None, ending, None);
             }
@@ -764,8 +787,9 @@ impl SliceEngine {
         let entry = self.entry(id);
         let moved = entry.attempts == entry.attempts_read() || entry.key.is_some();
         let known = entry.delivery().endpoint.clone();
-        entry.lane == Lane::Backlog
-            && moved
+        let lane = entry.lane;
+        // For replays nothing waits either: they have a lane of their own.
+        (lane == Lane::Redeliveries || (lane == Lane::Backlog && moved))
             && matches!(self.catalog.find(&known), Lookup::Known(_))
             && !self.is_past_window(now, id)
     }
@@ -783,17 +807,23 @@ impl SliceEngine {
         self.spill(now, id);
     }
 
-    /// Whether no attempt is made any more. What was never attempted has its window from when it
-    /// came to us: a mirrored event may be old.
+    /// Whether no attempt is made any more.
     fn is_past_window(&mut self, now: Timestamp, id: EntryId) -> bool {
         let entry = self.entry(id);
-        let (delivery, appended_at) = (entry.delivery(), entry.appended_at);
-        let since = if entry.attempts == 0 {
-            delivery.event.accepted_at.max(appended_at)
+        let (delivery, attempts, appended_at) =
+            (entry.delivery(), entry.attempts, entry.appended_at);
+        now > self.window_end(&delivery, attempts, appended_at)
+    }
+
+    /// When no attempt is made any more. What was never attempted has its window from when it was
+    /// written to where it is: a mirrored event may be old, a producer's clock may be ahead.
+    fn window_end(&self, delivery: &Delivery, attempts: u32, appended_at: Timestamp) -> Timestamp {
+        let since = if attempts == 0 {
+            appended_at
         } else {
-            delivery.event.accepted_at
+            delivery.event.accepted_at.min(appended_at)
         };
-        now > since + self.retry_policy(&delivery.endpoint).window
+        since + self.retry_policy(&delivery.endpoint).window
     }
 
     /// Whether its schedule is spent: a head that was blocked and is released.

@@ -19,6 +19,7 @@ use crate::concurrency::Failure;
 use crate::entry::EntryState;
 use crate::flow::Gone;
 use crate::io::{Observation, Ticket};
+use crate::offsets::HOLES_MAX;
 use crate::queue::EntryId;
 use crate::schedule::next_due;
 use crate::verdict::{FailureKind, Verdict, judge};
@@ -141,11 +142,16 @@ impl SliceEngine {
         };
         let entry = self.entry(id);
         entry.attempts = attempts;
-        let hold_until = entry.hold_until;
+        let (hold_until, lane) = (entry.hold_until, entry.lane);
+        // What waits in memory keeps its lane's frontier: half of the room is for what is due.
+        let lane_has_room =
+            lane == Lane::Backlog || self.lanes[lane.index()].offsets.incomplete() <= HOLES_MAX / 2;
         self.write_attempt(now, id, Some(report), Outcome::Retry, due);
         let soon = due.filter(|due| Rung::for_wait(due.since(now)).is_none());
         match (soon, due) {
-            (Some(due), _) if !self.is_draining() && (ordered || due <= hold_until) => {
+            (Some(due), _)
+                if !self.is_draining() && (ordered || (lane_has_room && due <= hold_until)) =>
+            {
                 self.wait(id, EntryState::Waiting, due);
             }
             (_, due) if ordered => self.block(now, id, due),

@@ -60,7 +60,7 @@ impl SliceEngine {
         let flow = self.flow(id);
         Some(if paused {
             Admitting::Paused
-        } else if !flow.health.is_admitting(now) {
+        } else if !flow.health.is_admitting(now) || now < flow.limited_until {
             Admitting::Closed
         } else if flow.in_flight < flow.health.permits(now, cap).in_flight {
             Admitting::Free
@@ -179,7 +179,7 @@ impl SliceEngine {
     ) -> Fate {
         let id = &delivery.endpoint;
         let window = self.window(now, id);
-        let stays = self.stays_unread(now, id, record.appended_at);
+        let stays = self.stays_unread(now, delivery, record.appended_at);
         let Some(flow) = self.flows.get_mut(id) else {
             return Fate::NoRoom;
         };
@@ -204,10 +204,16 @@ impl SliceEngine {
 
     /// Whether a record stays where it is: its endpoint takes nothing, and it has time. The oldest
     /// one says when there is the next to be ended.
-    fn stays_unread(&mut self, now: Timestamp, id: &EndpointId, appended_at: Timestamp) -> bool {
+    fn stays_unread(
+        &mut self,
+        now: Timestamp,
+        delivery: &Delivery,
+        appended_at: Timestamp,
+    ) -> bool {
+        let id = &delivery.endpoint;
         let admitting = self.admitting(now, id);
         let closed = matches!(admitting, Some(Admitting::Closed | Admitting::Paused));
-        let expires = appended_at + self.retry_policy(id).window;
+        let expires = self.window_end(delivery, delivery.attempts, appended_at);
         if !closed || self.ending(id).is_some() || expires < now {
             return false;
         }
@@ -260,10 +266,11 @@ impl SliceEngine {
         if closed && !ending && !self.is_draining() {
             self.unload_backlog(id);
         }
-        if admitting == Some(Admitting::Closed)
-            && let Some(at) = self.flow(id).health.permits(now, u16::MAX).not_before
-        {
-            self.look_again(id, at);
+        if admitting == Some(Admitting::Closed) {
+            let flow = self.flow(id);
+            let not_before = flow.health.permits(now, u16::MAX).not_before;
+            let at = not_before.max(Some(flow.limited_until));
+            self.look_again(id, at.expect("one of them closed it"));
         }
         let window = self.window(now, id);
         let Some(flow) = self.flows.get_mut(id) else {

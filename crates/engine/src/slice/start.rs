@@ -5,6 +5,7 @@
 //! the endpoint has its next turn then.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use postrider_catalog::Lookup;
 use postrider_domain::{EndpointId, EndpointState, Lane, Timestamp};
@@ -16,6 +17,10 @@ use crate::io::{StartAttempt, Ticket};
 use crate::limit::{Refusal, START_GRACE};
 use crate::queue::EntryId;
 use crate::turns::Room;
+
+/// An endpoint whose limit is used up for longer takes no deliveries meanwhile: what it has goes
+/// to its backlog, out of memory.
+const LIMITED_LONG: Duration = Duration::from_secs(5);
 
 impl SliceEngine {
     /// The next request to send, if any may start now.
@@ -77,6 +82,7 @@ impl SliceEngine {
             room.lease_wanted = true;
             return None;
         };
+        let counted = flow.limiter.is_some();
         let not_after = match flow.limiter.as_mut().map(|limiter| limiter.start(now)) {
             None => lease_end,
             Some(Ok(())) => {
@@ -84,6 +90,10 @@ impl SliceEngine {
                 lease_end.min(now + START_GRACE)
             }
             Some(Err(Refusal::Until(at))) => {
+                if at > now + LIMITED_LONG {
+                    flow.limited_until = at;
+                    self.reconsider_backlog(now, id);
+                }
                 self.look_again(id, at);
                 return None;
             }
@@ -110,6 +120,7 @@ impl SliceEngine {
         started.state = EntryState::InFlight;
         started.started_at = now;
         started.unproven = unproven;
+        started.counted = counted;
         started.heads_key = started.key.is_some();
         let (delivery, attempt) = (started.delivery(), started.attempts + 1);
         Some(StartAttempt {
@@ -128,11 +139,13 @@ impl SliceEngine {
             return;
         };
         let entry = self.entry(id);
-        let started_at = entry.started_at;
+        let (started_at, counted) = (entry.started_at, entry.counted);
         let (hold_until, lane) = (entry.hold_until, entry.lane);
         let flow = self.flow(&endpoint);
         flow.health.not_started(started_at);
-        if let Some(limiter) = &mut flow.limiter {
+        if let Some(limiter) = &mut flow.limiter
+            && counted
+        {
             limiter.give_back(started_at);
         }
         if self.is_draining() {

@@ -9,3 +9,5 @@ mod limits;
 mod order;
 mod ownership;
 mod retry;
+mod review1;
+mod review1_chaos;
