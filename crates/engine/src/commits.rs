@@ -17,7 +17,7 @@ use crate::io::Claim;
 use crate::worker::CommitAnswer;
 
 /// Longest time a settled record waits for its commit to be sent, so that a crash repeats little
-/// (`docs/delivery-semantics.md`, "Duplicates").
+/// (`docs/delivery.md`, "Duplicates").
 pub const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Settled records after which a commit is sent at once.

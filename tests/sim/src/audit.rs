@@ -26,7 +26,7 @@ use crate::plan::Plan;
 /// A life of a process.
 pub(crate) type Who = (usize, u32);
 
-/// What an installation promises (docs/delivery-semantics.md).
+/// What an installation promises (docs/delivery.md).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Promise {
     /// P1: every delivery ends in exactly one visible state, or is still on a log that is read.
