@@ -24,7 +24,7 @@ const LIMITED_LONG: Duration = Duration::from_secs(5);
 impl SliceEngine {
     /// The next request to send, if any may start now.
     pub(crate) fn poll_attempt(&mut self, now: Timestamp, room: &mut Room) -> Option<StartAttempt> {
-        if self.is_draining() || !self.failed_writes.is_empty() {
+        if self.is_draining() || self.overtaken.is_some() || !self.failed_writes.is_empty() {
             return None;
         }
         loop {

@@ -70,6 +70,7 @@ enum Happening {
 
 type Script = Box<dyn FnMut(&Sent) -> Answer>;
 type Fault = Box<dyn FnMut() -> bool>;
+type Delay = Box<dyn FnMut(&Sent) -> Option<Duration>>;
 
 #[derive(Clone, Debug)]
 struct Stored {
@@ -117,7 +118,7 @@ pub(crate) struct Harness {
     pub(crate) backlog_pace: Duration,
     backlog_at: (Option<Reading>, Timestamp),
     /// Attempts that never reach the network: how much later that is told.
-    pub(crate) not_started: Box<dyn FnMut(&Sent) -> Option<Duration>>,
+    pub(crate) not_started: Delay,
     endpoints: BTreeMap<EndpointId, Endpoint>,
     happenings: BTreeMap<(Timestamp, u64), Happening>,
     record_at: i64,
