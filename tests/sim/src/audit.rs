@@ -4,6 +4,7 @@
 //! broker stored. What the engine says of itself is never believed, only compared. Which promises
 //! are checked is in [`Promise::KEPT`]; the checks of one promise are in the file of its name.
 
+mod backlog;
 mod duplicates;
 mod loss;
 mod timing;
@@ -63,6 +64,7 @@ impl Promise {
         Self::Bounds,
         Self::TruthfulLog,
         Self::Commits,
+        Self::SingleOwner,
         Self::Progress,
     ];
 }
@@ -113,8 +115,10 @@ struct Item {
     taken: bool,
     /// The sender of a request learnt that it was taken.
     success: bool,
-    /// Highest attempt that was sent.
+    /// Highest attempt that was sent, and not answered by a request to wait.
     attempts: u32,
+    /// Highest attempt that was sent.
+    sent: u32,
     /// Requests sent.
     requests: u32,
     /// When the last report came.
@@ -140,6 +144,7 @@ struct EndpointFacts {
     /// Fewest attempts a configuration allowed.
     attempts_min: u32,
     window_min: Micros,
+    window_max: Micros,
     /// Sum and largest of the waits, over all configurations.
     sum_max: Micros,
     wait_max: Micros,
@@ -177,6 +182,8 @@ pub(crate) struct Audit {
     full_until: BTreeMap<Who, Micros>,
     /// Something is wrong until then, so nothing is promised about how soon.
     disturbed_until: Micros,
+    /// What each slice's owners told their successors.
+    states: BTreeMap<Slice, backlog::Told>,
     healed_at: Option<Micros>,
     last_closed: Micros,
     counts: Counts,
@@ -200,6 +207,7 @@ impl Audit {
             requests: BTreeMap::new(),
             full_until: BTreeMap::new(),
             disturbed_until: crate::clock::BEGIN + 2 * MINUTE,
+            states: BTreeMap::new(),
             healed_at: None,
             last_closed: 0,
             counts: Counts::default(),
@@ -249,6 +257,7 @@ impl Audit {
             taken: false,
             success: false,
             attempts: 0,
+            sent: 0,
             requests: 0,
             last_end: 0,
             next: None,
@@ -294,6 +303,7 @@ impl Audit {
                 floors: Vec::new(),
                 attempts_min: u32::MAX,
                 window_min: Micros::MAX,
+                window_max: 0,
                 sum_max: 0,
                 wait_max: 0,
                 was_deleted: false,
@@ -313,6 +323,7 @@ impl Audit {
             facts.attempts_min = facts.attempts_min.min(attempts);
             let window = settings.retry.window.as_micros() as u64;
             facts.window_min = facts.window_min.min(window);
+            facts.window_max = facts.window_max.max(window);
             return;
         };
         facts.was_disabled |= endpoint.state == EndpointState::Disabled;
@@ -332,7 +343,9 @@ impl Audit {
             }
         }
         facts.attempts_min = facts.attempts_min.min(waits.len() as u32 + 1);
-        facts.window_min = facts.window_min.min(policy.window.as_micros() as u64);
+        let window = policy.window.as_micros() as u64;
+        facts.window_min = facts.window_min.min(window);
+        facts.window_max = facts.window_max.max(window);
         facts.sum_max = facts.sum_max.max(waits.iter().sum());
         facts.wait_max = facts.wait_max.max(waits.iter().copied().max().unwrap_or(0));
     }
@@ -364,6 +377,7 @@ impl Audit {
         shows: Timestamp,
         who: Who,
         start: &StartAttempt,
+        _polled_at: Micros,
         running: u32,
     ) {
         let item = self.item_of(start.delivery.id);
@@ -404,6 +418,7 @@ impl Audit {
         entry.touched = Some(who);
         entry.requests += 1;
         entry.attempts = entry.attempts.max(start.attempt);
+        entry.sent = entry.sent.max(start.attempt);
         let key = (who, ticket.slice, claim_of(ticket), ticket);
         self.requests.insert(key, (item, start.attempt));
     }
@@ -441,7 +456,12 @@ impl Audit {
         let (item, attempt) = self.requests.remove(&key)?;
         self.full_until.insert(who, now);
         let entry = self.item(item);
-        entry.last_end = now;
+        if is_ask(result) {
+            // It uses up no attempt.
+            entry.attempts = entry.attempts.min(attempt - 1);
+        } else {
+            entry.last_end = now;
+        }
         entry.success |= is_success(result);
         let endpoint = entry.endpoint.clone()?;
         let facts = self.endpoints.get_mut(&endpoint)?;
@@ -529,7 +549,7 @@ impl Audit {
             (None, Outcome::Delivered | Outcome::Retry) => false,
             (None, _) => true,
         };
-        if !truthful || (report.is_some() && attempt > entry.attempts) {
+        if !truthful || (report.is_some() && attempt > entry.sent) {
             self.broken(now, Promise::TruthfulLog, || {
                 format!("the log says attempt {attempt} of #{item} was {outcome:?}")
             });
@@ -625,10 +645,8 @@ impl Audit {
                 .and_then(|id| self.endpoints.get(id));
             let waits = facts.map_or(0, |facts| {
                 if facts.dead {
-                    // One at a time, and each of them hangs.
-                    let attempts = facts.floors.len() as u64 + 1;
-                    let queue = self.items.len() as u64 * attempts * 25 * MICROS;
-                    facts.sum_max + facts.sum_max / 2 + queue
+                    // What is never attempted ends with its window.
+                    facts.window_max + 2 * facts.wait_max
                 } else {
                     2 * facts.wait_max
                 }
@@ -660,6 +678,15 @@ impl Audit {
             });
         }
     }
+}
+
+/// Whether the receiver asks for a pause, which is no failure.
+fn is_ask(result: &AttemptResult) -> bool {
+    let AttemptResult::Response(response) = result else {
+        return false;
+    };
+    let names_a_time = !response.headers.is_empty();
+    response.status == 429 || (response.status == 503 && names_a_time)
 }
 
 fn is_success(result: &AttemptResult) -> bool {

@@ -97,12 +97,12 @@ impl Plan {
         let default_broker = on(700);
         let workers = [1, 1, 2, 2, 3, 4][rng.usize(..6)];
         let faulty_for = [
+            5 * MINUTE,
             10 * MINUTE,
-            40 * MINUTE,
+            20 * MINUTE,
+            HOUR,
             3 * HOUR,
             12 * HOUR,
-            48 * HOUR,
-            96 * HOUR,
         ][rng.usize(..6)];
         let (session, heartbeat) = if default_broker { (45, 5) } else { (30, 1) };
         Self {

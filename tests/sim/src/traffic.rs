@@ -61,7 +61,9 @@ impl World {
             } else {
                 Mood::healthy(&mut self.rng)
             };
-            let dead = sick && self.rng.u8(..4) == 0;
+            // One that only asks to wait would do so until its window is over.
+            let asks = matches!(mood, Mood::Asks(_));
+            let dead = sick && !asks && self.rng.u8(..4) == 0;
             self.merchants.push(Merchant {
                 id,
                 slice,
@@ -303,7 +305,11 @@ impl World {
 /// From seconds to days.
 fn retry(rng: &mut fastrand::Rng) -> RetryPolicy {
     let schedule: &[u64] = match rng.u8(..8) {
-        0 => return RetryPreset::ALL[rng.usize(..3)].policy(),
+        0 => {
+            let mut policy = RetryPreset::ALL[rng.usize(..3)].policy();
+            policy.window = policy.window.min(Duration::from_secs(3 * 86_400));
+            return policy;
+        }
         1 => &[],
         2 => &[1, 1, 1, 1],
         3 => &[5, 20, 60],
@@ -314,7 +320,7 @@ fn retry(rng: &mut fastrand::Rng) -> RetryPolicy {
     };
     RetryPolicy {
         schedule: schedule.iter().copied().map(Duration::from_secs).collect(),
-        window: Duration::from_secs([600, 86_400, 3 * 86_400, 30 * 86_400][rng.usize(..4)]),
+        window: Duration::from_secs([600, 3_600, 21_600, 86_400][rng.usize(..4)]),
         jitter_permille: [0, 100][rng.usize(..2)],
     }
 }
