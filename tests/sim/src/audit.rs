@@ -6,6 +6,7 @@
 
 mod backlog;
 mod duplicates;
+mod limits;
 mod loss;
 mod timing;
 
@@ -20,7 +21,7 @@ use postrider_domain::{
 use crate::clock::{HOUR, MICROS, MINUTE, Micros};
 use crate::engine::{
     BYTES_MAX, Claim, CommitEntry, ENTRIES_MAX, METADATA_BYTES_MAX, StartAttempt, Ticket,
-    WorkerSettings, claim_of,
+    WorkerSettings, WriteId, claim_of,
 };
 use crate::plan::Plan;
 
@@ -41,6 +42,16 @@ pub enum Promise {
     NeverEarly,
     /// P6: no attempt later than 5 s after it is due and its endpoint admits it.
     NotLate,
+    /// P4: at most so many attempts start in any interval.
+    RateLimit,
+    /// A receiver that asks for a pause gets one, and that uses up no attempt.
+    AsksHeeded,
+    /// Nothing starts while a write has failed.
+    WritesFirst,
+    /// A busy endpoint costs one copy of each delivery, however long.
+    OneCopy,
+    /// First attempts that come over the backlog keep its order, and nothing overtakes them.
+    BacklogOrder,
     /// P8: requests in flight, sizes of commits.
     Bounds,
     /// P10: attempt records agree with requests.
@@ -61,6 +72,11 @@ impl Promise {
         Self::NoLoss,
         Self::BoundedDuplicates,
         Self::NeverEarly,
+        Self::RateLimit,
+        Self::AsksHeeded,
+        Self::WritesFirst,
+        Self::OneCopy,
+        Self::BacklogOrder,
         Self::Bounds,
         Self::TruthfulLog,
         Self::Commits,
@@ -119,6 +135,17 @@ struct Item {
     attempts: u32,
     /// Highest attempt that was sent.
     sent: u32,
+    /// Attempts that failed, as far as their senders learnt of it.
+    failures: u32,
+    /// Where it lies in the backlog since its endpoint was paused, without an attempt, and how often it was put there by attempts.
+    backlog_at: Option<i64>,
+    spilled: BTreeMap<u32, u32>,
+    /// It came over `redeliveries`.
+    replay: bool,
+    /// Its turn came.
+    had_turn: bool,
+    /// Its turn came, and passed before the request was made.
+    held_up: bool,
     /// Requests sent.
     requests: u32,
     /// When the last report came.
@@ -151,11 +178,19 @@ struct EndpointFacts {
     was_deleted: bool,
     was_disabled: bool,
     active: bool,
+    paused: bool,
     changed_at: Micros,
     /// It never heals.
     dead: bool,
     /// It had no room for another request until then.
     full_until: Micros,
+    limits: limits::Limits,
+    /// By ownership: until when its receiver asked to be left alone, and when it did.
+    asked: BTreeMap<(Who, Claim), (Micros, Timestamp)>,
+    /// Its receiver never failed: it waits for nothing but its pauses.
+    always_well: bool,
+    /// The first attempt over the backlog that came furthest, by ownership.
+    first_over_backlog: (Option<(Who, Claim)>, i64),
     /// By ownership: what a lost one left behind is not counted against the next.
     in_flight: BTreeMap<(Who, Claim), u32>,
 }
@@ -177,7 +212,8 @@ pub(crate) struct Audit {
     claims: BTreeMap<(Who, Slice), Claim>,
     /// Those whose slices others may have.
     outcast: BTreeSet<Who>,
-    requests: BTreeMap<(Who, Slice, Claim, Ticket), (u32, u32)>,
+    /// What each is about, and when it is over at the latest.
+    requests: BTreeMap<(Who, Slice, Claim, Ticket), (u32, u32, Micros)>,
     /// A worker had no room for another request until then.
     full_until: BTreeMap<Who, Micros>,
     /// Something is wrong until then, so nothing is promised about how soon.
@@ -258,6 +294,12 @@ impl Audit {
             success: false,
             attempts: 0,
             sent: 0,
+            failures: 0,
+            backlog_at: None,
+            spilled: BTreeMap::new(),
+            replay: false,
+            had_turn: false,
+            held_up: false,
             requests: 0,
             last_end: 0,
             next: None,
@@ -271,6 +313,15 @@ impl Audit {
         self.open.insert(item);
         self.counts.deliveries += 1;
         item
+    }
+
+    /// It is sent again on request.
+    pub(crate) fn replayed(&mut self, item: u32) {
+        self.item(item).replay = true;
+    }
+
+    fn is_replay(&self, item: u32) -> bool {
+        self.items[item as usize].replay
     }
 
     /// The number the next delivery gets.
@@ -309,12 +360,19 @@ impl Audit {
                 was_deleted: false,
                 was_disabled: false,
                 active: true,
+                paused: false,
                 changed_at: now,
                 dead: false,
                 full_until: 0,
+                limits: limits::Limits::default(),
+                asked: BTreeMap::new(),
+                always_well: true,
+                first_over_backlog: (None, i64::MIN),
                 in_flight: BTreeMap::new(),
             });
+        facts.limits.configured(endpoint);
         facts.changed_at = now;
+        facts.paused = endpoint.is_some_and(|endpoint| endpoint.state == EndpointState::Paused);
         facts.active = endpoint.is_some_and(|endpoint| endpoint.state == EndpointState::Active);
         let Some(endpoint) = endpoint else {
             // What is in flight then is judged by the policy of those that do not say.
@@ -370,6 +428,13 @@ impl Audit {
         self.healed_at = Some(now);
     }
 
+    /// An attempt is asked for while a write of its slice has failed.
+    pub(crate) fn started_on_failed_writes(&mut self, now: Micros, host: usize, id: WriteId) {
+        self.broken(now, Promise::WritesFirst, || {
+            format!("w{host} asks for an attempt though {id:?} has failed")
+        });
+    }
+
     /// A request is handed to the kernel.
     pub(crate) fn started(
         &mut self,
@@ -377,7 +442,7 @@ impl Audit {
         shows: Timestamp,
         who: Who,
         start: &StartAttempt,
-        _polled_at: Micros,
+        polled_at: Micros,
         running: u32,
     ) {
         let item = self.item_of(start.delivery.id);
@@ -409,6 +474,8 @@ impl Audit {
         self.check_concurrency(now, who, item, start);
         self.check_timing(now, shows, who, item, start);
         self.check_repeated(now, who, item, start.attempt);
+        self.check_limit(now, who, start);
+        self.check_asked(now, shows, who, start, polled_at);
         let current = self.claims.get(&(who, ticket.slice)) == Some(&claim_of(ticket));
         let entry = self.item(item);
         if !current {
@@ -420,7 +487,8 @@ impl Audit {
         entry.attempts = entry.attempts.max(start.attempt);
         entry.sent = entry.sent.max(start.attempt);
         let key = (who, ticket.slice, claim_of(ticket), ticket);
-        self.requests.insert(key, (item, start.attempt));
+        let ends_by = now + start.timeout.as_micros() as u64;
+        self.requests.insert(key, (item, start.attempt, ends_by));
     }
 
     fn check_concurrency(&mut self, now: Micros, who: Who, item: u32, start: &StartAttempt) {
@@ -448,12 +516,13 @@ impl Audit {
     pub(crate) fn reported(
         &mut self,
         now: Micros,
+        shows: Timestamp,
         who: Who,
         ticket: Ticket,
         result: &AttemptResult,
     ) -> Option<(u32, u32)> {
         let key = (who, ticket.slice, claim_of(ticket), ticket);
-        let (item, attempt) = self.requests.remove(&key)?;
+        let (item, attempt, _) = self.requests.remove(&key)?;
         self.full_until.insert(who, now);
         let entry = self.item(item);
         if is_ask(result) {
@@ -461,11 +530,17 @@ impl Audit {
             entry.attempts = entry.attempts.min(attempt - 1);
         } else {
             entry.last_end = now;
+            entry.failures += u32::from(!is_success(result));
         }
         entry.success |= is_success(result);
         let endpoint = entry.endpoint.clone()?;
         let facts = self.endpoints.get_mut(&endpoint)?;
         facts.full_until = facts.full_until.min(now);
+        facts.always_well &= is_success(result);
+        if let Some(wait) = wait_asked_for(result) {
+            let until = facts.asked.entry((who, claim_of(ticket))).or_default();
+            *until = (now, until.1.max(shows + wait));
+        }
         if let Some(running) = facts.in_flight.get_mut(&(who, claim_of(ticket))) {
             *running = running.saturating_sub(1);
         }
@@ -496,6 +571,19 @@ impl Audit {
 
     /// A process was given a slice by the group.
     pub(crate) fn acquired(&mut self, now: Micros, slice: Slice, who: Who) {
+        let others = self
+            .requests
+            .iter()
+            .find(|((of, at, ..), (_, _, ends_by))| *at == slice && *of != who && *ends_by > now);
+        if let Some(((of, ..), (item, ..))) = others {
+            let (of, item) = (of.0, *item);
+            self.broken(now, Promise::SingleOwner, || {
+                format!(
+                    "w{} gets slice {slice} while w{of} has a request for #{item} in flight",
+                    who.0
+                )
+            });
+        }
         self.owners.insert(slice, (who, now));
         self.acquisitions.entry(slice).or_default().push(now);
         self.outcast.remove(&who);
@@ -576,7 +664,8 @@ impl Audit {
             | Outcome::DeadLettered(DeadLetterReason::EndpointUnknown) => facts.was_deleted,
             Outcome::Discarded(DiscardReason::EndpointDisabled) => facts.was_disabled,
             Outcome::DeadLettered(DeadLetterReason::AttemptsExhausted) => {
-                attempt >= facts.attempts_min
+                let failures = self.items[item as usize].failures;
+                attempt >= facts.attempts_min && failures >= facts.attempts_min
             }
             Outcome::DeadLettered(DeadLetterReason::WindowPassed) => {
                 let next = now + facts.wait_max + facts.wait_max / 2 + self.clock_spread + MINUTE;
@@ -647,6 +736,8 @@ impl Audit {
                 if facts.dead {
                     // What is never attempted ends with its window.
                     facts.window_max + 2 * facts.wait_max
+                } else if facts.limits.ever() {
+                    facts.window_max + 2 * facts.wait_max
                 } else {
                     2 * facts.wait_max
                 }
@@ -687,6 +778,15 @@ fn is_ask(result: &AttemptResult) -> bool {
     };
     let names_a_time = !response.headers.is_empty();
     response.status == 429 || (response.status == 503 && names_a_time)
+}
+
+/// The pause that the receiver asks for by name.
+fn wait_asked_for(result: &AttemptResult) -> Option<std::time::Duration> {
+    let AttemptResult::Response(response) = result else {
+        return None;
+    };
+    let (_, value) = response.headers.first().filter(|_| is_ask(result))?;
+    value.parse().ok().map(std::time::Duration::from_secs)
 }
 
 fn is_success(result: &AttemptResult) -> bool {

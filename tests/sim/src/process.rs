@@ -143,6 +143,8 @@ pub(crate) struct Process {
     pub(crate) shutting_down: bool,
     /// Requests under way, by slice.
     pub(crate) requests: BTreeMap<Slice, u32>,
+    /// Writes that failed and have not succeeded since.
+    pub(crate) failed_writes: BTreeSet<WriteId>,
     /// Writes under way, by slice.
     pub(crate) writes: BTreeMap<Slice, u32>,
 }
@@ -171,6 +173,7 @@ impl Process {
             wake_at: Micros::MAX,
             shutting_down: false,
             requests: BTreeMap::new(),
+            failed_writes: BTreeSet::new(),
             writes: BTreeMap::new(),
         }
     }

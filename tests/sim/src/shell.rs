@@ -11,7 +11,9 @@ use postrider_domain::{
 };
 
 use crate::clock::{Clock, MICROS, Micros};
-use crate::engine::{Action, CommitAnswer, Node, StartAttempt, Ticket, Written, slice_of, written};
+use crate::engine::{
+    Action, CommitAnswer, Node, StartAttempt, Ticket, Write, WriteId, Written, slice_of, written,
+};
 use crate::group::{HeartbeatAnswer, MemberId};
 use crate::process::{Channel, Follower, Input, Membership, Reader, State};
 use crate::world::{Event, Request, World};
@@ -402,10 +404,15 @@ impl World {
             }
             Input::Acked(id, offset) => {
                 self.write_ended(host, slice_of(id));
+                self.processes[host].failed_writes.remove(&id);
                 self.with_node(host, |node, now| node.write_acked(now, id, offset));
             }
             Input::WriteFailed(id, write, failure) => {
                 self.write_ended(host, slice_of(id));
+                if !matches!(*write, Write::Fence { .. }) {
+                    // A fence is written again under another number.
+                    self.processes[host].failed_writes.insert(id);
+                }
                 self.with_node(host, |node, now| {
                     node.write_failed(now, id, *write, failure)
                 });
@@ -496,6 +503,7 @@ impl World {
                 self.obey(host, action);
             } else if let Some(start) = node.poll_attempt(now) {
                 let life = process.life;
+                self.asked_for(host, &start);
                 let channel = Channel::Alone(self.unique());
                 let after = match self.rng.u8(..32) {
                     0 => self.rng.u64(..60_000),
@@ -597,7 +605,7 @@ impl World {
         }
     }
 
-    fn audit_write(&mut self, host: usize, write: &crate::engine::Write) {
+    fn audit_write(&mut self, host: usize, write: &Write) {
         let life = self.processes[host].life;
         match written(write) {
             Written::Attempt {
@@ -661,11 +669,24 @@ impl World {
         self.later(after, Event::Start(host));
     }
 
+    /// The engine asks for an attempt.
+    fn asked_for(&mut self, host: usize, start: &StartAttempt) {
+        let process = &self.processes[host];
+        let who = (host, process.life);
+        let ticket = start.ticket;
+        let failed = |id: &WriteId| id.slice == ticket.slice && id.claim == ticket.claim;
+        if let Some(id) = process.failed_writes.iter().find(|id| failed(id)) {
+            self.audit.started_on_failed_writes(self.now, host, *id);
+        }
+        self.audit.polled(self.now, who, start);
+    }
+
     /// The request is handed to the kernel, if it is not too late.
     fn launch(&mut self, host: usize, start: StartAttempt, polled_at: Micros) {
         let process = &mut self.processes[host];
         let (life, shows) = (process.life, process.clock.shows(self.now));
         if Node::is_too_late(&start, shows) {
+            self.audit.not_started(&start);
             self.with_node(host, |node, now| node.not_started(now, start.ticket));
             return;
         }
@@ -736,9 +757,10 @@ impl World {
         if let Some(requests) = self.processes[host].requests.get_mut(&ticket.slice) {
             *requests -= 1;
         }
+        let shows = self.processes[host].clock.shows(self.now);
         if let Some((item, attempt)) =
             self.audit
-                .reported(self.now, (host, life), ticket, &report.result)
+                .reported(self.now, shows, (host, life), ticket, &report.result)
         {
             self.trace(|_| {
                 let shown = match &report.result {

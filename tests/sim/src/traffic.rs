@@ -10,7 +10,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use postrider_domain::{
     Delivery, DeliveryId, Endpoint, EndpointId, EndpointState, Event as Trigger, Lane, OnExhausted,
-    Ordering, Origin, Record, RetryPolicy, RetryPreset, Scheme, Signing, Slice, Timestamp,
+    Ordering, Origin, RateLimit, Record, RetryPolicy, RetryPreset, Scheme, Signing, Slice,
+    Timestamp,
 };
 
 use crate::clock::{MICROS, MINUTE, Micros};
@@ -172,6 +173,7 @@ impl World {
             .bool()
             .then(|| Duration::from_secs([1, 5, 15, 20][rng.usize(..4)]));
         let policy = retry(rng);
+        let rate_limit = (self.plan.limits && rng.bool()).then(|| limit(rng));
         Endpoint {
             id: id.clone(),
             tenant: "acme".parse().expect("a valid tenant"),
@@ -186,7 +188,7 @@ impl World {
             concurrency,
             timeout,
             retry: rng.bool().then_some(policy),
-            rate_limit: None,
+            rate_limit,
             ordering: Ordering::None,
             on_exhausted: OnExhausted::Continue,
             headers: Vec::new(),
@@ -202,7 +204,14 @@ impl World {
             let fan_out = self.rng.usize(1..=self.merchants.len().min(3));
             let first = self.rng.usize(..self.merchants.len());
             for n in first..first + fan_out {
-                self.deliver(n % self.merchants.len());
+                let n = n % self.merchants.len();
+                let replay = self.plan.replays && self.rng.u8(..6) == 0;
+                let lane = if replay {
+                    Lane::Redeliveries
+                } else {
+                    Lane::Deliveries
+                };
+                self.deliver(n, lane);
             }
         }
         if self.plan.faults.garbage && self.rng.u8(..4) == 0 {
@@ -210,7 +219,7 @@ impl World {
         }
     }
 
-    fn deliver(&mut self, n: usize) {
+    fn deliver(&mut self, n: usize, lane: Lane) {
         let merchant = &self.merchants[n];
         let routed = merchant
             .endpoint
@@ -247,17 +256,14 @@ impl World {
         };
         self.trace(|world| {
             format!(
-                "router: deliveries/{slice} has #{item} for {}",
+                "router: {lane}/{slice} has #{item} for {}",
                 world.merchants[n].id
             )
         });
-        self.append(
-            slice,
-            Lane::Deliveries,
-            item,
-            LaneBody::Delivery(Arc::new(delivery)),
-        );
-        if self.plan.faults.router_repeats && self.chance(60) {
+        self.append(slice, lane, item, LaneBody::Delivery(Arc::new(delivery)));
+        if lane == Lane::Redeliveries {
+            self.audit.replayed(item);
+        } else if self.plan.faults.router_repeats && self.chance(60) {
             let after = [MICROS, MINUTE, 30 * MINUTE][self.rng.usize(..3)];
             let after: Micros = self.rng.u64(..after);
             self.later(after, Event::Repeat(item));
@@ -299,6 +305,30 @@ impl World {
             item,
             LaneBody::Garbage(Arc::new(record)),
         );
+    }
+}
+
+/// From one a day to 50 a second.
+fn limit(rng: &mut fastrand::Rng) -> RateLimit {
+    let (attempts, per) = [
+        (1, 86_400),
+        (5, 3_600),
+        (70, 3_600),
+        (10, 600),
+        (1, 60),
+        (30, 60),
+        (200, 60),
+        (2, 5),
+        (3, 3),
+        (1, 2),
+        (1, 1),
+        (5, 1),
+        (50, 1),
+    ][rng.usize(..13)];
+    RateLimit {
+        attempts,
+        per: Duration::from_secs(per),
+        smooth: rng.u8(..4) == 0,
     }
 }
 

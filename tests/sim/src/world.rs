@@ -595,10 +595,15 @@ impl World {
         };
         let shown = self.broker_clock.shows(self.now);
         let appended_at = Timestamp::from_millis(shown.as_millis());
+        let attempts = match &body {
+            LaneBody::Delivery(delivery) => delivery.attempts,
+            LaneBody::Garbage(_) => 0,
+        };
         let offset = self
             .logs
             .append((slice, lane), gap, appended_at, item, body);
-        self.audit.copied(self.now, item, (slice, lane, offset));
+        self.audit
+            .copied(self.now, item, attempts, (slice, lane, offset));
         self.wake_readers(slice, lane);
         offset
     }

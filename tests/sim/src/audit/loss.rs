@@ -51,10 +51,14 @@ impl Audit {
     /// A copy is on a lane.
     pub(crate) fn copied(
         &mut self,
-        _now: Micros,
+        now: Micros,
         item: u32,
+        attempts: u32,
         (slice, lane, offset): (Slice, Lane, i64),
     ) {
+        if lane == Lane::Backlog {
+            self.check_copies(now, item, attempts, offset);
+        }
         debug_assert_eq!(self.item(item).slice, slice, "a copy left its slice");
         if lane == Lane::Backlog && !self.is_told_of(slice, item, offset) {
             // Nobody will read it.
