@@ -347,7 +347,7 @@ impl Shell {
             }
             MembershipEvent::Lost { number } => {
                 self.revocation = number;
-                self.worker.handle_lost();
+                self.worker.handle_lost(now);
             }
             MembershipEvent::CommitFinished(result) => self.take_commit(now, result),
             MembershipEvent::Left => self.ended = Some(Ended::Stopped),
@@ -418,7 +418,6 @@ impl Shell {
                     .fetch((slice, claim), Lane::all().map(place).collect());
             }
             Order::LoadState { slice, claim } => self.states.follow(slice, claim),
-            Order::StopState(slice) => self.states.leave(slice),
             Order::LoadEndpoints { slice, claim } => self.endpoints.follow(slice, claim),
             Order::Read { reading, from } => {
                 let topic = self.topics.lane(reading.lane);

@@ -22,6 +22,7 @@ use postrider_domain::{BacklogMemory, EndpointId, Timestamp};
 
 use crate::commit_map::CommitMap;
 use crate::offsets::{HOLES_MAX, OffsetTracker, Reading};
+use crate::order::Left;
 use crate::queue::EntryId;
 
 /// Most records of an endpoint's backlog in memory.
@@ -33,7 +34,7 @@ pub const HELD_MAX: usize = 4_096;
 /// Bytes of such records.
 pub const HELD_BYTES_MAX: usize = 2 << 20;
 
-/// How long a pass may leave an endpoint behind.
+/// How long a pass may leave an endpoint behind, at first.
 pub const PASS_MAX: Duration = Duration::from_secs(1);
 
 /// An endpoint's backlog, from its first record to the settling of its last.
@@ -55,6 +56,10 @@ pub(crate) struct Backlog {
     /// While the endpoint takes nothing, it is read no earlier than this, when its oldest record
     /// may be past its window.
     pub(crate) expires: Timestamp,
+    /// How many of its records were in memory when there was no room for one more.
+    full: Option<usize>,
+    /// What of it waits in the log for an earlier one of its key.
+    pub(crate) left: Left,
 }
 
 impl Backlog {
@@ -69,6 +74,8 @@ impl Backlog {
             held: BTreeSet::new(),
             pass: 0,
             expires,
+            full: None,
+            left: Left::default(),
         }
     }
 
@@ -83,6 +90,7 @@ impl Backlog {
             offsets: OffsetTracker::restored(cursor, Some(map)),
             end: end.max(memory.position),
             opened: true,
+            left: Left::restored(&memory.heads),
             // How old its records are is seen by reading one.
             ..Self::new(cursor, Timestamp::default())
         }
@@ -94,7 +102,7 @@ impl Backlog {
         BacklogMemory {
             position: map.position,
             holes: map.holes,
-            heads: Vec::new(),
+            heads: self.left.memory(),
         }
     }
 
@@ -142,17 +150,39 @@ impl Backlog {
     }
 
     /// A record of it was read in the pass of this number; whether it is taken into memory.
-    fn read(&mut self, pass: u64, offset: i64, has_room: bool) -> bool {
+    fn read(&mut self, pass: u64, offset: i64, fate: Fate) -> bool {
         if self.pass != pass || offset < self.next() {
             return false;
         }
-        if !has_room || self.offsets.incomplete() >= HOLES_MAX {
+        let known = self.offsets.is_known(offset);
+        if fate == Fate::NoRoom || (!known && self.offsets.incomplete() >= HOLES_MAX) {
+            // All below was looked at: the next reading begins here.
+            self.offsets.skip_to(offset);
             self.pass = 0;
+            self.full = Some(self.held.len());
             return false;
         }
+        self.full = None;
         let new = self.offsets.read(offset) == Reading::New;
         // After a rewind, what is still in memory comes by again.
-        new && self.held.insert(offset)
+        new && fate == Fate::Take && self.held.insert(offset)
+    }
+
+    /// Whether a record is neither settled nor in memory.
+    pub(crate) fn is_open(&self, offset: i64) -> bool {
+        !self.held.contains(&offset) && self.offsets.is_open(offset)
+    }
+
+    /// Reads again from this record on: what is settled or in memory is passed over.
+    pub(crate) fn rewind(&mut self, offset: i64) {
+        self.offsets.rewind(offset);
+        self.pass = 0;
+        self.full = None;
+    }
+
+    /// A record is out of memory and stays in the log.
+    pub(crate) fn leave(&mut self, offset: i64) {
+        self.held.remove(&offset);
     }
 
     /// How many of its records are in memory.
@@ -170,15 +200,26 @@ impl Backlog {
     /// A record is settled.
     pub(crate) fn settle(&mut self, offset: i64) -> bool {
         self.held.remove(&offset);
+        self.left.settled(offset);
         self.offsets.settle(offset)
     }
 
     /// A record is out of memory, unsettled: it is read again.
     pub(crate) fn unload(&mut self, offset: i64) {
-        self.held.remove(&offset);
-        self.offsets.rewind(offset);
-        self.pass = 0;
+        self.leave(offset);
+        self.rewind(offset);
     }
+}
+
+/// What is to become of a record that is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// It is taken into memory.
+    Take,
+    /// It stays in the log until one before it is settled; what is behind it goes on.
+    Leave,
+    /// It stays in the log, and so does all that is behind it.
+    NoRoom,
 }
 
 /// What a pass should do.
@@ -209,6 +250,9 @@ pub(crate) struct Passes {
     /// Where they are in it.
     behind_at: BTreeMap<EndpointId, i64>,
     behind_since: Option<Timestamp>,
+    /// How long the pass under way may leave somebody behind: twice as long after each one that
+    /// was cut short, or what lies far ahead would never be reached.
+    patience: Duration,
     /// Want something, but others have all the room.
     starved: BTreeSet<EndpointId>,
     /// The pass under way has come to `acquired_end`, and that was taken note of.
@@ -229,6 +273,7 @@ impl Passes {
             behind: BTreeSet::new(),
             behind_at: BTreeMap::new(),
             behind_since: None,
+            patience: PASS_MAX,
             starved: BTreeSet::new(),
             finished: false,
             held: 0,
@@ -262,7 +307,10 @@ impl Passes {
     fn wants_more(&self, backlog: &Backlog, window: usize) -> bool {
         let held = backlog.held();
         let keeps_up = self.position.is_some() && backlog.pass == self.number;
-        held == 0 || keeps_up || (held <= window / 2 && backlog.offsets.incomplete() < HOLES_MAX)
+        match backlog.full {
+            Some(full) => held <= (full / 2).min(window / 2),
+            None => held == 0 || keeps_up || held <= window / 2,
+        }
     }
 
     /// Whether half of the room for all backlogs is free.
@@ -303,12 +351,19 @@ impl Passes {
             self.behind.remove(&(at, id));
         }
         if let Some(backlog) = backlog {
+            if self
+                .position
+                .is_some_and(|position| backlog.next() >= position)
+            {
+                // The pass has yet to come to what it wants.
+                backlog.pass = self.number;
+            }
             let follows = self.position.is_some() && backlog.pass == self.number;
             if !self.wants_more(backlog, window) {
                 // It comes back when it has settled some.
             } else if follows {
                 self.following.insert(id.clone());
-            } else if self.has_slack() {
+            } else if self.has_slack() || (backlog.held() == 0 && backlog.full.is_none()) {
                 self.behind.insert((backlog.next(), id.clone()));
                 self.behind_at.insert(id.clone(), backlog.next());
                 self.behind_since.get_or_insert(now);
@@ -328,10 +383,18 @@ impl Passes {
         }
     }
 
+    /// Whether this pass is where this record of an endpoint is to be looked at: it is neither
+    /// settled nor in memory.
+    pub(crate) fn wants(&self, backlog: &Backlog, offset: i64) -> bool {
+        backlog.pass == self.number
+            && offset >= backlog.next()
+            && (!backlog.offsets.is_known(offset) || backlog.is_open(offset))
+    }
+
     /// A record at this offset was read; whether the endpoint takes it.
-    pub(crate) fn read(&mut self, offset: i64, of: Option<(&mut Backlog, bool)>) -> bool {
+    pub(crate) fn read(&mut self, offset: i64, of: Option<(&mut Backlog, Fate)>) -> bool {
         self.position = Some(offset + 1);
-        of.is_some_and(|(backlog, has_room)| backlog.read(self.number, offset, has_room))
+        of.is_some_and(|(backlog, fate)| backlog.read(self.number, offset, fate))
     }
 
     /// Those who follow, once the pass has come to the end of what predecessors appended: of how
@@ -349,19 +412,26 @@ impl Passes {
     pub(crate) fn step(&mut self, now: Timestamp) -> Step {
         let overdue = self
             .behind_since
-            .is_some_and(|since| since + PASS_MAX <= now);
+            .is_some_and(|since| since + self.patience <= now);
         if self.position.is_some() && !self.following.is_empty() && !overdue {
             return Step::Keep;
         }
         let Some((from, _)) = self.behind.first() else {
-            return if self.position.is_some() && self.following.is_empty() {
+            // At the end it stays: what is appended next comes at once.
+            let idle = self.following.is_empty() && self.position.is_some_and(|at| at < self.end);
+            return if idle {
                 self.position = None;
                 Step::Stop
             } else {
                 Step::Keep
             };
         };
-        let from = *from;
+        self.patience = if overdue { self.patience * 2 } else { PASS_MAX };
+        // Those who follow have read nothing beyond the pass under way.
+        let from = match self.position {
+            Some(position) if !self.following.is_empty() => position.min(*from),
+            _ => *from,
+        };
         self.number += 1;
         self.finished = false;
         self.position = Some(from);
@@ -388,6 +458,6 @@ impl Passes {
     /// When [`Self::step`] is to be asked although nothing happened.
     pub(crate) fn next_deadline(&self) -> Option<Timestamp> {
         let since = self.behind_since.filter(|_| self.position.is_some());
-        since.map(|since| since + PASS_MAX)
+        since.map(|since| since + self.patience)
     }
 }

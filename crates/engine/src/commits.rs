@@ -57,6 +57,8 @@ pub(crate) struct Commits {
     settled: u32,
     urgent: bool,
     in_flight: BTreeSet<LaneKey>,
+    /// How many lanes the commit in flight was sent with.
+    sent: usize,
     /// A commit was sent and not yet answered, whatever became of its lanes.
     awaiting: bool,
     /// No commit before this time; `None` until the first record settles.
@@ -198,6 +200,7 @@ impl Commits {
         }
         self.awaiting = !entries.is_empty();
         self.sent_at = Some(now);
+        self.sent = entries.len();
         self.settled = 0;
         self.next_at = Some(now + INTERVAL);
         self.urgent &= !self.dirty.is_empty() && self.alone.is_empty();
@@ -231,7 +234,7 @@ impl Commits {
         };
         match answer {
             CommitAnswer::Accepted => {}
-            CommitAnswer::UnknownLane if answered.len() == 1 => {
+            CommitAnswer::UnknownLane if self.sent == 1 => {
                 finished.unknown = answered.into_iter().next();
             }
             CommitAnswer::UnknownLane => {
@@ -376,6 +379,20 @@ mod tests {
         }
         assert_eq!(accepted, [Slice(0), Slice(1), Slice(3)]);
         assert_eq!(commits.due_at(), None, "the bad one is not tried again");
+    }
+
+    /// F16.
+    #[test]
+    fn review1_a_lane_is_not_blamed_for_one_that_was_let_go_meanwhile() {
+        let mut commits = Commits::new(Duration::from_secs(3));
+        let key = |slice: u16| (Slice(slice), Claim(1), Lane::Deliveries);
+        for slice in 0..2 {
+            commits.settled(at(0), key(slice), SETTLED_MAX);
+        }
+        assert_eq!(commits.start(at(1), |_| Some((7, String::new()))).len(), 2);
+        commits.forget(Slice(1));
+        let finished = commits.finish(at(2), CommitAnswer::UnknownLane);
+        assert_eq!(finished.unknown, None, "it may be the other one");
     }
 
     #[test]

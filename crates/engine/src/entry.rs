@@ -27,6 +27,12 @@ pub(crate) struct Entry {
     pub(crate) started_at: Timestamp,
     /// That attempt is one of an unproven endpoint.
     pub(crate) unproven: bool,
+    /// That attempt counts against the endpoint's limit.
+    pub(crate) counted: bool,
+    /// Hash of its ordering key, if it waits for others of it.
+    pub(crate) key: Option<u64>,
+    /// It is the one of its key that was taken: the others wait for it.
+    pub(crate) heads_key: bool,
     /// Broker time of the append.
     pub(crate) appended_at: Timestamp,
     /// It is read ahead of its time: its lane, not the slice, has room for it.

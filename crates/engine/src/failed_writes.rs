@@ -71,6 +71,10 @@ pub(crate) fn smaller(mut write: Write) -> Result<Write, Write> {
                 response.truncated = true;
                 Ok(write)
             }
+            Some(AttemptResult::Response(response)) if !response.headers.is_empty() => {
+                response.headers.clear();
+                Ok(write)
+            }
             _ => Err(write),
         },
         Write::DeadLetter { .. }

@@ -8,7 +8,8 @@ use postrider_domain::{EndpointId, RateLimit, Remembered, Timestamp};
 use crate::backlog::Backlog;
 use crate::health::Health;
 use crate::limit::Limiter;
-use crate::queue::Queue;
+use crate::order::Keys;
+use crate::queue::{EntryId, Queue};
 
 /// Where in the order of turns an endpoint is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,6 +27,8 @@ pub(crate) enum Turn {
 #[derive(Debug)]
 pub(crate) struct Flow {
     pub(crate) queue: Queue,
+    /// What waits in order.
+    pub(crate) keys: Keys,
     /// Bytes of what waits.
     pub(crate) queued_bytes: usize,
     pub(crate) in_flight: u16,
@@ -35,6 +38,8 @@ pub(crate) struct Flow {
     pub(crate) backlog: Option<Backlog>,
     pub(crate) gone: Gone,
     pub(crate) saving: Saving,
+    /// Its limit is used up until then.
+    pub(crate) limited_until: Timestamp,
     /// When it is looked at again.
     pub(crate) timer: Option<Timestamp>,
 }
@@ -70,6 +75,7 @@ impl Flow {
     pub(crate) fn new() -> Self {
         Self {
             queue: Queue::default(),
+            keys: Keys::default(),
             queued_bytes: 0,
             in_flight: 0,
             turn: Turn::None,
@@ -78,12 +84,41 @@ impl Flow {
             backlog: None,
             gone: Gone::default(),
             saving: Saving::default(),
+            limited_until: Timestamp::default(),
             timer: None,
         }
     }
 
+    /// The entry whose attempt is next; with `replays`, of those.
+    pub(crate) fn next(&self, replays: bool) -> Option<EntryId> {
+        let ordered = || self.keys.next().filter(|_| !replays);
+        self.queue.next(replays).or_else(ordered)
+    }
+
+    /// Takes it.
+    pub(crate) fn pop(&mut self, replays: bool) -> Option<EntryId> {
+        match self.queue.pop(replays) {
+            None if !replays => self.keys.pop(),
+            popped => popped,
+        }
+    }
+
+    /// Takes everything that waits out.
+    pub(crate) fn take_waiting(&mut self) -> Vec<EntryId> {
+        self.queued_bytes = 0;
+        let mut taken = self.queue.take();
+        taken.extend(self.keys.take());
+        taken
+    }
+
+    /// Whether an attempt may be next, replays apart.
+    pub(crate) fn has_attempts(&self) -> bool {
+        self.queue.has_attempts() || self.keys.has_attempts()
+    }
+
     /// The limit is this from now on.
     pub(crate) fn limit(&mut self, limit: Option<RateLimit>) {
+        self.limited_until = Timestamp::default();
         match (limit, &mut self.limiter) {
             (None, limiter) => *limiter = None,
             (Some(limit), Some(limiter)) => limiter.change(limit),
@@ -111,6 +146,7 @@ impl Flow {
     /// Whether nothing would be lost with it.
     pub(crate) fn may_be_forgotten(&self, now: Timestamp) -> bool {
         self.queue.is_empty()
+            && self.keys.is_empty()
             && self.in_flight == 0
             && self.turn == Turn::None
             && self.backlog.is_none()

@@ -253,8 +253,6 @@ pub enum Order {
         /// To be given back.
         claim: Claim,
     },
-    /// Stop reading the slice's `endpoint-state`.
-    StopState(Slice),
     /// Read the slice's endpoints and follow them: `Worker::handle_endpoint`,
     /// `Worker::handle_endpoints_loaded`.
     LoadEndpoints {

@@ -26,6 +26,7 @@
 //! | how much may wait in memory | [`admission`] |
 //! | turns of endpoints, room for those that hang | `turns` |
 //! | first attempts, retries and replays of an endpoint | `queue` |
+//! | order per key | [`order`] |
 //! | rate limit | `limit` |
 //! | breaker | [`breaker`] |
 //! | the receiver asked for a pause | `gate` |
@@ -55,6 +56,7 @@ pub mod lane;
 pub mod lease;
 mod limit;
 pub mod offsets;
+pub mod order;
 mod queue;
 pub mod recent;
 pub mod retry_after;

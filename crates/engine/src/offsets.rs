@@ -149,6 +149,18 @@ impl OffsetTracker {
         ))
     }
 
+    /// Whether a record at this offset was read before, by us or a predecessor.
+    #[must_use]
+    pub fn is_known(&self, offset: i64) -> bool {
+        self.position.is_some_and(|position| offset < position)
+    }
+
+    /// Whether a record at this offset was read and is not settled.
+    #[must_use]
+    pub fn is_open(&self, offset: i64) -> bool {
+        self.incomplete.contains(&offset)
+    }
+
     /// Nothing exists between what was read and this offset.
     pub fn skip_to(&mut self, offset: i64) {
         self.forget_vanished(offset);

@@ -13,11 +13,12 @@
 //! until it succeeded. No record is held longer than [`HOLD_MAX`] before it is attempted or moved,
 //! so no lane can stick.
 //! In files of its own: which attempt starts ([`mod@start`]), what an attempt's end leads to
-//! ([`mod@finish`]), the way over the backlog ([`mod@spill`]), what a successor must know
-//! ([`mod@save`]). Leaves which slices are owned, commits and the worker's budget to
+//! ([`mod@finish`]), the way over the backlog ([`mod@spill`]), order ([`mod@ordered`]), what a
+//! successor must know ([`mod@save`]). Leaves which slices are owned, commits and the worker's budget to
 //! [`crate::worker`], and everything that touches the world to the shells.
 
 mod finish;
+mod ordered;
 mod save;
 mod spill;
 mod start;
@@ -38,8 +39,8 @@ use crate::failed_writes::{FailedWrites, smaller};
 use crate::fence::Claimed;
 use crate::flow::{Flow, Timer, Turn};
 use crate::io::{
-    AttemptEntry, Claim, Content, Defaults, Epoch, LaneRecord, Observation, Order, Reading, Ticket,
-    Write, WriteFailure, WriteId,
+    AttemptEntry, Claim, Content, Defaults, Epoch, LaneRecord, Observation, Order, Reading,
+    StateEntry, Ticket, Write, WriteFailure, WriteId,
 };
 use crate::lane::{Committed, LaneState};
 use crate::limit::Limiter;
@@ -110,6 +111,14 @@ pub(crate) struct SliceEngine {
     draining: Draining,
     rng: fastrand::Rng,
     orders: VecDeque<Order>,
+}
+
+/// What is known of a record of an ordered endpoint when it is taken in.
+#[derive(Clone, Copy, Debug)]
+struct Ordered {
+    key: u64,
+    /// Attempts made of it, if it was a head before.
+    attempts: Option<u32>,
 }
 
 /// What a write is for.
@@ -248,6 +257,7 @@ impl SliceEngine {
             return;
         };
         flow.limit(limit);
+        self.reorder(now, &id);
         self.forget_gone_if_changed(now, &id);
         if self.ending(&id).is_some() || !self.is_active(&id) {
             self.requeue(now, &id);
@@ -255,6 +265,21 @@ impl SliceEngine {
         self.wake(&id);
         self.reconsider_backlog(now, &id);
         self.steer(now);
+    }
+
+    /// A record of `endpoint-state` was read behind our fence; whether the fence still holds.
+    pub(crate) fn handle_state(&mut self, now: Timestamp, entry: &StateEntry) -> bool {
+        match entry {
+            StateEntry::Fence { epoch, .. } => *epoch <= self.epoch,
+            StateEntry::Endpoint { id, epoch, .. } => {
+                if *epoch < self.epoch {
+                    // Compaction keeps the last record, so ours must be that.
+                    self.observe(Observation::FormerOwner(self.slice));
+                    self.save_soon(now, id, Duration::ZERO);
+                }
+                *epoch <= self.epoch
+            }
+        }
     }
 
     /// A record was read.
@@ -275,7 +300,7 @@ impl SliceEngine {
             return;
         }
         match self.lanes[lane.index()].offsets.read(record.offset) {
-            offsets::Reading::New => self.take_in(now, record),
+            offsets::Reading::New => self.take_in(now, record, None),
             offsets::Reading::Settled | offsets::Reading::Repeated => {}
         }
     }
@@ -370,6 +395,7 @@ impl SliceEngine {
                 self.leave_look_ahead(id);
                 self.admit(now, id);
             }
+            EntryState::Waiting if entry.key.is_some() => self.head_is_due(now, id),
             EntryState::Waiting => self.enqueue(now, id),
             EntryState::Queued => self.give_up_hold(now, id),
             EntryState::Spilling | EntryState::InFlight | EntryState::Settling => {
@@ -401,7 +427,7 @@ impl SliceEngine {
         self.turns.clear();
         for flow in self.flows.values_mut() {
             flow.turn = Turn::None;
-            flow.queue.take();
+            flow.take_waiting();
             if let Some(backlog) = &mut flow.backlog {
                 backlog.pending.clear();
             }
@@ -421,13 +447,22 @@ impl SliceEngine {
             } else {
                 None
             };
-            if entry.attempts > entry.attempts_read() {
-                self.write_retry(now, id, due.unwrap_or(now));
-            } else {
-                self.drop_entry(id);
-            }
+            self.leave_to_successor(now, id, due.unwrap_or(now));
         }
         self.go_on_draining(now);
+    }
+
+    /// What was attempted here is moved with its count and due time, or remembered with them where
+    /// it is; the rest is dropped, to be read again.
+    fn leave_to_successor(&mut self, now: Timestamp, id: EntryId, due: Timestamp) {
+        let entry = self.entry(id);
+        if entry.attempts == entry.attempts_read() {
+            self.drop_entry(id);
+        } else if entry.key.is_some() {
+            self.block(now, id, Some(due));
+        } else {
+            self.write_retry(now, id, due);
+        }
     }
 
     /// Once nothing happens here any more, a successor is told what it must know.
@@ -443,6 +478,11 @@ impl SliceEngine {
     /// Whether nothing is in flight and nothing waits for an acknowledgement.
     pub(crate) fn is_drained(&self) -> bool {
         self.draining == Draining::State && self.writes.is_empty()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn replays_listed(&self) -> usize {
+        self.turns.replays_listed()
     }
 
     fn is_draining(&self) -> bool {
@@ -463,7 +503,8 @@ impl SliceEngine {
     pub(crate) fn next_deadline(&self) -> Option<Timestamp> {
         let timer = self.timers.first().map(|(at, _)| *at);
         let timers = timer.into_iter().chain(self.failed_writes.next_at());
-        let timers = timers.chain(self.passes.next_deadline());
+        let passes = self.passes.next_deadline();
+        let timers = timers.chain(passes.filter(|_| !self.is_draining()));
         timers.min()
     }
 
@@ -507,7 +548,7 @@ impl SliceEngine {
         }
     }
 
-    fn take_in(&mut self, now: Timestamp, record: LaneRecord) {
+    fn take_in(&mut self, now: Timestamp, record: LaneRecord, ordered: Option<Ordered>) {
         let LaneRecord {
             reading,
             offset,
@@ -526,7 +567,8 @@ impl SliceEngine {
                     self.settle_offset(now, reading.lane, offset, Some(&endpoint));
                     return;
                 }
-                delivery.attempts
+                let attempts = ordered.and_then(|ordered| ordered.attempts);
+                attempts.unwrap_or(delivery.attempts)
             }
             Content::Unreadable { .. } => 0,
         };
@@ -553,6 +595,9 @@ impl SliceEngine {
             unacked_writes: 0,
             started_at: now,
             unproven: false,
+            counted: false,
+            key: ordered.map(|ordered| ordered.key),
+            heads_key: false,
             appended_at,
             ahead,
         };
@@ -639,7 +684,7 @@ impl SliceEngine {
     /// no turn in time is ended or moved by [`Self::give_up_hold`].
     fn enqueue(&mut self, now: Timestamp, id: EntryId) {
         let entry = self.entry(id);
-        let (lane, bytes, class) = (entry.lane, entry.bytes, entry.class());
+        let (lane, bytes, class, key) = (entry.lane, entry.bytes, entry.class(), entry.key);
         let (endpoint, mut until) = (entry.delivery().endpoint.clone(), entry.hold_until);
         if let Some(ending) = self.ending(&endpoint) {
             if lane == Lane::Backlog {
@@ -648,25 +693,28 @@ impl SliceEngine {
             until = until.min(now + DISCARD_GRACE);
         } else if lane == Lane::Backlog && self.is_past_window(now, id) {
             return self.give_up(now, id, DeadLetterReason::WindowPassed);
+        } else if key.is_some() && self.is_exhausted(id) {
+            return self.give_up(now, id, DeadLetterReason::AttemptsExhausted);
         } else if self.has_to_spill(now, id) {
             return self.spill(now, id);
         }
         self.wait(id, EntryState::Queued, until);
         let flow = self.flow(&endpoint);
-        flow.queue.push(class, id);
         flow.queued_bytes += bytes;
+        match key {
+            Some(key) => flow.keys.push(key, id),
+            None => flow.queue.push(class, id),
+        }
         self.wake(&endpoint);
     }
 
     /// The endpoint's rule changed: what waits is looked at anew.
     fn requeue(&mut self, now: Timestamp, endpoint: &EndpointId) {
         let waiting = match self.flows.get_mut(endpoint) {
-            Some(flow) => flow.queue.take(),
+            Some(flow) => flow.take_waiting(),
             None => return,
         };
         for id in waiting {
-            let bytes = self.entry(id).bytes;
-            self.flow(endpoint).queued_bytes -= bytes;
             self.enqueue(now, id);
         }
     }
@@ -675,8 +723,12 @@ impl SliceEngine {
     fn dequeue(&mut self, id: EntryId) {
         let entry = self.entry(id);
         let (endpoint, bytes) = (entry.delivery().endpoint.clone(), entry.bytes);
+        let key = entry.key;
         let flow = self.flow(&endpoint);
-        flow.queue.remove(id);
+        match key {
+            Some(key) => flow.keys.remove(key, id),
+            None => flow.queue.remove(id),
+        }
         flow.queued_bytes -= bytes;
     }
 
@@ -705,6 +757,7 @@ impl SliceEngine {
         match ending {
             Outcome::DeadLettered(reason) => self.give_up(now, id, reason),
             Outcome::Discarded(_) | Outcome::Delivered | Outcome::Retry => {
+                self.clear_timer(id);
                 self.entry(id).state = EntryState::Settling;
                 self.write_attempt(now, id, None, ending, None);
             }
@@ -721,10 +774,24 @@ impl SliceEngine {
         } else if now < hold_until {
             // The endpoint came back within the grace.
             self.wait(id, EntryState::Queued, hold_until);
+        } else if self.may_stay(now, id) {
+            self.wait(id, EntryState::Queued, now + HOLD_MAX);
         } else {
             self.dequeue(id);
             self.give_up_turn(now, id);
         }
+    }
+
+    /// Whether nothing waits for it, as it is where it would be moved to.
+    fn may_stay(&mut self, now: Timestamp, id: EntryId) -> bool {
+        let entry = self.entry(id);
+        let moved = entry.attempts == entry.attempts_read() || entry.key.is_some();
+        let known = entry.delivery().endpoint.clone();
+        let lane = entry.lane;
+        // For replays nothing waits either: they have a lane of their own.
+        (lane == Lane::Redeliveries || (lane == Lane::Backlog && moved))
+            && matches!(self.catalog.find(&known), Lookup::Known(_))
+            && !self.is_past_window(now, id)
     }
 
     /// Unknown and overdue deliveries end, the others are moved.
@@ -736,31 +803,34 @@ impl SliceEngine {
         if self.is_past_window(now, id) {
             return self.give_up(now, id, DeadLetterReason::WindowPassed);
         }
-        let entry = self.entry(id);
-        if entry.lane == Lane::Backlog && entry.attempts == entry.attempts_read() {
-            // Nothing waits for it, and it is where it would be moved to.
-            let (endpoint, class, bytes) = (delivery.endpoint.clone(), entry.class(), entry.bytes);
-            self.wait(id, EntryState::Queued, now + HOLD_MAX);
-            let flow = self.flow(&endpoint);
-            flow.queue.push_front(class, id);
-            flow.queued_bytes += bytes;
-            return self.wake(&endpoint);
-        }
         self.observe(Observation::HoldExceeded);
         self.spill(now, id);
     }
 
-    /// Whether no attempt is made any more. What was never attempted has its window from when it
-    /// came to us: a mirrored event may be old.
+    /// Whether no attempt is made any more.
     fn is_past_window(&mut self, now: Timestamp, id: EntryId) -> bool {
         let entry = self.entry(id);
-        let (delivery, appended_at) = (entry.delivery(), entry.appended_at);
-        let since = if entry.attempts == 0 {
-            delivery.event.accepted_at.max(appended_at)
+        let (delivery, attempts, appended_at) =
+            (entry.delivery(), entry.attempts, entry.appended_at);
+        now > self.window_end(&delivery, attempts, appended_at)
+    }
+
+    /// When no attempt is made any more. What was never attempted has its window from when it was
+    /// written to where it is: a mirrored event may be old, a producer's clock may be ahead.
+    fn window_end(&self, delivery: &Delivery, attempts: u32, appended_at: Timestamp) -> Timestamp {
+        let since = if attempts == 0 {
+            appended_at
         } else {
-            delivery.event.accepted_at
+            delivery.event.accepted_at.min(appended_at)
         };
-        now > since + self.retry_policy(&delivery.endpoint).window
+        since + self.retry_policy(&delivery.endpoint).window
+    }
+
+    /// Whether its schedule is spent: a head that was blocked and is released.
+    fn is_exhausted(&mut self, id: EntryId) -> bool {
+        let entry = self.entry(id);
+        let (endpoint, attempts) = (entry.delivery().endpoint.clone(), entry.attempts);
+        attempts as usize > self.retry_policy(&endpoint).schedule.len()
     }
 
     fn retry_policy(&self, endpoint: &EndpointId) -> &postrider_domain::RetryPolicy {
@@ -881,8 +951,12 @@ impl SliceEngine {
                 Content::Delivery(delivery) => Some(delivery.endpoint.clone()),
                 Content::Unreadable { .. } => None,
             };
+            let (key, heads_key) = (self.entry(id).key, self.entry(id).heads_key);
             let (lane, offset) = self.drop_entry(id);
             self.settle_offset(now, lane, offset, endpoint.as_ref());
+            if let (Some(key), Some(endpoint)) = (key, &endpoint) {
+                self.follow_on(now, endpoint, key, heads_key);
+            }
         }
     }
 

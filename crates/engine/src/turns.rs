@@ -84,6 +84,11 @@ impl Turns {
         self.unproven_in_flight = left.expect("one end per attempt");
     }
 
+    #[cfg(test)]
+    pub(crate) fn replays_listed(&self) -> usize {
+        self.replays.len()
+    }
+
     /// Nobody has a turn any more.
     pub(crate) fn clear(&mut self) {
         self.ready.clear();

@@ -20,6 +20,7 @@ use crate::io::{
 };
 use crate::lane::Committed;
 use crate::lease::Lease;
+use crate::limit::{RESERVED_ABOVE, START_GRACE};
 use crate::slice::{Acquired, SliceEngine};
 use crate::turns::Room;
 
@@ -80,6 +81,8 @@ pub struct Worker {
     /// An attempt could not start for want of a lease.
     lease_wanted: bool,
     commits: Commits,
+    /// No attempt starts before: what short limits counted is forgotten.
+    quiet_until: Option<Timestamp>,
     /// A revocation is open, of these slices.
     revoked: Option<BTreeSet<Slice>>,
     leaving: bool,
@@ -128,6 +131,7 @@ impl Worker {
             lease,
             lease_wanted: false,
             commits: Commits::new(renewal),
+            quiet_until: None,
             revoked: None,
             leaving: false,
             left: false,
@@ -170,13 +174,15 @@ impl Worker {
         self.release_drained(now);
     }
 
-    /// We are no member any more: every slice may have a new owner already. Nothing is committed.
-    pub fn handle_lost(&mut self) {
+    /// We are no member any more: every slice may have a new owner already. Nothing is committed,
+    /// and nothing starts for as long as a short rate limit may count what started until now.
+    pub fn handle_lost(&mut self, now: Timestamp) {
         let slices: Vec<Slice> = self.slices.keys().copied().collect();
         for slice in slices {
             self.release(slice);
         }
         self.lease.end();
+        self.quiet_until = Some(now + RESERVED_ABOVE + START_GRACE);
         self.commits.lost();
         self.revoked = None;
         self.orders.push_back(Order::HandBack);
@@ -217,15 +223,24 @@ impl Worker {
     /// A record of the slice's `endpoint-state` was read.
     pub fn handle_state(&mut self, now: Timestamp, slice: Slice, claim: Claim, entry: StateEntry) {
         let session = self.settings.session;
+        if let Some(engine) = self.engine(slice) {
+            if engine.claim() == claim && engine.handle_state(now, &entry) {
+                self.pump(now, slice);
+            } else if self
+                .engine(slice)
+                .is_some_and(|engine| engine.claim() == claim)
+            {
+                self.claim_anew(slice);
+            }
+            return;
+        }
         let Some(acquiring) = self.acquiring(slice, claim) else {
-            // What follows our fence is not read.
             return;
         };
         match acquiring.state.read(entry) {
             None => {}
             Some(Ok(claimed)) => {
                 acquiring.claimed = Some(claimed);
-                self.orders.push_back(Order::StopState(slice));
                 self.activate(now, slice);
             }
             // Another process claims it too. If it is its owner, we hear of that; if it woke up
@@ -234,6 +249,16 @@ impl Worker {
                 acquiring.outbid = Some(now);
                 acquiring.refence = Some((now + session, epoch));
             }
+        }
+    }
+
+    /// Another process wrote a fence behind ours. If it is the owner, we hear of that; if it woke up
+    /// late, ours must be the last.
+    fn claim_anew(&mut self, slice: Slice) {
+        if matches!(self.slices.get(&slice), Some(Ownership::Active(_))) {
+            self.observe(Observation::FormerOwner(slice));
+            self.release(slice);
+            self.handle_assigned([slice]);
         }
     }
 
@@ -374,13 +399,14 @@ impl Worker {
             }
         }
         if answer == CommitAnswer::NotAMember && finished.sent_at.is_some() {
-            self.handle_lost();
+            self.handle_lost(now);
         }
         self.release_drained(now);
     }
 
     /// Time passed.
     pub fn handle_timeout(&mut self, now: Timestamp) {
+        self.quiet_until = self.quiet_until.filter(|until| *until > now);
         let slices: Vec<Slice> = self.slices.keys().copied().collect();
         for slice in slices {
             match self.slices.get_mut(&slice) {
@@ -407,7 +433,7 @@ impl Worker {
     /// come when nothing else may start and half of the room is free.
     pub fn poll_attempt(&mut self, now: Timestamp) -> Option<StartAttempt> {
         let max = self.settings.in_flight_max;
-        if self.in_flight >= max {
+        if self.in_flight >= max || self.quiet_until.is_some_and(|until| now < until) {
             return None;
         }
         let mut room = Room {
@@ -453,7 +479,8 @@ impl Worker {
                     Some(engine.next_deadline().map_or(*until, |at| at.min(*until)))
                 }
             });
-        slices.chain(self.commits.due_at()).min()
+        let others = self.commits.due_at().into_iter().chain(self.quiet_until);
+        slices.chain(others).min()
     }
 
     /// Slices owned, those that load or drain included.
@@ -465,6 +492,11 @@ impl Worker {
     #[must_use]
     pub const fn in_flight(&self) -> usize {
         self.in_flight
+    }
+
+    #[cfg(test)]
+    pub(crate) fn replays_listed(&mut self, slice: Slice) -> usize {
+        self.engine(slice).map_or(0, |e| e.replays_listed())
     }
 
     fn engine(&mut self, slice: Slice) -> Option<&mut SliceEngine> {

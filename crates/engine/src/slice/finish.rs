@@ -10,13 +10,16 @@
 use std::time::Duration;
 
 use postrider_catalog::Lookup;
-use postrider_domain::{AttemptReport, AttemptResult, EndpointId, Lane, Outcome, Rung, Timestamp};
+use postrider_domain::{
+    AttemptReport, AttemptResult, EndpointId, Lane, OnExhausted, Outcome, Rung, Timestamp,
+};
 
 use super::{Draining, SliceEngine};
 use crate::concurrency::Failure;
 use crate::entry::EntryState;
 use crate::flow::Gone;
 use crate::io::{Observation, Ticket};
+use crate::offsets::HOLES_MAX;
 use crate::queue::EntryId;
 use crate::schedule::next_due;
 use crate::verdict::{FailureKind, Verdict, judge};
@@ -129,23 +132,37 @@ impl SliceEngine {
         if let Some(ending) = self.ending(endpoint) {
             return self.end(now, id, report, ending);
         }
+        let ordered = entry.key.is_some();
         let policy = self.retry_policy(endpoint);
-        let due = next_due(policy, attempts, accepted_at, now, draw);
-        match due {
-            Err(reason) => self.end(now, id, report, Outcome::DeadLettered(reason)),
-            Ok(due) => {
-                let entry = self.entry(id);
-                entry.attempts = attempts;
-                let hold_until = entry.hold_until;
-                self.write_attempt(now, id, Some(report), Outcome::Retry, Some(due));
-                let in_memory = Rung::for_wait(due.since(now)).is_none() && due <= hold_until;
-                if in_memory && !self.is_draining() {
-                    self.wait(id, EntryState::Waiting, due);
-                } else {
-                    self.write_retry(now, id, due);
-                }
+        let due = match next_due(policy, attempts, accepted_at, now, draw) {
+            Err(reason) if !(ordered && self.blocks(endpoint)) => {
+                return self.end(now, id, report, Outcome::DeadLettered(reason));
             }
+            due => due.ok(),
+        };
+        let entry = self.entry(id);
+        entry.attempts = attempts;
+        let (hold_until, lane) = (entry.hold_until, entry.lane);
+        // What waits in memory keeps its lane's frontier: half of the room is for what is due.
+        let lane_has_room =
+            lane == Lane::Backlog || self.lanes[lane.index()].offsets.incomplete() <= HOLES_MAX / 2;
+        self.write_attempt(now, id, Some(report), Outcome::Retry, due);
+        let soon = due.filter(|due| Rung::for_wait(due.since(now)).is_none());
+        match (soon, due) {
+            (Some(due), _)
+                if !self.is_draining() && (ordered || (lane_has_room && due <= hold_until)) =>
+            {
+                self.wait(id, EntryState::Waiting, due);
+            }
+            (_, due) if ordered => self.block(now, id, due),
+            (_, due) => self.write_retry(now, id, due.unwrap_or(now)),
         }
+    }
+
+    /// Whether a delivery that is given up stays at the head of its key.
+    fn blocks(&self, endpoint: &EndpointId) -> bool {
+        let found = self.catalog.find(endpoint);
+        matches!(found, Lookup::Known(e) if e.on_exhausted == OnExhausted::Block)
     }
 
     /// The receiver asked for a pause: it is at the head of its queue again.
@@ -163,18 +180,17 @@ impl SliceEngine {
         let draining = self.is_draining();
         let entry = self.entry(id);
         entry.attempts -= 1;
-        if draining {
-            return self.write_retry(now, id, until.unwrap_or(now));
+        let (hold_until, lane, ordered) = (entry.hold_until, entry.lane, entry.key.is_some());
+        if draining && ordered {
+            self.block(now, id, until);
+        } else if draining {
+            self.write_retry(now, id, until.unwrap_or(now));
+        } else if hold_until <= now && lane != Lane::Backlog {
+            self.spill(now, id);
+        } else {
+            self.put_back(id);
+            self.wait(id, EntryState::Queued, hold_until.max(now));
         }
-        let (class, bytes, lane) = (entry.class(), entry.bytes, entry.lane);
-        let hold_until = entry.hold_until;
-        if hold_until <= now && lane != Lane::Backlog {
-            return self.spill(now, id);
-        }
-        self.wait(id, EntryState::Queued, hold_until.max(now));
-        let flow = self.flow(endpoint);
-        flow.queue.push_front(class, id);
-        flow.queued_bytes += bytes;
     }
 }
 

@@ -7,11 +7,11 @@
 use std::time::Duration;
 
 use postrider_catalog::Lookup;
-use postrider_domain::{EndpointId, EndpointState, Lane, Timestamp};
+use postrider_domain::{Delivery, EndpointId, EndpointState, Lane, Ordering, Timestamp};
 
-use super::{Purpose, SliceEngine};
+use super::{Ordered, Purpose, SliceEngine};
 use crate::admission::{Admitting, Held, has_room};
-use crate::backlog::{Backlog, Step, WINDOW};
+use crate::backlog::{Backlog, Fate, Step, WINDOW};
 use crate::entry::EntryState;
 use crate::io::{Content, LaneRecord, Write};
 use crate::queue::EntryId;
@@ -24,8 +24,15 @@ impl SliceEngine {
     pub(super) fn has_to_spill(&mut self, now: Timestamp, id: EntryId) -> bool {
         let entry = self.entry(id);
         let (endpoint, bytes, lane) = (entry.delivery().endpoint.clone(), entry.bytes, entry.lane);
-        if matches!(lane, Lane::Backlog | Lane::Redeliveries) {
-            // It was there, or it has time; both have room of their own.
+        if lane == Lane::Backlog {
+            return false;
+        }
+        if self.ordering(&endpoint) != Ordering::None {
+            // Its backlog is its order.
+            return true;
+        }
+        if lane == Lane::Redeliveries {
+            // It has time, and its lane has room of its own.
             return false;
         }
         let held = Held {
@@ -53,7 +60,7 @@ impl SliceEngine {
         let flow = self.flow(id);
         Some(if paused {
             Admitting::Paused
-        } else if !flow.health.is_admitting(now) {
+        } else if !flow.health.is_admitting(now) || now < flow.limited_until {
             Admitting::Closed
         } else if flow.in_flight < flow.health.permits(now, cap).in_flight {
             Admitting::Free
@@ -129,17 +136,16 @@ impl SliceEngine {
     /// A record of the backlog was read, of whichever endpoint.
     pub(super) fn handle_backlog_record(&mut self, now: Timestamp, record: LaneRecord) {
         let offset = record.offset;
+        let ordered = match &record.content {
+            Content::Delivery(delivery) => self.ordered(&delivery.endpoint, delivery, offset),
+            Content::Unreadable { .. } => None,
+        };
         let taken = match &record.content {
             Content::Delivery(delivery) => {
-                let window = self.window(now, &delivery.endpoint);
-                let stays = self.stays_unread(now, &delivery.endpoint, record.appended_at);
+                let fate = self.fate(now, &record, delivery, ordered);
                 let flow = self.flows.get_mut(&delivery.endpoint);
                 let backlog = flow.and_then(|flow| flow.backlog.as_mut());
-                let has_room = backlog
-                    .as_ref()
-                    .is_some_and(|backlog| self.passes.has_room(backlog, window, record.bytes))
-                    && !stays;
-                let taken = self.passes.read(offset, backlog.map(|b| (b, has_room)));
+                let taken = self.passes.read(offset, backlog.map(|b| (b, fate)));
                 if !taken {
                     let id = delivery.endpoint.clone();
                     self.reconsider_backlog(now, &id);
@@ -157,18 +163,57 @@ impl SliceEngine {
                 unreachable!("only deliveries are taken")
             };
             let endpoint = delivery.endpoint.clone();
-            self.take_in(now, record);
+            self.take_in(now, record, ordered);
             self.reconsider_backlog(now, &endpoint);
         }
         self.steer(now);
     }
 
+    /// What is to become of a record of the backlog.
+    fn fate(
+        &mut self,
+        now: Timestamp,
+        record: &LaneRecord,
+        delivery: &Delivery,
+        ordered: Option<Ordered>,
+    ) -> Fate {
+        let id = &delivery.endpoint;
+        let window = self.window(now, id);
+        let stays = self.stays_unread(now, delivery, record.appended_at);
+        let Some(flow) = self.flows.get_mut(id) else {
+            return Fate::NoRoom;
+        };
+        let in_memory = ordered.map_or(0, |ordered| flow.keys.len_of(ordered.key));
+        let Some(backlog) = &mut flow.backlog else {
+            return Fate::NoRoom;
+        };
+        if stays || !self.passes.has_room(backlog, window, record.bytes) {
+            return Fate::NoRoom;
+        }
+        match ordered {
+            Some(Ordered { key, .. }) if self.passes.wants(backlog, record.offset) => {
+                if backlog.left.leaves(now, record.offset, key, in_memory) {
+                    Fate::Leave
+                } else {
+                    Fate::Take
+                }
+            }
+            _ => Fate::Take,
+        }
+    }
+
     /// Whether a record stays where it is: its endpoint takes nothing, and it has time. The oldest
     /// one says when there is the next to be ended.
-    fn stays_unread(&mut self, now: Timestamp, id: &EndpointId, appended_at: Timestamp) -> bool {
+    fn stays_unread(
+        &mut self,
+        now: Timestamp,
+        delivery: &Delivery,
+        appended_at: Timestamp,
+    ) -> bool {
+        let id = &delivery.endpoint;
         let admitting = self.admitting(now, id);
         let closed = matches!(admitting, Some(Admitting::Closed | Admitting::Paused));
-        let expires = appended_at + self.retry_policy(id).window;
+        let expires = self.window_end(delivery, delivery.attempts, appended_at);
         if !closed || self.ending(id).is_some() || expires < now {
             return false;
         }
@@ -193,7 +238,8 @@ impl SliceEngine {
     /// Takes what waits of an endpoint's backlog out of memory: it is read again when the endpoint
     /// takes deliveries.
     fn unload_backlog(&mut self, endpoint: &EndpointId) {
-        let waiting: Vec<EntryId> = self.flow(endpoint).queue.iter().collect();
+        let flow = self.flow(endpoint);
+        let waiting: Vec<EntryId> = flow.queue.iter().chain(flow.keys.iter()).collect();
         for id in waiting {
             let entry = self.entry(id);
             if entry.lane != Lane::Backlog || entry.attempts > entry.attempts_read() {
@@ -220,10 +266,11 @@ impl SliceEngine {
         if closed && !ending && !self.is_draining() {
             self.unload_backlog(id);
         }
-        if admitting == Some(Admitting::Closed)
-            && let Some(at) = self.flow(id).health.permits(now, u16::MAX).not_before
-        {
-            self.look_again(id, at);
+        if admitting == Some(Admitting::Closed) {
+            let flow = self.flow(id);
+            let not_before = flow.health.permits(now, u16::MAX).not_before;
+            let at = not_before.max(Some(flow.limited_until));
+            self.look_again(id, at.expect("one of them closed it"));
         }
         let window = self.window(now, id);
         let Some(flow) = self.flows.get_mut(id) else {
@@ -233,6 +280,10 @@ impl SliceEngine {
             return;
         };
         self.passes.catch_up(backlog);
+        if !closed && let Some(from) = backlog.left.take_due(now) {
+            backlog.rewind(from);
+        }
+        let head_due = backlog.left.next_due();
         if backlog.is_done() {
             flow.backlog = None;
             self.passes.want(now, id, None, window);
@@ -244,6 +295,11 @@ impl SliceEngine {
             self.passes.want(now, id, wants.then_some(backlog), window);
             if waits {
                 self.look_again(id, expires + Duration::from_millis(1));
+            }
+            if let Some(due) = head_due
+                && !closed
+            {
+                self.look_again(id, due);
             }
         }
     }

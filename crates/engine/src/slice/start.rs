@@ -5,6 +5,7 @@
 //! the endpoint has its next turn then.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use postrider_catalog::Lookup;
 use postrider_domain::{EndpointId, EndpointState, Lane, Timestamp};
@@ -16,6 +17,10 @@ use crate::io::{StartAttempt, Ticket};
 use crate::limit::{Refusal, START_GRACE};
 use crate::queue::EntryId;
 use crate::turns::Room;
+
+/// An endpoint whose limit is used up for longer takes no deliveries meanwhile: what it has goes
+/// to its backlog, out of memory.
+const LIMITED_LONG: Duration = Duration::from_secs(5);
 
 impl SliceEngine {
     /// The next request to send, if any may start now.
@@ -55,7 +60,7 @@ impl SliceEngine {
         }
         let cap = endpoint.concurrency.unwrap_or(self.defaults.concurrency);
         let flow = self.flows.get_mut(id)?;
-        let entry = flow.queue.next(room.replays)?;
+        let entry = flow.next(room.replays)?;
         let permits = flow.health.permits(now, cap);
         if flow.in_flight >= permits.in_flight {
             if let Some(at) = permits.not_before {
@@ -77,6 +82,7 @@ impl SliceEngine {
             room.lease_wanted = true;
             return None;
         };
+        let counted = flow.limiter.is_some();
         let not_after = match flow.limiter.as_mut().map(|limiter| limiter.start(now)) {
             None => lease_end,
             Some(Ok(())) => {
@@ -84,6 +90,10 @@ impl SliceEngine {
                 lease_end.min(now + START_GRACE)
             }
             Some(Err(Refusal::Until(at))) => {
+                if at > now + LIMITED_LONG {
+                    flow.limited_until = at;
+                    self.reconsider_backlog(now, id);
+                }
                 self.look_again(id, at);
                 return None;
             }
@@ -93,7 +103,7 @@ impl SliceEngine {
             }
             Some(Err(Refusal::Awaited)) => return None,
         };
-        flow.queue.pop(room.replays);
+        flow.pop(room.replays);
         flow.in_flight += 1;
         flow.health.started(now, cap);
         let bytes = self.entry(entry).bytes;
@@ -110,6 +120,8 @@ impl SliceEngine {
         started.state = EntryState::InFlight;
         started.started_at = now;
         started.unproven = unproven;
+        started.counted = counted;
+        started.heads_key = started.key.is_some();
         let (delivery, attempt) = (started.delivery(), started.attempts + 1);
         Some(StartAttempt {
             ticket: self.ticket(entry),
@@ -127,11 +139,13 @@ impl SliceEngine {
             return;
         };
         let entry = self.entry(id);
-        let (started_at, class) = (entry.started_at, entry.class());
-        let (bytes, hold_until, lane) = (entry.bytes, entry.hold_until, entry.lane);
+        let (started_at, counted) = (entry.started_at, entry.counted);
+        let (hold_until, lane) = (entry.hold_until, entry.lane);
         let flow = self.flow(&endpoint);
         flow.health.not_started(started_at);
-        if let Some(limiter) = &mut flow.limiter {
+        if let Some(limiter) = &mut flow.limiter
+            && counted
+        {
             limiter.give_back(started_at);
         }
         if self.is_draining() {
@@ -140,9 +154,7 @@ impl SliceEngine {
             self.go_on_draining(now);
             return;
         }
-        let flow = self.flow(&endpoint);
-        flow.queue.push_front(class, id);
-        flow.queued_bytes += bytes;
+        self.put_back(id);
         self.wait(id, EntryState::Queued, hold_until.max(now));
         self.wake(&endpoint);
         if lane == Lane::Backlog {
@@ -168,14 +180,23 @@ impl SliceEngine {
         Some((ticket.entry, endpoint))
     }
 
+    /// It is the next of its endpoint, or of its key, again.
+    pub(super) fn put_back(&mut self, id: EntryId) {
+        let entry = self.entry(id);
+        let (class, key, bytes) = (entry.class(), entry.key, entry.bytes);
+        entry.heads_key = false;
+        let endpoint = entry.delivery().endpoint.clone();
+        let flow = self.flow(&endpoint);
+        flow.queued_bytes += bytes;
+        match key {
+            Some(key) => flow.keys.put_back(key, id),
+            None => flow.queue.push_front(class, id),
+        }
+    }
+
     /// What ends unattempted while the slice is drained: dropped if that loses nothing.
     pub(super) fn put_back_for_successor(&mut self, now: Timestamp, id: EntryId) {
-        let entry = self.entry(id);
-        if entry.attempts > entry.attempts_read() {
-            self.write_retry(now, id, now);
-        } else {
-            self.drop_entry(id);
-        }
+        self.leave_to_successor(now, id, now);
     }
 
     /// The endpoint may have a turn: something came, ended or changed.
@@ -186,7 +207,7 @@ impl SliceEngine {
         let Some(flow) = self.flows.get_mut(id) else {
             return;
         };
-        if flow.queue.has_attempts() && flow.turn != Turn::Given {
+        if flow.has_attempts() && flow.turn != Turn::Given {
             // A turn for replays that it may have is passed over.
             flow.turn = Turn::Given;
             self.turns.give(id.clone());

@@ -64,6 +64,7 @@ enum Happening {
     Record(LaneRecord),
     WriteDone(WriteId, Write),
     Report(Ticket, EndpointId, AttemptReport),
+    NotStarted(Ticket, EndpointId),
     CommitDone(Vec<CommitEntry>),
 }
 
@@ -99,6 +100,8 @@ pub(crate) struct Harness {
     pub(crate) commit_answer: Option<CommitAnswer>,
     /// Decides whether a write fails.
     pub(crate) write_fails: Fault,
+    /// Decides whether a write that is stored is told to have failed.
+    pub(crate) ack_lost: Fault,
     /// Decides whether a topic takes no record so large.
     pub(crate) too_large: fn(&Write) -> bool,
     /// Decides whether a commit is refused.
@@ -106,9 +109,15 @@ pub(crate) struct Harness {
     pub(crate) answer: Script,
     logs: BTreeMap<(Slice, Lane), Vec<Stored>>,
     readers: BTreeMap<(Slice, Lane), (Reading, i64)>,
+    keys: BTreeMap<DeliveryId, Box<str>>,
     /// `endpoint-state`, and who reads it how far.
     pub(crate) state: Vec<(Slice, StateEntry)>,
     state_readers: BTreeMap<Slice, (Claim, usize)>,
+    /// How long reading one record of the backlog takes.
+    pub(crate) backlog_pace: Duration,
+    backlog_at: (Option<Reading>, Timestamp),
+    /// Attempts that never reach the network: how much later that is told.
+    pub(crate) not_started: Box<dyn FnMut(&Sent) -> Option<Duration>>,
     endpoints: BTreeMap<EndpointId, Endpoint>,
     happenings: BTreeMap<(Timestamp, u64), Happening>,
     record_at: i64,
@@ -138,13 +147,18 @@ impl Harness {
             stopped: Vec::new(),
             commit_answer: None,
             write_fails: Box::new(|| false),
+            ack_lost: Box::new(|| false),
             too_large: |_| false,
             commit_fails: Box::new(|| false),
             answer: Box::new(|_| Answer::Status(200, Duration::from_millis(10))),
             logs: BTreeMap::new(),
             readers: BTreeMap::new(),
+            keys: BTreeMap::new(),
             state: Vec::new(),
             state_readers: BTreeMap::new(),
+            backlog_pace: Duration::ZERO,
+            backlog_at: (None, Timestamp::default()),
+            not_started: Box::new(|_| None),
             endpoints: BTreeMap::new(),
             happenings: BTreeMap::new(),
             record_at: 0,
@@ -188,6 +202,23 @@ impl Harness {
         self.assign(slices);
     }
 
+    /// As [`Self::crash`], but what was on its way to the broker arrives there.
+    pub(crate) fn crash_with_writes(&mut self, slices: impl IntoIterator<Item = Slice>) {
+        for (_, happening) in std::mem::take(&mut self.happenings) {
+            if let Happening::WriteDone(id, write) = happening {
+                self.readers.clear();
+                self.store(id.slice, write);
+            }
+        }
+        self.crash(slices);
+    }
+
+    pub(crate) fn lose(&mut self, slices: impl IntoIterator<Item = Slice>) {
+        self.worker.handle_lost();
+        self.settle_orders();
+        self.assign(slices);
+    }
+
     /// Creates or changes an endpoint.
     pub(crate) fn endpoint(&mut self, id: &str, change: impl FnOnce(&mut Endpoint)) -> EndpointId {
         let id: EndpointId = id.parse().unwrap();
@@ -214,6 +245,67 @@ impl Harness {
     /// The router wrote a delivery.
     pub(crate) fn deliver(&mut self, endpoint: &str) -> DeliveryId {
         self.deliver_sized(endpoint, 100)
+    }
+
+    /// One that is ordered by a key.
+    pub(crate) fn deliver_keyed(&mut self, endpoint: &str, key: &str) -> DeliveryId {
+        self.made += 1;
+        let id = DeliveryId::from_bytes(self.made.to_be_bytes());
+        let delivery = Delivery {
+            id,
+            endpoint: endpoint.parse().unwrap(),
+            event: Event {
+                ordering_key: Some(key.into()),
+                ..event(self.now, 100)
+            },
+            attempts: 0,
+            due: None,
+        };
+        self.keys.insert(id, key.into());
+        self.append(Lane::Deliveries, Arc::new(delivery));
+        id
+    }
+
+    /// How many requests there were for deliveries of a key.
+    pub(crate) fn sent_of_key(&self, key: &str) -> usize {
+        let of = |sent: &&Sent| self.keys.get(&sent.delivery).is_some_and(|k| &**k == key);
+        self.sent.iter().filter(of).count()
+    }
+
+    /// Whether every keyed delivery was taken or given up.
+    pub(crate) fn every_key_is_through(&self) -> bool {
+        let taken = self
+            .sent
+            .iter()
+            .filter(|sent| sent.taken)
+            .map(|sent| sent.delivery);
+        let dead = self.dead.iter().map(|(id, ..)| *id);
+        let through: BTreeSet<DeliveryId> = taken.chain(dead).collect();
+        self.keys.keys().all(|id| through.contains(id))
+    }
+
+    /// Whether, per key, no delivery was attempted before all earlier ones were settled: taken by
+    /// the receiver, or given up.
+    pub(crate) fn assert_ordered(&self) {
+        let mut by_key: BTreeMap<&str, BTreeSet<DeliveryId>> = BTreeMap::new();
+        for (id, key) in &self.keys {
+            by_key.entry(key).or_default().insert(*id);
+        }
+        let mut taken: BTreeMap<&str, Vec<DeliveryId>> = BTreeMap::new();
+        let mut settled: BTreeSet<DeliveryId> = self.dead.iter().map(|(id, ..)| *id).collect();
+        for sent in &self.sent {
+            let Some(key) = self.keys.get(&sent.delivery) else {
+                continue;
+            };
+            let before = by_key[&**key].range(..sent.delivery);
+            for id in before.rev().take(20) {
+                assert!(settled.contains(id), "{key}: {} before {id}", sent.delivery);
+            }
+            if sent.taken && settled.insert(sent.delivery) {
+                taken.entry(key).or_default().push(sent.delivery);
+            }
+        }
+        assert!(taken.values().all(|ids| ids.is_sorted()));
     }
 
     pub(crate) fn deliver_sized(&mut self, endpoint: &str, bytes: usize) -> DeliveryId {
@@ -247,6 +339,25 @@ impl Harness {
     pub(crate) fn hand(&mut self, record: LaneRecord) {
         self.worker.handle_record(self.now, record);
         self.settle_orders();
+    }
+
+    pub(crate) fn last_delivery(&self) -> Arc<Delivery> {
+        let log = &self.logs[&(SLICE, Lane::Deliveries)];
+        Arc::clone(&log[log.len() - 1].delivery)
+    }
+
+    /// Keeps the last record of each key.
+    pub(crate) fn compact_state(&mut self) {
+        let mut kept: Vec<(Slice, StateEntry)> = Vec::new();
+        let key = |(slice, entry): &(Slice, StateEntry)| match entry {
+            StateEntry::Fence { .. } => (*slice, None),
+            StateEntry::Endpoint { id, .. } => (*slice, Some(id.clone())),
+        };
+        for entry in self.state.drain(..) {
+            kept.retain(|other| key(other) != key(&entry));
+            kept.push(entry);
+        }
+        self.state = kept;
     }
 
     /// The router crashed and wrote a delivery again.
@@ -422,6 +533,12 @@ impl Harness {
                     let failure = WriteFailure::Passing;
                     self.worker
                         .handle_write_failed(self.now, id, write, failure);
+                } else if (self.ack_lost)() {
+                    self.store(id.slice, write.clone());
+                    let failure = WriteFailure::Passing;
+                    self.worker
+                        .handle_write_failed(self.now, id, write, failure);
+                    self.feed_state();
                 } else {
                     let offset = self.store(id.slice, write);
                     self.worker.handle_write_acked(self.now, id, offset);
@@ -431,6 +548,10 @@ impl Harness {
             Happening::Report(ticket, endpoint, report) => {
                 *self.in_flight.get_mut(&endpoint).unwrap() -= 1;
                 self.worker.handle_report(self.now, ticket, report);
+            }
+            Happening::NotStarted(ticket, endpoint) => {
+                *self.in_flight.get_mut(&endpoint).unwrap() -= 1;
+                self.worker.handle_not_started(self.now, ticket);
             }
             Happening::CommitDone(entries) => {
                 let refused = (self.commit_fails)();
@@ -543,6 +664,11 @@ impl Harness {
             );
             let running = self.in_flight.entry(sent.endpoint.clone()).or_default();
             *running += 1;
+            if let Some(later) = (self.not_started)(&sent) {
+                let endpoint = sent.endpoint.clone();
+                self.later(later, Happening::NotStarted(start.ticket, endpoint));
+                continue;
+            }
             let high = self
                 .in_flight_high
                 .entry(sent.endpoint.clone())
@@ -600,9 +726,6 @@ impl Harness {
             Order::LoadState { slice, claim } => {
                 self.later(COMMIT_LATENCY, Happening::State(slice, claim));
             }
-            Order::StopState(slice) => {
-                self.state_readers.remove(&slice);
-            }
             Order::LoadEndpoints { slice, claim } => {
                 self.later(COMMIT_LATENCY, Happening::EndpointsLoaded(slice, claim));
             }
@@ -634,13 +757,13 @@ impl Harness {
     fn feed_state(&mut self) {
         for (slice, (claim, read)) in self.state_readers.clone() {
             let unread: Vec<(Slice, StateEntry)> = self.state[read..].to_vec();
+            if let Some((_, read)) = self.state_readers.get_mut(&slice) {
+                *read += unread.len();
+            }
             for (of, entry) in unread {
                 if of == slice {
                     self.worker.handle_state(self.now, slice, claim, entry);
                 }
-            }
-            if let Some((_, read)) = self.state_readers.get_mut(&slice) {
-                *read = self.state.len();
             }
         }
     }
@@ -665,7 +788,16 @@ impl Harness {
             }
         }
         for record in records {
-            self.later(READ_LATENCY, Happening::Record(record));
+            if record.reading.lane == Lane::Backlog && !self.backlog_pace.is_zero() {
+                if self.backlog_at.0 != Some(record.reading) {
+                    self.backlog_at = (Some(record.reading), self.now);
+                }
+                let at = (self.backlog_at.1 + self.backlog_pace).max(self.now + READ_LATENCY);
+                self.backlog_at.1 = at;
+                self.later(at.since(self.now), Happening::Record(record));
+            } else {
+                self.later(READ_LATENCY, Happening::Record(record));
+            }
         }
     }
 

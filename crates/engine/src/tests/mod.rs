@@ -6,5 +6,8 @@ mod budget;
 mod chaos;
 mod harness;
 mod limits;
+mod order;
 mod ownership;
 mod retry;
+mod review1;
+mod review1_chaos;

@@ -114,7 +114,7 @@ fn a_lost_membership_drops_everything_and_commits_nothing() {
     world.answer = Box::new(|_| Answer::Status(200, SECOND));
     world.deliver("a");
     world.run_for(SECOND / 2);
-    world.worker.handle_lost();
+    world.worker.handle_lost(world.now);
     world.run_for(5 * SECOND);
     assert_eq!(world.hand_backs, 1);
     assert_eq!(world.committed_to(Lane::Deliveries), Some(40));
