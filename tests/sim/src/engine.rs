@@ -42,7 +42,6 @@ pub(crate) struct WorkerSettings {
 pub(crate) enum Action {
     FetchOffsets { slice: Slice, claim: Claim },
     LoadState { slice: Slice, claim: Claim },
-    StopState(Slice),
     LoadEndpoints { slice: Slice, claim: Claim },
     Read { reading: Reading, from: Option<i64> },
     StopReading { slice: Slice, lane: Lane },
@@ -106,8 +105,8 @@ impl Node {
         self.0.handle_revoked(now, slices);
     }
 
-    pub(crate) fn lost(&mut self) {
-        self.0.handle_lost();
+    pub(crate) fn lost(&mut self, now: Timestamp) {
+        self.0.handle_lost(now);
     }
 
     pub(crate) fn shut_down(&mut self, now: Timestamp) {
@@ -205,7 +204,6 @@ impl Node {
         Some(match self.0.poll_order()? {
             Order::FetchOffsets { slice, claim } => Action::FetchOffsets { slice, claim },
             Order::LoadState { slice, claim } => Action::LoadState { slice, claim },
-            Order::StopState(slice) => Action::StopState(slice),
             Order::LoadEndpoints { slice, claim } => Action::LoadEndpoints { slice, claim },
             Order::Read { reading, from } => Action::Read { reading, from },
             Order::StopReading { slice, lane } => Action::StopReading { slice, lane },

@@ -337,7 +337,7 @@ impl World {
                 let life = self.processes[host].life;
                 self.trace(|_| format!("w{host} hears that all is lost"));
                 self.audit.memory_lost(self.now, (host, life), "lost");
-                self.with_node(host, |node, _| node.lost());
+                self.with_node(host, Node::lost);
             }
             Input::Committed(answer) => {
                 if answer == CommitAnswer::NotAMember {
@@ -543,9 +543,6 @@ impl World {
                 };
                 self.processes[host].state_readers.insert(slice, reader);
                 self.send(host, Channel::State(slice), Request::State(slice, claim));
-            }
-            Action::StopState(slice) => {
-                self.processes[host].state_readers.remove(&slice);
             }
             Action::LoadEndpoints { slice, claim } => {
                 let follower = Follower {
