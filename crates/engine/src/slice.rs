@@ -348,7 +348,7 @@ impl SliceEngine {
             (WriteFailure::TooLarge, Write::Retry { .. } | Write::Backlog { .. }) => {
                 let entry = match self.end_write(id) {
                     Some(Purpose::Spill(entry, endpoint)) => {
-                        self.spill_failed(&endpoint);
+                        self.spill_failed(now, &endpoint);
                         entry
                     }
                     Some(Purpose::Entry(entry)) => entry,
@@ -442,15 +442,14 @@ impl SliceEngine {
                 backlog.pending.clear();
             }
         }
-        let idle: Vec<EntryId> = self
-            .entries
-            .iter()
-            .filter(|(_, entry)| {
-                !matches!(entry.state, EntryState::InFlight | EntryState::Settling)
-            })
-            .map(|(id, _)| *id)
-            .collect();
-        for id in idle {
+        let idle = self.entries.iter().filter(|(_, entry)| {
+            !matches!(entry.state, EntryState::InFlight | EntryState::Settling)
+        });
+        // On a rung in the order in which they are due, so that none waits behind a later one.
+        let mut idle: Vec<(Option<Timestamp>, EntryId)> =
+            idle.map(|(id, entry)| (entry.timer, *id)).collect();
+        idle.sort_unstable();
+        for (_, id) in idle {
             let entry = self.entry(id);
             let due = if entry.state == EntryState::Waiting {
                 entry.timer

@@ -442,6 +442,7 @@ impl Worker {
         let mut room = Room {
             lease: self.lease.term(),
             unproven: self.unproven_in_flight < max.div_ceil(2),
+            untried: self.unproven_in_flight < (3 * max).div_ceil(4),
             replays: false,
             lease_wanted: false,
         };

@@ -145,11 +145,12 @@ impl SliceEngine {
     }
 
     /// A copy went elsewhere.
-    pub(super) fn spill_failed(&mut self, endpoint: &EndpointId) {
+    pub(super) fn spill_failed(&mut self, now: Timestamp, endpoint: &EndpointId) {
         if let Some(backlog) = self.flow(endpoint).backlog.as_mut() {
             backlog.appended(None);
         }
         self.append_pending(endpoint);
+        self.reconsider_backlog(now, endpoint);
     }
 
     /// A record of the backlog was read, of whichever endpoint.

@@ -72,10 +72,11 @@ impl SliceEngine {
             return None;
         }
         let unproven = !flow.health.is_proven();
-        if unproven && !self.turns.has_unproven_room(room) {
+        let untried = flow.health.is_untried();
+        if unproven && !self.turns.has_room(room, untried) {
             if !room.replays {
                 flow.has_turn = true;
-                self.turns.wait_for_room(id.clone());
+                self.turns.wait_for_room(id.clone(), untried);
             }
             return None;
         }

@@ -519,3 +519,152 @@ fn no_deadline_stays_due_while_a_slice_is_drained() {
     world.run_for(60 * SECOND);
     assert_eq!(world.hand_backs, 1);
 }
+
+/// A turn that was put off for want of room for unproven endpoints stays put off when the
+/// endpoint proves itself meanwhile.
+#[test]
+fn an_endpoint_that_proved_itself_waits_no_longer_for_those_that_hang() {
+    let mut world = Harness::owning();
+    for n in 0..40 {
+        world.endpoint(&format!("hangs{n}"), |_| {});
+    }
+    world.endpoint("well", |_| {});
+    world.endpoint("warm", |_| {});
+    world.answer = Box::new(|sent| match sent.endpoint.as_str() {
+        "well" | "warm" => Answer::Status(200, SECOND / 10),
+        _ => Answer::Fails(postrider_domain::ErrorKind::Timeout, 15 * SECOND),
+    });
+    world.deliver("warm");
+    world.run_for(3 * SECOND);
+    world.deliver("well");
+    world.run_for(Duration::from_millis(2));
+    for n in 0..40 {
+        world.deliver(&format!("hangs{n}"));
+    }
+    world.run_for(SECOND / 20);
+    world.deliver("well");
+    world.run_for(3 * SECOND);
+    world.deliver("well");
+    world.run_for(3 * SECOND);
+    assert!(world.worker.in_flight() < 64, "there is room");
+    assert_eq!(sent_to(&world, "well"), 3);
+}
+
+/// Right after an acquisition every endpoint is unproven: those that hang are in front of
+/// those of which nothing is known.
+#[test]
+fn endpoints_that_hang_do_not_delay_the_first_delivery_of_another() {
+    let mut world = Harness::owning();
+    for n in 0..100 {
+        world.endpoint(&format!("hangs{n}"), |_| {});
+    }
+    world.endpoint("well", |_| {});
+    world.answer = Box::new(|sent| match sent.endpoint.as_str() {
+        "well" => Answer::Status(200, QUICK),
+        _ => Answer::Fails(postrider_domain::ErrorKind::Timeout, 15 * SECOND),
+    });
+    // They are known to hang.
+    for _ in 0..3 {
+        for n in 0..100 {
+            world.deliver(&format!("hangs{n}"));
+        }
+        world.run_for(60 * SECOND);
+    }
+    let asked_at = world.now;
+    let id = world.deliver("well");
+    world.run_for(200 * SECOND);
+    let sent = world.sent.iter().find(|sent| sent.delivery == id);
+    let waited = sent.expect("it was sent").at.since(asked_at);
+    assert!(waited < 5 * SECOND, "{waited:?}");
+}
+
+/// At a hand-over waits shorter than any rung go to the shortest one, in no order: what is
+/// due soon is read only when what waits before it is due.
+#[test]
+fn a_retry_is_not_late_because_of_a_hand_over() {
+    let mut world = Harness::owning();
+    for n in 0..100 {
+        world.endpoint(&format!("a{n}"), |e| e.retry = retry(&[29]));
+    }
+    world.endpoint("b", |e| e.retry = retry(&[8]));
+    world.answer =
+        Box::new(|sent| Answer::Status(if sent.attempt == 1 { 500 } else { 200 }, QUICK));
+    for n in 0..100 {
+        world.deliver(&format!("a{n}"));
+    }
+    world.run_for(SECOND);
+    world.deliver("b");
+    world.run_for(SECOND);
+    world.revoke([SLICE]);
+    world.run_for(SECOND);
+    world.assign([SLICE]);
+    world.run_for(60 * SECOND);
+    let of_b: Vec<_> = world
+        .sent
+        .iter()
+        .filter(|sent| sent.endpoint.as_str() == "b")
+        .map(|sent| sent.at)
+        .collect();
+    assert_eq!(of_b.len(), 2);
+    let late = of_b[1].since(of_b[0] + 8 * SECOND);
+    assert!(late <= 5 * SECOND, "{late:?} late");
+}
+
+/// The only record of a backlog was too large for it: nobody looks at the backlog again, and
+/// it is remembered for ever.
+#[test]
+fn a_backlog_whose_only_record_went_elsewhere_is_forgotten() {
+    let mut world = Harness::owning();
+    world.endpoint("a", |e| e.state = EndpointState::Paused);
+    world.too_large = |write| matches!(write, Write::Backlog { .. });
+    world.deliver("a");
+    world.run_for(2 * HOUR);
+    assert_eq!(world.dead.len(), 1);
+    assert!(world.remembers_nothing());
+}
+
+/// A fence that was written twice (the first acknowledgement was lost) and read back in one
+/// batch, before the committed offsets came: the second one brings an empty memory.
+#[test]
+fn a_fence_that_was_written_twice_forgets_nothing() {
+    use crate::io::{Claim, Epoch, Order};
+    let mut world = Harness::owning();
+    world.endpoint("a", |e| e.state = EndpointState::Paused);
+    for _ in 0..5 {
+        world.deliver("a");
+    }
+    world.run_for(SECOND);
+    let backlog = world.state.last().cloned().expect("a has a backlog").1;
+    let mut settings = super::harness::settings(64, 9);
+    settings.claimant = 9;
+    let mut worker = crate::worker::Worker::new(settings);
+    let (now, claim) = (world.now, Claim(1));
+    worker.handle_assigned([SLICE]);
+    let first = StateEntry::Fence {
+        epoch: Epoch(1),
+        claimant: 0,
+    };
+    worker.handle_state(now, SLICE, claim, first);
+    worker.handle_state(now, SLICE, claim, backlog);
+    worker.handle_state_loaded(SLICE, claim);
+    // Its acknowledgement is lost, it is written again: both are on the log.
+    let ours = StateEntry::Fence {
+        epoch: Epoch(2),
+        claimant: 9,
+    };
+    worker.handle_state(now, SLICE, claim, ours.clone());
+    worker.handle_state(now, SLICE, claim, ours);
+    let committed = std::array::from_fn(|_| Some((45, String::new())));
+    worker.handle_offsets(now, SLICE, claim, committed, 45, &[]);
+    let id = "a".parse().unwrap();
+    worker.handle_endpoint(
+        now,
+        SLICE,
+        id,
+        Some(super::harness::plain(&"a".parse().unwrap())),
+    );
+    worker.handle_endpoints_loaded(now, SLICE, claim);
+    let orders: Vec<Order> = std::iter::from_fn(|| worker.poll_order()).collect();
+    let reads = |order: &Order| matches!(order, Order::Read { reading, from: Some(_) } if reading.lane == Lane::Backlog);
+    assert!(orders.iter().any(reads), "its backlog is read: {orders:#?}");
+}

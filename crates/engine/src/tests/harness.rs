@@ -825,7 +825,7 @@ pub(crate) fn retry(schedule: &[u64]) -> Option<RetryPolicy> {
     })
 }
 
-fn settings(in_flight_max: usize, seed: u64) -> Settings {
+pub(crate) fn settings(in_flight_max: usize, seed: u64) -> Settings {
     let defaults = Defaults {
         concurrency: 4,
         timeout: Duration::from_secs(15),
@@ -857,7 +857,7 @@ fn event(now: Timestamp, bytes: usize) -> Event {
     }
 }
 
-fn plain(id: &EndpointId) -> Endpoint {
+pub(crate) fn plain(id: &EndpointId) -> Endpoint {
     Endpoint {
         id: id.clone(),
         tenant: "acme".parse().unwrap(),
