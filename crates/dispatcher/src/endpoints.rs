@@ -1,23 +1,22 @@
 //! The endpoints of the slices this worker owns, as the `endpoints` topic has them.
 //!
-//! Decides which records belong to which ownership. Leaves which of them count to `wire`, folding
-//! them to `engine`.
-
-use std::collections::BTreeMap;
+//! Leaves which of the records count to `wire`, folding them to `engine`.
 
 use postrider_domain::{Endpoint, EndpointId, Record, Slice, SliceCount};
-use postrider_engine::io::Epoch;
+use postrider_engine::io::Claim;
 use postrider_kafka::{TableEvent, TableReader};
 use postrider_telemetry::{IgnoredEndpoint, Metrics};
 use postrider_wire::endpoint::{self, Unused};
 use tracing::warn;
+
+use crate::followed::Followed;
 
 /// What a table event means to the worker.
 pub(crate) enum Known {
     /// An endpoint of an owned slice was created, changed or (`None`) deleted.
     Endpoint(Slice, EndpointId, Option<Box<Endpoint>>),
     /// A slice's endpoints are complete.
-    Loaded(Slice, Epoch),
+    Loaded(Slice, Claim),
 }
 
 /// Follows the partitions of owned slices.
@@ -26,50 +25,6 @@ pub(crate) struct Endpoints {
     slices: SliceCount,
     metrics: Metrics,
     followed: Followed,
-}
-
-/// Which ownership an event of a partition belongs to.
-///
-/// A slice may be left and acquired again before the reader has heard of either; what comes until
-/// it confirms that the partition was removed is of the earlier ownership.
-#[derive(Debug, Default)]
-struct Followed {
-    epochs: BTreeMap<Slice, Epoch>,
-    /// Removals not yet confirmed.
-    leaving: BTreeMap<Slice, u32>,
-}
-
-impl Followed {
-    fn follow(&mut self, slice: Slice, epoch: Epoch) {
-        self.epochs.insert(slice, epoch);
-    }
-
-    /// Whether it was followed.
-    fn leave(&mut self, slice: Slice) -> bool {
-        let was = self.epochs.remove(&slice).is_some();
-        if was {
-            *self.leaving.entry(slice).or_default() += 1;
-        }
-        was
-    }
-
-    fn removed(&mut self, slice: Slice) {
-        if let Some(count) = self.leaving.get_mut(&slice) {
-            *count -= 1;
-            if *count == 0 {
-                self.leaving.remove(&slice);
-            }
-        }
-    }
-
-    /// The ownership that events of the slice are for; `None` = one that is over.
-    fn current(&self, slice: Slice) -> Option<Epoch> {
-        if self.leaving.contains_key(&slice) {
-            None
-        } else {
-            self.epochs.get(&slice).copied()
-        }
-    }
 }
 
 impl Endpoints {
@@ -82,8 +37,8 @@ impl Endpoints {
         }
     }
 
-    pub(crate) fn follow(&mut self, slice: Slice, epoch: Epoch) {
-        self.followed.follow(slice, epoch);
+    pub(crate) fn follow(&mut self, slice: Slice, claim: Claim) {
+        self.followed.follow(slice, claim);
         self.reader.add(&[i32::from(slice.0)]);
     }
 
@@ -102,7 +57,7 @@ impl Endpoints {
                 let slice = slice(partition)?;
                 self.followed
                     .current(slice)
-                    .map(|epoch| Known::Loaded(slice, epoch))
+                    .map(|claim| Known::Loaded(slice, claim))
             }
             TableEvent::Removed { partition } => {
                 self.followed.removed(slice(partition)?);
@@ -125,47 +80,5 @@ impl Endpoints {
                 None
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const SLICE: Slice = Slice(3);
-
-    #[test]
-    fn what_comes_before_the_removal_is_of_the_earlier_ownership() {
-        let mut followed = Followed::default();
-        followed.follow(SLICE, Epoch(1));
-        assert_eq!(followed.current(SLICE), Some(Epoch(1)));
-        assert!(followed.leave(SLICE));
-        followed.follow(SLICE, Epoch(2));
-        assert_eq!(followed.current(SLICE), None, "a late `Loaded` is not ours");
-        followed.removed(SLICE);
-        assert_eq!(followed.current(SLICE), Some(Epoch(2)));
-    }
-
-    #[test]
-    fn every_removal_is_waited_for() {
-        let mut followed = Followed::default();
-        for epoch in 1..=3 {
-            followed.follow(SLICE, Epoch(epoch));
-            assert!(followed.leave(SLICE));
-        }
-        followed.follow(SLICE, Epoch(4));
-        followed.removed(SLICE);
-        followed.removed(SLICE);
-        assert_eq!(followed.current(SLICE), None);
-        followed.removed(SLICE);
-        assert_eq!(followed.current(SLICE), Some(Epoch(4)));
-    }
-
-    #[test]
-    fn a_slice_that_was_not_followed_is_not_left() {
-        let mut followed = Followed::default();
-        assert!(!followed.leave(SLICE));
-        followed.follow(SLICE, Epoch(1));
-        assert_eq!(followed.current(SLICE), Some(Epoch(1)));
     }
 }

@@ -7,9 +7,9 @@
 //! ```text
 //! membership ─assigned, revoked, committed─►┐            ┌─► read, stop ──► lane readers (hot, cold)
 //! offset reader ─────committed offsets─────►│            ├─► write ───────► producer
-//! table reader ──────endpoints─────────────►│  engine    ├─► commit, hand back, leave ► membership
+//! table readers ─────endpoints, state──────►│  engine    ├─► commit, hand back, leave ► membership
 //! lane readers ──────records───────────────►│  thread    ├─► fetch offsets ► offset reader
-//! producer ──────────acks──────────────────►│            ├─► follow ──────► table reader
+//! producer ──────────acks──────────────────►│            ├─► follow ──────► table readers
 //! requests ──────────reports───────────────►┘            └─► start ───────► requests (tokio tasks)
 //! ```
 //!
@@ -18,10 +18,12 @@
 
 mod clock;
 mod endpoints;
+mod followed;
 mod records;
 mod request;
 mod settings;
 mod shell;
+mod states;
 
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -42,6 +44,9 @@ pub enum StartError {
     /// The HTTP client cannot be made.
     #[error(transparent)]
     Egress(#[from] EgressError),
+    /// The system gives no random number.
+    #[error("no random number: {0}")]
+    Random(#[from] getrandom::Error),
     /// The system gives no thread.
     #[error("cannot start a thread: {0}")]
     Thread(#[from] std::io::Error),

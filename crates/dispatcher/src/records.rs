@@ -4,10 +4,10 @@
 
 use std::sync::Arc;
 
-use postrider_domain::{Lane, NewRecord, Origin, Record, Slice, SliceCount};
-use postrider_engine::io::{AttemptEntry, Content, Epoch, LaneRecord, Reading, Write};
+use postrider_domain::{Lane, NewRecord, Origin, Record, Slice, SliceCount, Timestamp};
+use postrider_engine::io::{AttemptEntry, Content, LaneRecord, Reading, Write};
 use postrider_wire::topics::Topics;
-use postrider_wire::{attempt, dead_letter, delivery};
+use postrider_wire::{attempt, dead_letter, delivery, endpoint_state};
 
 use crate::settings::DispatcherSettings;
 
@@ -57,6 +57,8 @@ impl Encoder {
         Arc::clone(match write {
             Write::Attempt(_) => self.topics.attempts(),
             Write::Retry { rung, .. } => self.topics.lane(Lane::Retry(*rung)),
+            Write::Backlog { .. } => self.topics.lane(Lane::Backlog),
+            Write::Fence { .. } | Write::State { .. } => self.topics.endpoint_state(),
             Write::DeadLetter { .. } | Write::Unreadable { .. } => self.topics.dead_letters(),
         })
     }
@@ -66,21 +68,39 @@ impl Encoder {
         match write {
             Write::Attempt(_) => "attempts",
             Write::Retry { rung, .. } => rung.topic(),
+            Write::Backlog { .. } => "backlog",
+            Write::Fence { .. } | Write::State { .. } => "endpoint-state",
             Write::DeadLetter { .. } | Write::Unreadable { .. } => "dead-letters",
         }
     }
 
-    pub(crate) fn encode(&self, slice: Slice, epoch: Epoch, write: &Write) -> NewRecord {
+    pub(crate) fn encode(&self, now: Timestamp, slice: Slice, write: &Write) -> NewRecord {
         let topic = self.topic(write);
         let partition = i32::from(slice.0);
         match write {
-            Write::Attempt(entry) => self.attempt(slice, epoch, entry, topic),
+            Write::Attempt(entry) => self.attempt(slice, entry, topic),
             Write::Retry {
                 delivery,
                 attempts,
                 due,
                 ..
             } => delivery::encode(delivery, *attempts, Some(*due), topic, partition),
+            Write::Backlog { delivery, attempts } => {
+                delivery::encode(delivery, *attempts, None, topic, partition)
+            }
+            Write::Fence { epoch, claimant } => endpoint_state::encode_fence(
+                epoch.0,
+                *claimant,
+                &self.worker,
+                now,
+                topic,
+                partition,
+            ),
+            Write::State {
+                endpoint,
+                epoch,
+                remembered,
+            } => endpoint_state::encode(endpoint, epoch.0, remembered, topic, partition),
             Write::DeadLetter {
                 delivery,
                 attempts,
@@ -109,13 +129,7 @@ impl Encoder {
         }
     }
 
-    fn attempt(
-        &self,
-        slice: Slice,
-        epoch: Epoch,
-        entry: &AttemptEntry,
-        topic: Arc<str>,
-    ) -> NewRecord {
+    fn attempt(&self, slice: Slice, entry: &AttemptEntry, topic: Arc<str>) -> NewRecord {
         let attempt = attempt::Attempt {
             delivery: &entry.delivery,
             attempt: entry.attempt,
@@ -126,7 +140,7 @@ impl Encoder {
             origin: &self.origin(slice, entry.lane, entry.offset),
             worker: &self.worker,
             slice,
-            epoch: epoch.0,
+            epoch: entry.epoch.0,
         };
         attempt::encode(&attempt, topic)
     }

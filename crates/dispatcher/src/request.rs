@@ -10,21 +10,30 @@ use postrider_domain::{
 use postrider_egress::{Egress, Request};
 use postrider_engine::io::StartAttempt;
 
+use crate::clock::Clock;
+
 /// Number of the attempt, from 1.
 const ATTEMPT: HeaderName = HeaderName::from_static("postrider-attempt");
 /// When the producer did not say what its data is.
 const OPAQUE: HeaderValue = HeaderValue::from_static("application/octet-stream");
 
-/// Sends one attempt. `wall` stamps the signature, `started_at` is the engine's time.
+/// Sends one attempt; `None` when its time had passed before that, so that nothing was sent.
+/// `wall` stamps the signature.
 pub(crate) async fn send(
     egress: &Egress,
     start: &StartAttempt,
     wall: Timestamp,
-    started_at: Timestamp,
-) -> AttemptReport {
-    let headers = match headers(start, wall) {
+    clock: &Clock,
+) -> Option<AttemptReport> {
+    let headers = headers(start, wall);
+    // As late as it can be looked at: whatever follows is on its way.
+    let started_at = clock.now();
+    if started_at > start.not_after {
+        return None;
+    }
+    let headers = match headers {
         Ok(headers) => headers,
-        Err(message) => return failed(start, started_at, &message),
+        Err(message) => return Some(failed(start, started_at, &message)),
     };
     let request = Request {
         url: start.endpoint.url.clone(),
@@ -32,7 +41,7 @@ pub(crate) async fn send(
         body: start.delivery.event.data.clone(),
         timeout: start.timeout,
     };
-    egress.send(started_at, request).await
+    Some(egress.send(started_at, request).await)
 }
 
 /// The report of an attempt that Postrider itself could not make.

@@ -11,13 +11,13 @@ use postrider_domain::{AttemptReport, AttemptResult, Lane, Slice, Timestamp};
 use postrider_egress::Egress;
 use postrider_engine::commits::CommitEntry;
 use postrider_engine::io::{
-    Epoch, Observation, Order, Reading, StartAttempt, Ticket, Write, WriteFailure, WriteId,
+    Claim, Observation, Order, Reading, StartAttempt, Ticket, Write, WriteFailure, WriteId,
 };
 use postrider_engine::lane::Committed;
 use postrider_engine::worker::{CommitAnswer, Settings, Worker};
 use postrider_kafka::lanes::{LaneEvent, LaneReader};
 use postrider_kafka::membership::{CommitOffset, CommitResult, Membership, MembershipEvent};
-use postrider_kafka::offsets::OffsetReader;
+use postrider_kafka::offsets::{Log, OffsetReader, Standing};
 use postrider_kafka::{Producer, TableEvent, TableReader, WriteError};
 use postrider_telemetry::Metrics;
 use postrider_wire::topics::Topics;
@@ -28,6 +28,7 @@ use crate::clock::{Clock, wall_time};
 use crate::endpoints::{Endpoints, Known};
 use crate::records::Encoder;
 use crate::settings::DispatcherSettings;
+use crate::states::{Read, States};
 use crate::{Ended, StartError, records, request};
 
 /// Records between a reader and the engine.
@@ -42,10 +43,44 @@ const IDLE: Duration = Duration::from_millis(500);
 /// An answer to something the engine ordered.
 enum Answer {
     Membership(MembershipEvent),
-    Offsets(Slice, Epoch, Box<[Committed; Lane::COUNT]>),
-    Acked(WriteId, Write),
+    Offsets(Slice, Claim, Box<Standings>),
+    Acked(WriteId, Write, Option<i64>),
     WriteFailed(WriteId, Write, WriteError),
     Report(Ticket, Box<AttemptReport>),
+    NotStarted(Ticket),
+}
+
+/// How the lanes of a slice stand.
+struct Standings {
+    committed: [Committed; Lane::COUNT],
+    backlog_end: i64,
+    /// Lanes that cannot be read on where they were left.
+    faulty: Vec<Lane>,
+}
+
+impl Standings {
+    /// In the order of the lanes.
+    fn of(standings: Vec<Standing>) -> Self {
+        let lanes = || Lane::all().zip(&standings);
+        let faulty = lanes().filter(|(_, standing)| standing.fault().is_some());
+        let faulty = faulty.map(|(lane, _)| lane).collect();
+        let backlog = lanes().find(|(lane, _)| *lane == Lane::Backlog);
+        let backlog_end = backlog.map_or(0, |(_, standing)| standing.end());
+        // What was never committed is read from where its log begins.
+        let begin = |log| match log {
+            Log::Holds { low, .. } => Some((low, String::new())),
+            Log::Absent => None,
+        };
+        let committed = standings.into_iter();
+        let committed: Vec<Committed> = committed
+            .map(|standing| standing.committed.or_else(|| begin(standing.log)))
+            .collect();
+        Self {
+            committed: committed.try_into().expect("one answer per lane"),
+            backlog_end,
+            faulty,
+        }
+    }
 }
 
 pub(crate) struct Shell {
@@ -58,7 +93,8 @@ pub(crate) struct Shell {
     runtime: Handle,
     endpoints: Endpoints,
     membership: Membership,
-    offsets: OffsetReader<(Slice, Epoch)>,
+    states: States,
+    offsets: OffsetReader<(Slice, Claim)>,
     hot: LaneReader<Reading>,
     cold: LaneReader<Reading>,
     producer: Producer<(WriteId, Write)>,
@@ -67,7 +103,10 @@ pub(crate) struct Shell {
     hot_records: Receiver<LaneEvent<Reading>>,
     cold_records: Receiver<LaneEvent<Reading>>,
     table: Receiver<TableEvent>,
+    state: Receiver<TableEvent>,
     stopping: Receiver<()>,
+    /// The last revocation the engine was told of.
+    revocation: u64,
     ended: Option<Ended>,
 }
 
@@ -94,21 +133,21 @@ impl Shell {
         let acked = answer.clone();
         let producer = Producer::new(client, move |(id, write), result| {
             drop(acked.send(match result {
-                Ok(_) => Answer::Acked(id, write),
+                Ok(offset) => Answer::Acked(id, write, offset),
                 Err(error) => Answer::WriteFailed(id, write, error),
             }));
         })?;
         let fetched = answer.clone();
-        let offsets = OffsetReader::start(client, group, move |(slice, epoch), committed| {
-            let committed = committed.into_iter().map(|lane| lane.committed);
-            let committed: Vec<Committed> = committed.collect();
-            let committed = committed.try_into().expect("one answer per lane");
-            drop(fetched.send(Answer::Offsets(slice, epoch, Box::new(committed))));
+        let offsets = OffsetReader::start(client, group, move |(slice, claim), standings| {
+            let standings = Box::new(Standings::of(standings));
+            drop(fetched.send(Answer::Offsets(slice, claim, standings)));
         })?;
         let (hot_sender, hot_records) = bounded(RECORDS_MAX);
         let (cold_sender, cold_records) = bounded(RECORDS_MAX);
         let (table_sender, table) = bounded(TABLE_EVENTS_MAX);
         let reader = TableReader::start(client, topics.endpoints(), group, table_sender)?;
+        let (state_sender, state) = bounded(TABLE_EVENTS_MAX);
+        let states = TableReader::start(client, topics.endpoint_state(), group, state_sender)?;
         let hot = LaneReader::start(client, group, "hot", hot_sender)?;
         let cold = LaneReader::start(client, group, "cold", cold_sender)?;
         let happened = answer.clone();
@@ -119,6 +158,9 @@ impl Shell {
         let worker = Worker::new(Settings {
             in_flight_max: settings.in_flight_max,
             defaults: settings.defaults.clone(),
+            session: membership.session,
+            heartbeat: membership.heartbeat,
+            claimant: getrandom::u64()?,
             seed: clock.now().as_micros(),
         });
         Ok(Self {
@@ -131,6 +173,7 @@ impl Shell {
             runtime,
             endpoints: Endpoints::new(reader, *slices, metrics),
             membership: member,
+            states: States::new(states),
             offsets,
             hot,
             cold,
@@ -140,7 +183,9 @@ impl Shell {
             hot_records,
             cold_records,
             table,
+            state,
             stopping,
+            revocation: 0,
             ended: None,
         })
     }
@@ -163,6 +208,7 @@ impl Shell {
         select.recv(&self.hot_records);
         select.recv(&self.cold_records);
         select.recv(&self.table);
+        select.recv(&self.state);
         select.recv(&self.stopping);
         let now = self.clock.now();
         let until = self
@@ -189,13 +235,16 @@ impl Shell {
         if self.ended.is_some() {
             return;
         }
-        let (table, hot, cold) = (
+        let (table, state, hot, cold) = (
             batch(&self.table, BATCH_MAX),
+            batch(&self.state, BATCH_MAX),
             batch(&self.hot_records, BATCH_MAX),
             batch(&self.cold_records, BATCH_MAX),
         );
         let alive = running || !self.answers.is_empty();
-        let (Some(table), Some(hot), Some(cold), true) = (table, hot, cold, alive) else {
+        let (Some(table), Some(state), Some(hot), Some(cold), true) =
+            (table, state, hot, cold, alive)
+        else {
             self.ended = Some(Ended::Failed(
                 "a thread that talks to Kafka panicked".to_owned(),
             ));
@@ -204,6 +253,15 @@ impl Shell {
         for event in table {
             if let Some(known) = self.endpoints.take(event) {
                 self.take_endpoint(now, known);
+            }
+        }
+        for event in state {
+            match self.states.take(event) {
+                Some(Read::Entry(slice, claim, entry)) => {
+                    self.worker.handle_state(now, slice, claim, entry);
+                }
+                Some(Read::Loaded(slice, claim)) => self.worker.handle_state_loaded(slice, claim),
+                None => {}
             }
         }
         for event in hot.into_iter().chain(cold) {
@@ -220,25 +278,41 @@ impl Shell {
                 self.worker
                     .handle_endpoint(now, slice, id, endpoint.map(|boxed| *boxed));
             }
-            Known::Loaded(slice, epoch) => {
-                self.worker.handle_endpoints_loaded(now, slice, epoch);
+            Known::Loaded(slice, claim) => {
+                self.worker.handle_endpoints_loaded(now, slice, claim);
             }
         }
     }
 
     fn take_answer(&mut self, now: Timestamp, answer: Answer) {
         match answer {
-            Answer::Acked(id, write) => {
+            // On the log, but where? Its place in the backlog must be known.
+            Answer::Acked(id, write @ Write::Backlog { .. }, None) => {
+                let failure = WriteFailure::Passing;
+                self.worker.handle_write_failed(now, id, write, failure);
+            }
+            Answer::Acked(id, write, offset) => {
                 self.count(&write);
-                self.worker.handle_write_acked(now, id);
+                let offset = offset.unwrap_or_default();
+                self.worker.handle_write_acked(now, id, offset);
+            }
+            Answer::NotStarted(ticket) => {
+                self.metrics.attempt_ended();
+                self.worker.handle_not_started(now, ticket);
             }
             Answer::WriteFailed(id, write, error) => self.take_failure(now, id, write, &error),
             Answer::Report(ticket, report) => {
                 self.metrics.attempt_ended();
                 self.worker.handle_report(now, ticket, *report);
             }
-            Answer::Offsets(slice, epoch, committed) => {
-                self.worker.handle_offsets(now, slice, epoch, &committed);
+            Answer::Offsets(slice, claim, standings) => {
+                let Standings {
+                    committed,
+                    backlog_end,
+                    faulty,
+                } = *standings;
+                self.worker
+                    .handle_offsets(now, slice, claim, committed, backlog_end, &faulty);
             }
             Answer::Membership(event) => self.take_membership(now, event),
         }
@@ -267,10 +341,14 @@ impl Shell {
                 self.worker.handle_assigned(slices(&partitions));
                 self.metrics.rebalanced(self.worker.owned().count());
             }
-            MembershipEvent::Revoked(partitions) => {
+            MembershipEvent::Revoked { number, partitions } => {
+                self.revocation = number;
                 self.worker.handle_revoked(now, slices(&partitions));
             }
-            MembershipEvent::Lost => self.worker.handle_lost(),
+            MembershipEvent::Lost { number } => {
+                self.revocation = number;
+                self.worker.handle_lost(now);
+            }
             MembershipEvent::CommitFinished(result) => self.take_commit(now, result),
             MembershipEvent::Left => self.ended = Some(Ended::Stopped),
             MembershipEvent::Fatal(reason) => self.ended = Some(Ended::Failed(reason)),
@@ -286,7 +364,7 @@ impl Shell {
             }
             CommitResult::UnknownLane => {
                 warn!("commit refused: it names a topic or partition that does not exist");
-                CommitAnswer::Refused
+                CommitAnswer::UnknownLane
             }
             CommitResult::NotAMember => {
                 warn!("commit refused: no member of the group any more");
@@ -295,7 +373,7 @@ impl Shell {
         };
         self.metrics.commit_answered(match answer {
             CommitAnswer::Accepted => postrider_telemetry::CommitResult::Accepted,
-            CommitAnswer::Refused | CommitAnswer::NotAMember => {
+            CommitAnswer::Refused | CommitAnswer::UnknownLane | CommitAnswer::NotAMember => {
                 postrider_telemetry::CommitResult::Refused
             }
         });
@@ -316,24 +394,31 @@ impl Shell {
         }
     }
 
-    /// Orders first, then requests as long as there is room; a request orders nothing by itself.
+    /// Orders first, then requests as long as there is room, until there are neither.
     fn carry_out(&mut self) {
-        while let Some(order) = self.worker.poll_order() {
-            self.obey(order);
-        }
-        while let Some(start) = self.worker.poll_attempt() {
-            self.start(start);
+        loop {
+            while let Some(order) = self.worker.poll_order() {
+                self.obey(order);
+            }
+            if let Some(start) = self.worker.poll_attempt(self.clock.now()) {
+                self.start(start);
+            } else if let Some(order) = self.worker.poll_order() {
+                self.obey(order);
+            } else {
+                return;
+            }
         }
     }
 
     fn obey(&mut self, order: Order) {
         match order {
-            Order::FetchOffsets { slice, epoch } => {
+            Order::FetchOffsets { slice, claim } => {
                 let place = |lane| (Arc::clone(self.topics.lane(lane)), i32::from(slice.0));
                 self.offsets
-                    .fetch((slice, epoch), Lane::all().map(place).collect());
+                    .fetch((slice, claim), Lane::all().map(place).collect());
             }
-            Order::LoadEndpoints { slice, epoch } => self.endpoints.follow(slice, epoch),
+            Order::LoadState { slice, claim } => self.states.follow(slice, claim),
+            Order::LoadEndpoints { slice, claim } => self.endpoints.follow(slice, claim),
             Order::Read { reading, from } => {
                 let topic = self.topics.lane(reading.lane);
                 self.reader(reading.lane)
@@ -347,9 +432,10 @@ impl Shell {
                     self.stop_reading(slice, lane);
                 }
                 self.endpoints.leave(slice);
+                self.states.leave(slice);
                 self.metrics.rebalanced(self.worker.owned().count());
             }
-            Order::HandBack => self.membership.hand_back(),
+            Order::HandBack => self.membership.hand_back(self.revocation),
             Order::Leave => self.membership.leave(),
             Order::Observe(observation) => self.observe(&observation),
         }
@@ -369,9 +455,7 @@ impl Shell {
 
     fn write(&mut self, id: WriteId, write: Write) {
         self.count(&write);
-        let record = self
-            .encoder
-            .encode(id.ticket.slice, id.ticket.epoch, &write);
+        let record = self.encoder.encode(self.clock.now(), id.slice, &write);
         if let Err((error, (id, write))) = self.producer.send(&record, (id, write)) {
             drop(self.answer.send(Answer::WriteFailed(id, write, error)));
         }
@@ -401,10 +485,12 @@ impl Shell {
             started_at,
             sent: false,
         };
-        let egress = self.egress.clone();
+        let (egress, clock) = (self.egress.clone(), self.clock);
         self.runtime.spawn(async move {
-            let report = request::send(&egress, &answer.start, wall_time(), started_at).await;
-            answer.send(report);
+            match request::send(&egress, &answer.start, wall_time(), &clock).await {
+                Some(report) => answer.send(report),
+                None => answer.not_started(),
+            }
         });
     }
 
@@ -414,7 +500,10 @@ impl Shell {
             Write::DeadLetter { reason, .. } | Write::Unreadable { reason, .. } => {
                 self.metrics.dead_lettered(*reason);
             }
-            Write::Retry { .. } => {}
+            Write::Retry { .. }
+            | Write::Backlog { .. }
+            | Write::Fence { .. }
+            | Write::State { .. } => {}
         }
     }
 
@@ -450,6 +539,26 @@ impl Shell {
             }
             Observation::AdmissionOpened => info!("writes succeed again"),
             Observation::HoldExceeded => self.metrics.hold_exceeded(),
+            Observation::NotStarted => self.metrics.attempt_not_started(),
+            Observation::LeaseEnded => {
+                self.metrics.lease_ended();
+                warn!("no attempt starts until a commit is accepted: the last one is too old");
+            }
+            Observation::LaneUnknown(slice, lane) => {
+                let topic = self.topics.lane(*lane);
+                error!(%topic, partition = slice.0, "the broker does not know it: this lane stands still until its slice is acquired anew; create it with postrider topics apply");
+            }
+            Observation::FormerOwner(slice) => {
+                self.metrics.former_owner_ignored();
+                warn!(
+                    slice = slice.0,
+                    "endpoint-state records of a former owner ignored"
+                );
+            }
+            Observation::Breaker(state) => self.metrics.breaker_changed(state.as_str()),
+            Observation::EndpointGone(endpoint) => {
+                warn!(%endpoint, "answers 410 again and again: its deliveries are dead letters until its configuration changes");
+            }
         }
     }
 }
@@ -465,6 +574,11 @@ struct Pending {
 impl Pending {
     fn send(mut self, report: AttemptReport) {
         self.report(report);
+    }
+
+    fn not_started(mut self) {
+        self.sent = true;
+        drop(self.answer.send(Answer::NotStarted(self.start.ticket)));
     }
 
     fn report(&mut self, report: AttemptReport) {

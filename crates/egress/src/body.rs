@@ -19,14 +19,17 @@ pub(crate) struct Progress {
     /// When the body was taken; `None` when the exchange was over before. Whoever comes first
     /// decides: the client writes on another thread than the one whose deadline passes.
     sent: OnceLock<Option<Instant>>,
+    /// After that nothing is sent, whatever the timers of a process that slept say.
+    deadline: Instant,
     head: OnceLock<Instant>,
 }
 
 impl Progress {
-    pub(crate) fn new(body: &Bytes) -> Self {
+    pub(crate) fn new(body: &Bytes, deadline: Instant) -> Self {
         Self {
             unknown: body.is_empty(),
             sent: OnceLock::new(),
+            deadline,
             head: OnceLock::new(),
         }
     }
@@ -79,7 +82,9 @@ impl Body for TrackedBody {
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Over>>> {
-        let begun = self.progress.sent.get_or_init(|| Some(Instant::now()));
+        let deadline = self.progress.deadline;
+        let in_time = || Some(Instant::now()).filter(|now| *now < deadline);
+        let begun = self.progress.sent.get_or_init(in_time);
         if begun.is_none() {
             return Poll::Ready(Some(Err(Over)));
         }
@@ -101,7 +106,8 @@ mod tests {
 
     fn body() -> (TrackedBody, Arc<Progress>) {
         let data = Bytes::from_static(b"x");
-        let progress = Arc::new(Progress::new(&data));
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let progress = Arc::new(Progress::new(&data, deadline));
         (TrackedBody::new(data, Arc::clone(&progress)), progress)
     }
 
@@ -123,5 +129,14 @@ mod tests {
         assert!(!progress.end());
         assert!(matches!(ask(&mut body), Poll::Ready(Some(Err(Over)))));
         assert!(!progress.end(), "the answer stays");
+    }
+
+    #[test]
+    fn a_body_is_not_given_after_the_deadline_whatever_a_timer_said() {
+        let data = Bytes::from_static(b"x");
+        let progress = Arc::new(Progress::new(&data, Instant::now()));
+        let mut body = TrackedBody::new(data, Arc::clone(&progress));
+        assert!(matches!(ask(&mut body), Poll::Ready(Some(Err(Over)))));
+        assert!(!progress.end(), "nothing was sent");
     }
 }

@@ -145,7 +145,7 @@ impl Egress {
     /// in the report. Dropping the future abandons the request and its connection.
     pub async fn send(&self, started_at: Timestamp, request: Request) -> AttemptReport {
         let begin = Instant::now();
-        let progress = Arc::new(Progress::new(&request.body));
+        let progress = Arc::new(Progress::new(&request.body, begin + request.timeout));
         let headers = self.complete(request.headers, &request.body);
         let summary = RequestSummary {
             headers: summary::redacted(&headers),

@@ -51,7 +51,7 @@ const STEP_MAX: u8 = 6;
 
 /// What a breaker does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum BreakerState {
+pub enum BreakerState {
     /// It lets everything through.
     Closed,
     /// It lets nothing through.
@@ -64,7 +64,8 @@ pub(crate) enum BreakerState {
 
 impl BreakerState {
     /// The name in metrics.
-    pub(crate) const fn as_str(self) -> &'static str {
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Closed => "closed",
             Self::Open => "open",

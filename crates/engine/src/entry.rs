@@ -7,6 +7,7 @@ use std::sync::Arc;
 use postrider_domain::{Delivery, Lane, Timestamp};
 
 use crate::io::Content;
+use crate::queue::Class;
 
 #[derive(Debug)]
 pub(crate) struct Entry {
@@ -22,6 +23,20 @@ pub(crate) struct Entry {
     pub(crate) hold_until: Timestamp,
     pub(crate) timer: Option<Timestamp>,
     pub(crate) unacked_writes: u32,
+    /// When the attempt in flight, or the last one, started.
+    pub(crate) started_at: Timestamp,
+    /// That attempt is one of an unproven endpoint.
+    pub(crate) unproven: bool,
+    /// That attempt counts against the endpoint's limit.
+    pub(crate) counted: bool,
+    /// Hash of its ordering key, if it waits for others of it.
+    pub(crate) key: Option<u64>,
+    /// It is the one of its key that was taken: the others wait for it.
+    pub(crate) heads_key: bool,
+    /// Broker time of the append.
+    pub(crate) appended_at: Timestamp,
+    /// It is read ahead of its time: its lane, not the slice, has room for it.
+    pub(crate) ahead: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +47,8 @@ pub(crate) enum EntryState {
     Waiting,
     /// Waits for its turn.
     Queued,
+    /// Is to be appended to the backlog once a successor knows that there is one.
+    Spilling,
     /// A request is under way.
     InFlight,
     /// Its fate is decided; it ends with the last acknowledgement.
@@ -43,6 +60,15 @@ impl Entry {
         match &self.content {
             Content::Delivery(delivery) => Arc::clone(delivery),
             Content::Unreadable { .. } => unreachable!("an unreadable record only settles"),
+        }
+    }
+
+    /// What kind of attempt is next.
+    pub(crate) fn class(&self) -> Class {
+        match (self.lane, self.attempts) {
+            (Lane::Redeliveries, _) => Class::Replay,
+            (_, 0) => Class::First,
+            _ => Class::Retry,
         }
     }
 

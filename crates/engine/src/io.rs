@@ -6,16 +6,43 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use postrider_domain::{
-    AttemptReport, DeadLetterReason, Delivery, Endpoint, Lane, Outcome, Record, RetryPolicy, Rung,
-    Slice, Timestamp,
+    AttemptReport, DeadLetterReason, Delivery, Endpoint, EndpointId, Lane, Outcome, Record,
+    Remembered, RetryPolicy, Rung, Slice, Timestamp,
 };
 
+use crate::breaker::BreakerState;
 use crate::commits::CommitEntry;
 
-/// One ownership of a slice. Grows with each acquisition, so whatever comes back under an older
+/// One try of this process to own a slice; grows with each, so whatever comes back under an older
 /// number is stale.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Claim(pub u64);
+
+/// One ownership of a slice, whoever had it: each appends a fence record with a higher epoch to
+/// `endpoint-state`. From 1; 0 = nobody owned it yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Epoch(pub u64);
+
+/// What a record of `endpoint-state` says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StateEntry {
+    /// A slice got a new owner.
+    Fence {
+        /// The ownership.
+        epoch: Epoch,
+        /// The process.
+        claimant: u64,
+    },
+    /// What an owner remembers of an endpoint.
+    Endpoint {
+        /// The endpoint.
+        id: EndpointId,
+        /// The ownership under which it was written.
+        epoch: Epoch,
+        /// Empty = a tombstone.
+        remembered: Remembered,
+    },
+}
 
 /// One reading of a lane from an offset on. The shell puts it on every record it reads; records of
 /// an earlier reading are ignored.
@@ -23,8 +50,8 @@ pub struct Epoch(pub u64);
 pub struct Reading {
     /// The slice.
     pub slice: Slice,
-    /// Its ownership.
-    pub epoch: Epoch,
+    /// Under which claim.
+    pub claim: Claim,
     /// The lane.
     pub lane: Lane,
     /// Counts the readings of this lane in this ownership.
@@ -67,17 +94,22 @@ pub enum Content {
 pub struct Ticket {
     /// The slice.
     pub slice: Slice,
-    /// Its ownership.
-    pub epoch: Epoch,
+    /// Under which claim.
+    pub claim: Claim,
     /// The entry in the slice's table.
     pub entry: u64,
+    /// Its endpoint has not answered well since its last timeout: such attempts share half of
+    /// the worker's room.
+    pub unproven: bool,
 }
 
 /// Names a write between its start and its acknowledgement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WriteId {
-    /// What it is for.
-    pub ticket: Ticket,
+    /// The slice.
+    pub slice: Slice,
+    /// Under which claim.
+    pub claim: Claim,
     /// Counts the writes of the slice.
     pub number: u64,
 }
@@ -95,6 +127,10 @@ pub struct StartAttempt {
     pub attempt: u32,
     /// Deadline of the whole exchange.
     pub timeout: Duration,
+    /// To be looked at right before the request is handed to the network: later than that it must
+    /// not be sent (`Worker::handle_not_started`), as the slice may have another owner, or the
+    /// start would count in another interval of a rate limit.
+    pub not_after: Timestamp,
 }
 
 /// A record to be written. Whoever writes it keeps it until the acknowledgement, to hand it back
@@ -114,6 +150,13 @@ pub enum Write {
         /// Where it waits.
         rung: Rung,
     },
+    /// To `backlog`: the delivery of an endpoint that does not take it now.
+    Backlog {
+        /// What.
+        delivery: Arc<Delivery>,
+        /// Attempts made.
+        attempts: u32,
+    },
     /// To `dead-letters`: a delivery that is given up.
     DeadLetter {
         /// What.
@@ -130,6 +173,22 @@ pub enum Write {
         offset: i64,
         /// The topic takes no record so large: only what and why, the data stays at the origin.
         without_value: bool,
+    },
+    /// To `endpoint-state`: this worker owns the slice now.
+    Fence {
+        /// The ownership it claims.
+        epoch: Epoch,
+        /// This process.
+        claimant: u64,
+    },
+    /// To `endpoint-state`: what its owner remembers of an endpoint.
+    State {
+        /// The endpoint.
+        endpoint: EndpointId,
+        /// The ownership.
+        epoch: Epoch,
+        /// Empty = a tombstone.
+        remembered: Remembered,
     },
     /// To `dead-letters`: a record that is not a delivery.
     Unreadable {
@@ -172,6 +231,8 @@ pub struct AttemptEntry {
     pub lane: Lane,
     /// Its offset in that lane.
     pub offset: i64,
+    /// The ownership under which it was made.
+    pub epoch: Epoch,
 }
 
 /// What the engine asks for: first what a slice does, then what only the worker does.
@@ -182,7 +243,15 @@ pub enum Order {
         /// The slice.
         slice: Slice,
         /// To be given back.
-        epoch: Epoch,
+        claim: Claim,
+    },
+    /// Read the slice's `endpoint-state` from its beginning and go on reading:
+    /// `Worker::handle_state`, and `Worker::handle_state_loaded` at what was its end.
+    LoadState {
+        /// The slice.
+        slice: Slice,
+        /// To be given back.
+        claim: Claim,
     },
     /// Read the slice's endpoints and follow them: `Worker::handle_endpoint`,
     /// `Worker::handle_endpoints_loaded`.
@@ -190,7 +259,7 @@ pub enum Order {
         /// The slice.
         slice: Slice,
         /// To be given back.
-        epoch: Epoch,
+        claim: Claim,
     },
     /// Read a lane, in place of any earlier reading of it.
     Read {
@@ -215,7 +284,7 @@ pub enum Order {
     },
     /// Commit, exactly one request at a time: `Worker::handle_commit_finished`.
     Commit(Vec<CommitEntry>),
-    /// The slice is gone: stop reading its lanes and following its endpoints.
+    /// The slice is gone: stop reading its lanes and its state, and following its endpoints.
     Released(Slice),
     /// Answer every open revocation.
     HandBack,
@@ -242,6 +311,18 @@ pub enum Observation {
     AdmissionOpened,
     /// A delivery could not be attempted in time and was moved to a rung.
     HoldExceeded,
+    /// An attempt was not started, as its time had passed before it reached the network.
+    NotStarted,
+    /// No attempt may start: the last accepted commit is too long ago.
+    LeaseEnded,
+    /// The broker knows no such topic or partition: the lane stands still.
+    LaneUnknown(Slice, Lane),
+    /// The breaker of an endpoint changed.
+    Breaker(BreakerState),
+    /// A receiver said so often that it is gone that it is believed.
+    EndpointGone(EndpointId),
+    /// A record of `endpoint-state` by a former owner was ignored.
+    FormerOwner(Slice),
 }
 
 /// What endpoints get that do not say.

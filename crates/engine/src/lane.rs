@@ -8,10 +8,10 @@ use crate::commit_map::CommitMap;
 use crate::offsets::OffsetTracker;
 
 /// Records of a rung that are read before they are due, so that they are met on time.
-pub const LOOK_AHEAD_MAX: usize = 64;
+pub const LOOK_AHEAD_MAX: usize = 256;
 
 /// Bytes of such records.
-pub const LOOK_AHEAD_BYTES_MAX: usize = 256 << 10;
+pub const LOOK_AHEAD_BYTES_MAX: usize = 512 << 10;
 
 /// A committed offset with its metadata; `None` = never committed.
 pub type Committed = Option<(i64, String)>;

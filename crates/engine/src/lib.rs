@@ -1,7 +1,7 @@
 //! The delivery engine: deterministic, without I/O.
 //!
 //! [`worker::Worker`] is the whole of it as a shell sees it: it owns slices, and each slice is a
-//! [`slice::SliceEngine`] that leads deliveries from being read to being settled. Inputs are
+//! `SliceEngine` that leads deliveries from being read to being settled. Inputs are
 //! `handle_*` methods with the time as an argument, outputs are polled, the seed is given at
 //! construction: same inputs, same outputs. There is no clock, no socket, no thread, no map with
 //! random order in here (`clippy.toml` bans them, `tests/tidy` checks the dependencies).
@@ -10,54 +10,60 @@
 //!
 //! | rule | file |
 //! | --- | --- |
+//! | ownership, drain, hand-back, shared budget | [`worker`] |
+//! | the claim on a slice, whose state records count | `fence` |
+//! | how long attempts may start | [`lease`] |
+//! | pace of commits | [`commits`] |
 //! | frontier, holes | [`offsets`] |
-//! | when a lane is read, reading ahead of a rung | [`lane`] |
 //! | what is committed beside the frontier | [`commit_map`] |
-//! | life of a delivery, what settles it, holding and moving it | [`mod@slice`] |
-//! | failed writes, closed admission | `failed_writes` |
-//! | turns of endpoints, concurrency | `queues` |
+//! | when a lane is read, reading ahead of a rung | [`lane`] |
+//! | life of a delivery, what settles it, holding and moving it | `slice` |
+//! | which attempt starts | `slice/start` |
+//! | what the end of an attempt leads to | `slice/finish` |
+//! | the way over the backlog | `slice/spill` |
+//! | cursors, passes over a backlog | [`backlog`] |
+//! | what a successor must know | `slice/save` |
+//! | how much may wait in memory | [`admission`] |
+//! | turns of endpoints, room for those that hang | `turns` |
+//! | first attempts, retries and replays of an endpoint | `queue` |
+//! | order per key | [`order`] |
+//! | rate limit | `limit` |
+//! | breaker | [`breaker`] |
+//! | the receiver asked for a pause | `gate` |
+//! | adaptive concurrency | `concurrency` |
+//! | breaker, gate and concurrency together | `health` |
 //! | what a response means | [`verdict`] |
 //! | what `Retry-After` says | [`mod@retry_after`] |
 //! | when the next attempt is due | [`schedule`] |
 //! | dropping repeated copies | [`recent`] |
-//! | ownership, drain, hand-back, shared budget | [`worker`] |
-//! | pace of commits | [`commits`] |
+//! | failed writes, closed admission | `failed_writes` |
 #![warn(missing_docs)]
 
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "used by the slice in the next step")
-)]
-mod breaker;
+pub mod admission;
+pub mod backlog;
+pub mod breaker;
 pub mod commit_map;
 pub mod commits;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "used by the slice in the next step")
-)]
 mod concurrency;
 mod entry;
 mod failed_writes;
+mod fence;
+mod flow;
 mod gate;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "used by the slice in the next step")
-)]
 mod health;
 pub mod io;
 pub mod lane;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "used by the slice in the next step")
-)]
+pub mod lease;
 mod limit;
 pub mod offsets;
-mod queues;
+pub mod order;
+mod queue;
 pub mod recent;
 pub mod retry_after;
 pub mod schedule;
-pub mod slice;
+mod slice;
 #[cfg(test)]
 mod tests;
+mod turns;
 pub mod verdict;
 pub mod worker;

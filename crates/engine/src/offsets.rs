@@ -125,7 +125,6 @@ impl OffsetTracker {
                 Reading::Settled
             };
         }
-        debug_assert!(self.admits(offset), "read past the bounds at {offset}");
         self.incomplete.insert(offset);
         self.position = Some(offset + 1);
         Reading::New
@@ -148,6 +147,30 @@ impl OffsetTracker {
                 holes: self.incomplete.iter().copied().collect(),
             },
         ))
+    }
+
+    /// Whether a record at this offset was read before, by us or a predecessor.
+    #[must_use]
+    pub fn is_known(&self, offset: i64) -> bool {
+        self.position.is_some_and(|position| offset < position)
+    }
+
+    /// Whether a record at this offset was read and is not settled.
+    #[must_use]
+    pub fn is_open(&self, offset: i64) -> bool {
+        self.incomplete.contains(&offset)
+    }
+
+    /// Nothing exists between what was read and this offset.
+    pub fn skip_to(&mut self, offset: i64) {
+        self.forget_vanished(offset);
+        self.read_to = self.read_to.max(Some(offset));
+        self.position = self.position.max(Some(offset));
+    }
+
+    /// Reads again from this offset on: what is settled stays settled.
+    pub fn rewind(&mut self, offset: i64) {
+        self.read_to = self.read_to.min(Some(offset));
     }
 
     /// Restored holes between the last record read and this one are no longer in the log.

@@ -1,43 +1,62 @@
 //! Which deliveries a slice saw lately, so that a repeated copy is dropped.
 //!
-//! Decides that two records with the same delivery id and the same number of attempts are copies
-//! of one: a router that crashed fans out again with the same ids, a dispatcher that crashed
+//! Decides that two records of one lane with the same delivery id and the same number of attempts
+//! are copies of one: a router that crashed fans out again with the same ids, a dispatcher that crashed
 //! between a retry copy and its commit forks a chain (ADR 0004). Dropping the second copy
 //! is safe because the first one's offset stays incomplete until it is settled.
 //! Leaves the few that fall out of the window to the receiver, who has the `webhook-id`.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
-use postrider_domain::DeliveryId;
+use postrider_domain::{DeliveryId, Lane, Rung};
 
 /// Copies remembered per slice; a copy is 32 bytes, twice.
 pub const RECENT_MAX: usize = 8_192;
 
+/// In the order of lanes.
+const LAST_LANE: Lane = Lane::Retry(Rung::LONGEST);
+
+type Copy = (DeliveryId, u32, Lane);
+
 /// The last [`RECENT_MAX`] copies.
 #[derive(Debug, Default)]
 pub(crate) struct Recent {
-    order: VecDeque<(DeliveryId, u32)>,
-    known: BTreeSet<(DeliveryId, u32)>,
+    order: VecDeque<(Copy, u64)>,
+    /// With the number of their place in the order: one that was forgotten and came again has two.
+    known: BTreeMap<Copy, u64>,
+    places: u64,
 }
 
 impl Recent {
     /// Remembers a copy; `false` when it was seen already.
-    pub(crate) fn insert(&mut self, id: DeliveryId, attempts: u32) -> bool {
-        if !self.known.insert((id, attempts)) {
+    pub(crate) fn insert(&mut self, id: DeliveryId, attempts: u32, lane: Lane) -> bool {
+        let copy = (id, attempts, lane);
+        if self.known.contains_key(&copy) {
             return false;
         }
-        self.order.push_back((id, attempts));
+        self.places += 1;
+        self.known.insert(copy, self.places);
+        self.order.push_back((copy, self.places));
         if self.order.len() > RECENT_MAX
-            && let Some(oldest) = self.order.pop_front()
+            && let Some((oldest, place)) = self.order.pop_front()
+            && self.known.get(&oldest) == Some(&place)
         {
             self.known.remove(&oldest);
         }
         true
     }
 
-    /// Forgets a copy that was moved to another topic unattempted and will be read again there.
-    pub(crate) fn forget(&mut self, id: DeliveryId, attempts: u32) {
-        self.known.remove(&(id, attempts));
+    /// Forgets all copies of a delivery.
+    pub(crate) fn forget_all(&mut self, id: DeliveryId) {
+        let of = (id, 0, Lane::Deliveries)..=(id, u32::MAX, LAST_LANE);
+        while let Some((&copy, _)) = self.known.range(of.clone()).next() {
+            self.known.remove(&copy);
+        }
+    }
+
+    /// Forgets a copy that is out of memory, unsettled, and will be read again.
+    pub(crate) fn forget(&mut self, id: DeliveryId, attempts: u32, lane: Lane) {
+        self.known.remove(&(id, attempts, lane));
     }
 }
 
@@ -45,17 +64,26 @@ impl Recent {
 mod tests {
     use super::*;
 
+    const LANE: Lane = Lane::Deliveries;
+
     #[test]
     fn a_copy_is_known_until_it_falls_out() {
         let mut recent = Recent::default();
         let id = |n: usize| DeliveryId::from_bytes((n as u128).to_be_bytes());
-        assert!(recent.insert(id(0), 0));
-        assert!(!recent.insert(id(0), 0));
-        assert!(recent.insert(id(0), 1), "the next attempt is another copy");
+        assert!(recent.insert(id(0), 0, LANE));
+        assert!(!recent.insert(id(0), 0, LANE));
+        assert!(
+            recent.insert(id(0), 1, LANE),
+            "the next attempt is another copy"
+        );
+        assert!(
+            recent.insert(id(0), 0, Lane::Backlog),
+            "so is one that was moved"
+        );
         for n in 1..RECENT_MAX {
-            recent.insert(id(n), 0);
+            recent.insert(id(n), 0, LANE);
         }
-        assert!(recent.insert(id(0), 0), "it fell out");
+        assert!(recent.insert(id(0), 0, LANE), "it fell out");
         assert!(recent.known.len() <= RECENT_MAX && recent.order.len() <= RECENT_MAX);
     }
 
@@ -63,8 +91,8 @@ mod tests {
     fn a_forgotten_copy_is_new_again() {
         let mut recent = Recent::default();
         let id = DeliveryId::from_bytes([1; 16]);
-        recent.insert(id, 0);
-        recent.forget(id, 0);
-        assert!(recent.insert(id, 0));
+        recent.insert(id, 0, LANE);
+        recent.forget(id, 0, LANE);
+        assert!(recent.insert(id, 0, LANE));
     }
 }

@@ -11,7 +11,7 @@
 //! It has a thread of its own that does nothing else: heartbeats and rebalances are served from
 //! its polls.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -32,10 +32,18 @@ use crate::group::{GroupProtocol, commit_queued};
 pub enum MembershipEvent {
     /// These partitions are ours now.
     Assigned(Vec<i32>),
-    /// The group wants these back; [`Membership::hand_back`] answers all that are open.
-    Revoked(Vec<i32>),
+    /// The group wants partitions back; [`Membership::hand_back`] answers all that are open.
+    Revoked {
+        /// Counts revocations and losses.
+        number: u64,
+        /// These.
+        partitions: Vec<i32>,
+    },
     /// The group gave everything to others already; [`Membership::hand_back`] answers that too.
-    Lost,
+    Lost {
+        /// Counts revocations and losses.
+        number: u64,
+    },
     /// The answer to [`Membership::commit`].
     CommitFinished(CommitResult),
     /// The member left, as asked.
@@ -119,7 +127,7 @@ const LEAVE_MAX: Duration = Duration::from_secs(10);
 
 enum Command {
     Commit(Vec<CommitOffset>),
-    HandBack,
+    HandBack(u64),
     Leave,
 }
 
@@ -151,6 +159,7 @@ impl Membership {
             on_event: Box::new(on_event),
             complaints: Complaints::new(true),
             open: AtomicBool::new(false),
+            revocations: AtomicU64::new(0),
             leaving: AtomicBool::new(false),
             outside_since: Mutex::new(None),
         };
@@ -178,9 +187,10 @@ impl Membership {
         self.command(Command::Commit(offsets));
     }
 
-    /// Answers every open revocation.
-    pub fn hand_back(&self) {
-        self.command(Command::HandBack);
+    /// Answers every open revocation, if `number` is the last one's: the answer to an earlier one
+    /// would answer those too that the caller has not heard of yet.
+    pub fn hand_back(&self, number: u64) {
+        self.command(Command::HandBack(number));
     }
 
     /// Leaves the group; [`MembershipEvent::Left`] follows.
@@ -223,7 +233,12 @@ impl Member {
             while let Ok(command) = self.inbox.try_recv() {
                 match command {
                     Command::Commit(offsets) => self.commit(&offsets),
-                    Command::HandBack => self.consumer.context().answer(&self.consumer),
+                    Command::HandBack(number) => {
+                        let group = self.consumer.context();
+                        if group.revocations.load(Ordering::Relaxed) == number {
+                            group.answer(&self.consumer);
+                        }
+                    }
                     Command::Leave => return self.leave(),
                 }
             }
@@ -282,6 +297,8 @@ struct Group {
     complaints: Complaints,
     /// A revocation waits for its answer.
     open: AtomicBool,
+    /// How many there were.
+    revocations: AtomicU64,
     leaving: AtomicBool,
     /// Since when the broker counts us as no member, and whether that was said.
     outside_since: Mutex<Option<(Instant, bool)>>,
@@ -353,17 +370,18 @@ impl ConsumerContext for Group {
             }
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS => {
                 self.open.store(true, Ordering::Relaxed);
+                let number = self.revocations.fetch_add(1, Ordering::Relaxed) + 1;
                 if consumer.assignment_lost() {
                     warn!("the group gave our slices to others: this member was not heard of");
                     // Not answered here: until it is, the broker refuses every commit that is
                     // still under way; afterwards it would take one for a slice of somebody else.
-                    (self.on_event)(MembershipEvent::Lost);
+                    (self.on_event)(MembershipEvent::Lost { number });
                 } else if self.leaving.load(Ordering::Relaxed) {
                     self.answer(consumer);
                 } else {
                     let partitions: Vec<i32> = partitions();
                     info!(count = partitions.len(), "slices revoked");
-                    (self.on_event)(MembershipEvent::Revoked(partitions));
+                    (self.on_event)(MembershipEvent::Revoked { number, partitions });
                 }
             }
             other => warn!(?other, "rebalance failed"),

@@ -93,6 +93,14 @@ definitions! {
         "Slices this worker owns.";
     HOLDS_EXCEEDED = "holds_exceeded_total", MetricKind::Counter, [],
         "Deliveries moved to a rung because they got no attempt in time.";
+    ATTEMPTS_NOT_STARTED = "attempts_not_started_total", MetricKind::Counter, [],
+        "Attempts given back because their time had passed before they reached the network.";
+    BREAKER_CHANGES = "breaker_changes_total", MetricKind::Counter, ["to"],
+        "Changes of endpoints' breakers, by their new state.";
+    LEASES_ENDED = "leases_ended_total", MetricKind::Counter, [],
+        "Times that attempts had to wait for an accepted commit.";
+    FORMER_OWNERS_IGNORED = "former_owners_ignored_total", MetricKind::Counter, [],
+        "Acquisitions that found endpoint-state records of a former owner behind its successor's.";
     BUILD_INFO = "build_info", MetricKind::Gauge, ["version"],
         "Always 1; says which version runs.";
 }

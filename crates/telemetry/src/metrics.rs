@@ -37,6 +37,10 @@ pub struct Metrics {
     rebalances: IntCounter,
     owned_slices: IntGauge,
     holds_exceeded: IntCounter,
+    attempts_not_started: IntCounter,
+    breaker_changes: IntCounterVec,
+    leases_ended: IntCounter,
+    former_owners_ignored: IntCounter,
 }
 
 /// Why a record of `endpoints` is not used.
@@ -86,6 +90,10 @@ impl Metrics {
             rebalances: new.counter(&def::REBALANCES),
             owned_slices: new.gauge(&def::OWNED_SLICES),
             holds_exceeded: new.counter(&def::HOLDS_EXCEEDED),
+            attempts_not_started: new.counter(&def::ATTEMPTS_NOT_STARTED),
+            breaker_changes: new.counters(&def::BREAKER_CHANGES),
+            leases_ended: new.counter(&def::LEASES_ENDED),
+            former_owners_ignored: new.counter(&def::FORMER_OWNERS_IGNORED),
             registry,
         }
     }
@@ -212,6 +220,26 @@ impl Metrics {
     /// A delivery got no attempt in time and was moved to a rung.
     pub fn hold_exceeded(&self) {
         self.holds_exceeded.inc();
+    }
+
+    /// An attempt was given back unsent.
+    pub fn attempt_not_started(&self) {
+        self.attempts_not_started.inc();
+    }
+
+    /// An endpoint's breaker has this state now.
+    pub fn breaker_changed(&self, to: &'static str) {
+        self.breaker_changes.with_label_values(&[to]).inc();
+    }
+
+    /// Attempts wait for an accepted commit.
+    pub fn lease_ended(&self) {
+        self.leases_ended.inc();
+    }
+
+    /// Records of a former owner were ignored.
+    pub fn former_owner_ignored(&self) {
+        self.former_owners_ignored.inc();
     }
 }
 
@@ -340,6 +368,10 @@ mod tests {
         metrics.commit_answered(CommitResult::Accepted);
         metrics.rebalanced(7);
         metrics.hold_exceeded();
+        metrics.attempt_not_started();
+        metrics.breaker_changed("open");
+        metrics.lease_ended();
+        metrics.former_owner_ignored();
         metrics
     }
 
@@ -378,6 +410,10 @@ mod tests {
             r#"postrider_commits_total{result="refused"} 0"#,
             r#"postrider_owned_slices 7"#,
             r#"postrider_holds_exceeded_total 1"#,
+            r#"postrider_attempts_not_started_total 1"#,
+            r#"postrider_breaker_changes_total{to="open"} 1"#,
+            r#"postrider_leases_ended_total 1"#,
+            r#"postrider_former_owners_ignored_total 1"#,
             r#"postrider_build_info{version="1.2.3"} 1"#,
         ] {
             assert!(text.lines().any(|l| l == line), "{line}\n{text}");

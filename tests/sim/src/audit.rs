@@ -4,7 +4,9 @@
 //! broker stored. What the engine says of itself is never believed, only compared. Which promises
 //! are checked is in [`Promise::KEPT`]; the checks of one promise are in the file of its name.
 
+mod backlog;
 mod duplicates;
+mod limits;
 mod loss;
 mod timing;
 
@@ -19,14 +21,14 @@ use postrider_domain::{
 use crate::clock::{HOUR, MICROS, MINUTE, Micros};
 use crate::engine::{
     BYTES_MAX, Claim, CommitEntry, ENTRIES_MAX, METADATA_BYTES_MAX, StartAttempt, Ticket,
-    WorkerSettings, claim_of,
+    WorkerSettings, WriteId, claim_of,
 };
 use crate::plan::Plan;
 
 /// A life of a process.
 pub(crate) type Who = (usize, u32);
 
-/// What an installation promises (docs/delivery-semantics.md).
+/// What an installation promises (docs/delivery.md).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Promise {
     /// P1: every delivery ends in exactly one visible state, or is still on a log that is read.
@@ -40,6 +42,16 @@ pub enum Promise {
     NeverEarly,
     /// P6: no attempt later than 5 s after it is due and its endpoint admits it.
     NotLate,
+    /// P4: at most so many attempts start in any interval.
+    RateLimit,
+    /// A receiver that asks for a pause gets one, and that uses up no attempt.
+    AsksHeeded,
+    /// Nothing starts while a write has failed.
+    WritesFirst,
+    /// A busy endpoint costs one copy of each delivery, however long.
+    OneCopy,
+    /// First attempts that come over the backlog keep its order, and nothing overtakes them.
+    BacklogOrder,
     /// P8: requests in flight, sizes of commits.
     Bounds,
     /// P10: attempt records agree with requests.
@@ -60,9 +72,15 @@ impl Promise {
         Self::NoLoss,
         Self::BoundedDuplicates,
         Self::NeverEarly,
+        Self::RateLimit,
+        Self::AsksHeeded,
+        Self::WritesFirst,
+        Self::OneCopy,
+        Self::BacklogOrder,
         Self::Bounds,
         Self::TruthfulLog,
         Self::Commits,
+        Self::SingleOwner,
         Self::Progress,
     ];
 }
@@ -113,8 +131,21 @@ struct Item {
     taken: bool,
     /// The sender of a request learnt that it was taken.
     success: bool,
-    /// Highest attempt that was sent.
+    /// Highest attempt that was sent, and not answered by a request to wait.
     attempts: u32,
+    /// Highest attempt that was sent.
+    sent: u32,
+    /// Attempts that failed, as far as their senders learnt of it.
+    failures: u32,
+    /// Where it lies in the backlog since its endpoint was paused, without an attempt, and how often it was put there by attempts.
+    backlog_at: Option<i64>,
+    spilled: BTreeMap<u32, u32>,
+    /// It came over `redeliveries`.
+    replay: bool,
+    /// Its turn came.
+    had_turn: bool,
+    /// Its turn came, and passed before the request was made.
+    held_up: bool,
     /// Requests sent.
     requests: u32,
     /// When the last report came.
@@ -140,20 +171,32 @@ struct EndpointFacts {
     /// Fewest attempts a configuration allowed.
     attempts_min: u32,
     window_min: Micros,
+    window_max: Micros,
     /// Sum and largest of the waits, over all configurations.
     sum_max: Micros,
     wait_max: Micros,
     was_deleted: bool,
     was_disabled: bool,
     active: bool,
+    paused: bool,
     changed_at: Micros,
     /// It never heals.
     dead: bool,
     /// It had no room for another request until then.
     full_until: Micros,
+    limits: limits::Limits,
+    /// By ownership: until when its receiver asked to be left alone, and when it did.
+    asked: BTreeMap<(Who, Claim), (Micros, Timestamp)>,
+    /// Its receiver never failed: it waits for nothing but its pauses.
+    always_well: bool,
+    /// The first attempt over the backlog that came furthest, by ownership.
+    first_over_backlog: (Option<(Who, Claim)>, i64),
     /// By ownership: what a lost one left behind is not counted against the next.
     in_flight: BTreeMap<(Who, Claim), u32>,
 }
+
+/// A request: who sends it, for which slice, under which claim.
+type RequestKey = (Who, Slice, Claim, Ticket);
 
 /// The auditor.
 #[derive(Debug)]
@@ -172,11 +215,14 @@ pub(crate) struct Audit {
     claims: BTreeMap<(Who, Slice), Claim>,
     /// Those whose slices others may have.
     outcast: BTreeSet<Who>,
-    requests: BTreeMap<(Who, Slice, Claim, Ticket), (u32, u32)>,
+    /// What each is about, and when it is over at the latest.
+    requests: BTreeMap<RequestKey, (u32, u32, Micros)>,
     /// A worker had no room for another request until then.
     full_until: BTreeMap<Who, Micros>,
     /// Something is wrong until then, so nothing is promised about how soon.
     disturbed_until: Micros,
+    /// What each slice's owners told their successors.
+    states: BTreeMap<Slice, backlog::Told>,
     healed_at: Option<Micros>,
     last_closed: Micros,
     counts: Counts,
@@ -200,6 +246,7 @@ impl Audit {
             requests: BTreeMap::new(),
             full_until: BTreeMap::new(),
             disturbed_until: crate::clock::BEGIN + 2 * MINUTE,
+            states: BTreeMap::new(),
             healed_at: None,
             last_closed: 0,
             counts: Counts::default(),
@@ -249,6 +296,13 @@ impl Audit {
             taken: false,
             success: false,
             attempts: 0,
+            sent: 0,
+            failures: 0,
+            backlog_at: None,
+            spilled: BTreeMap::new(),
+            replay: false,
+            had_turn: false,
+            held_up: false,
             requests: 0,
             last_end: 0,
             next: None,
@@ -262,6 +316,15 @@ impl Audit {
         self.open.insert(item);
         self.counts.deliveries += 1;
         item
+    }
+
+    /// It is sent again on request.
+    pub(crate) fn replayed(&mut self, item: u32) {
+        self.item(item).replay = true;
+    }
+
+    fn is_replay(&self, item: u32) -> bool {
+        self.items[item as usize].replay
     }
 
     /// The number the next delivery gets.
@@ -294,17 +357,25 @@ impl Audit {
                 floors: Vec::new(),
                 attempts_min: u32::MAX,
                 window_min: Micros::MAX,
+                window_max: 0,
                 sum_max: 0,
                 wait_max: 0,
                 was_deleted: false,
                 was_disabled: false,
                 active: true,
+                paused: false,
                 changed_at: now,
                 dead: false,
                 full_until: 0,
+                limits: limits::Limits::default(),
+                asked: BTreeMap::new(),
+                always_well: true,
+                first_over_backlog: (None, i64::MIN),
                 in_flight: BTreeMap::new(),
             });
+        facts.limits.configured(endpoint);
         facts.changed_at = now;
+        facts.paused = endpoint.is_some_and(|endpoint| endpoint.state == EndpointState::Paused);
         facts.active = endpoint.is_some_and(|endpoint| endpoint.state == EndpointState::Active);
         let Some(endpoint) = endpoint else {
             // What is in flight then is judged by the policy of those that do not say.
@@ -313,6 +384,7 @@ impl Audit {
             facts.attempts_min = facts.attempts_min.min(attempts);
             let window = settings.retry.window.as_micros() as u64;
             facts.window_min = facts.window_min.min(window);
+            facts.window_max = facts.window_max.max(window);
             return;
         };
         facts.was_disabled |= endpoint.state == EndpointState::Disabled;
@@ -332,7 +404,9 @@ impl Audit {
             }
         }
         facts.attempts_min = facts.attempts_min.min(waits.len() as u32 + 1);
-        facts.window_min = facts.window_min.min(policy.window.as_micros() as u64);
+        let window = policy.window.as_micros() as u64;
+        facts.window_min = facts.window_min.min(window);
+        facts.window_max = facts.window_max.max(window);
         facts.sum_max = facts.sum_max.max(waits.iter().sum());
         facts.wait_max = facts.wait_max.max(waits.iter().copied().max().unwrap_or(0));
     }
@@ -357,6 +431,13 @@ impl Audit {
         self.healed_at = Some(now);
     }
 
+    /// An attempt is asked for while a write of its slice has failed.
+    pub(crate) fn started_on_failed_writes(&mut self, now: Micros, host: usize, id: WriteId) {
+        self.broken(now, Promise::WritesFirst, || {
+            format!("w{host} asks for an attempt though {id:?} has failed")
+        });
+    }
+
     /// A request is handed to the kernel.
     pub(crate) fn started(
         &mut self,
@@ -364,6 +445,7 @@ impl Audit {
         shows: Timestamp,
         who: Who,
         start: &StartAttempt,
+        polled_at: Micros,
         running: u32,
     ) {
         let item = self.item_of(start.delivery.id);
@@ -395,6 +477,8 @@ impl Audit {
         self.check_concurrency(now, who, item, start);
         self.check_timing(now, shows, who, item, start);
         self.check_repeated(now, who, item, start.attempt);
+        self.check_limit(now, who, start);
+        self.check_asked(now, shows, who, start, polled_at);
         let current = self.claims.get(&(who, ticket.slice)) == Some(&claim_of(ticket));
         let entry = self.item(item);
         if !current {
@@ -404,8 +488,10 @@ impl Audit {
         entry.touched = Some(who);
         entry.requests += 1;
         entry.attempts = entry.attempts.max(start.attempt);
+        entry.sent = entry.sent.max(start.attempt);
         let key = (who, ticket.slice, claim_of(ticket), ticket);
-        self.requests.insert(key, (item, start.attempt));
+        let ends_by = now + start.timeout.as_micros() as u64;
+        self.requests.insert(key, (item, start.attempt, ends_by));
     }
 
     fn check_concurrency(&mut self, now: Micros, who: Who, item: u32, start: &StartAttempt) {
@@ -433,19 +519,31 @@ impl Audit {
     pub(crate) fn reported(
         &mut self,
         now: Micros,
+        shows: Timestamp,
         who: Who,
         ticket: Ticket,
         result: &AttemptResult,
     ) -> Option<(u32, u32)> {
         let key = (who, ticket.slice, claim_of(ticket), ticket);
-        let (item, attempt) = self.requests.remove(&key)?;
+        let (item, attempt, _) = self.requests.remove(&key)?;
         self.full_until.insert(who, now);
         let entry = self.item(item);
-        entry.last_end = now;
+        if is_ask(result) {
+            // It uses up no attempt.
+            entry.attempts = entry.attempts.min(attempt - 1);
+        } else {
+            entry.last_end = now;
+            entry.failures += u32::from(!is_success(result));
+        }
         entry.success |= is_success(result);
         let endpoint = entry.endpoint.clone()?;
         let facts = self.endpoints.get_mut(&endpoint)?;
         facts.full_until = facts.full_until.min(now);
+        facts.always_well &= is_success(result);
+        if let Some(wait) = wait_asked_for(result) {
+            let until = facts.asked.entry((who, claim_of(ticket))).or_default();
+            *until = (now, until.1.max(shows + wait));
+        }
         if let Some(running) = facts.in_flight.get_mut(&(who, claim_of(ticket))) {
             *running = running.saturating_sub(1);
         }
@@ -476,6 +574,19 @@ impl Audit {
 
     /// A process was given a slice by the group.
     pub(crate) fn acquired(&mut self, now: Micros, slice: Slice, who: Who) {
+        let others = self
+            .requests
+            .iter()
+            .find(|((of, at, ..), (_, _, ends_by))| *at == slice && *of != who && *ends_by > now);
+        if let Some(((of, ..), (item, ..))) = others {
+            let (of, item) = (of.0, *item);
+            self.broken(now, Promise::SingleOwner, || {
+                format!(
+                    "w{} gets slice {slice} while w{of} has a request for #{item} in flight",
+                    who.0
+                )
+            });
+        }
         self.owners.insert(slice, (who, now));
         self.acquisitions.entry(slice).or_default().push(now);
         self.outcast.remove(&who);
@@ -529,7 +640,7 @@ impl Audit {
             (None, Outcome::Delivered | Outcome::Retry) => false,
             (None, _) => true,
         };
-        if !truthful || (report.is_some() && attempt > entry.attempts) {
+        if !truthful || (report.is_some() && attempt > entry.sent) {
             self.broken(now, Promise::TruthfulLog, || {
                 format!("the log says attempt {attempt} of #{item} was {outcome:?}")
             });
@@ -556,7 +667,8 @@ impl Audit {
             | Outcome::DeadLettered(DeadLetterReason::EndpointUnknown) => facts.was_deleted,
             Outcome::Discarded(DiscardReason::EndpointDisabled) => facts.was_disabled,
             Outcome::DeadLettered(DeadLetterReason::AttemptsExhausted) => {
-                attempt >= facts.attempts_min
+                let failures = self.items[item as usize].failures;
+                attempt >= facts.attempts_min && failures >= facts.attempts_min
             }
             Outcome::DeadLettered(DeadLetterReason::WindowPassed) => {
                 let next = now + facts.wait_max + facts.wait_max / 2 + self.clock_spread + MINUTE;
@@ -625,10 +737,10 @@ impl Audit {
                 .and_then(|id| self.endpoints.get(id));
             let waits = facts.map_or(0, |facts| {
                 if facts.dead {
-                    // One at a time, and each of them hangs.
-                    let attempts = facts.floors.len() as u64 + 1;
-                    let queue = self.items.len() as u64 * attempts * 25 * MICROS;
-                    facts.sum_max + facts.sum_max / 2 + queue
+                    // What is never attempted ends with its window.
+                    facts.window_max + 2 * facts.wait_max
+                } else if facts.limits.ever() {
+                    facts.window_max + 2 * facts.wait_max
                 } else {
                     2 * facts.wait_max
                 }
@@ -660,6 +772,24 @@ impl Audit {
             });
         }
     }
+}
+
+/// Whether the receiver asks for a pause, which is no failure.
+fn is_ask(result: &AttemptResult) -> bool {
+    let AttemptResult::Response(response) = result else {
+        return false;
+    };
+    let names_a_time = !response.headers.is_empty();
+    response.status == 429 || (response.status == 503 && names_a_time)
+}
+
+/// The pause that the receiver asks for by name.
+fn wait_asked_for(result: &AttemptResult) -> Option<std::time::Duration> {
+    let AttemptResult::Response(response) = result else {
+        return None;
+    };
+    let (_, value) = response.headers.first().filter(|_| is_ask(result))?;
+    value.parse().ok().map(std::time::Duration::from_secs)
 }
 
 fn is_success(result: &AttemptResult) -> bool {

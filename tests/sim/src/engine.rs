@@ -10,20 +10,18 @@ use postrider_domain::{
     AttemptReport, DeadLetterReason, Delivery, Endpoint, EndpointId, Lane, Outcome, Record,
     RetryPolicy, Slice, Timestamp,
 };
-use postrider_engine::io::{Content, Defaults, Epoch, Order, Write as EngineWrite};
+use postrider_engine::io::{Content, Defaults, Order, Write as EngineWrite};
 use postrider_engine::worker::{Settings, Worker};
 
 pub(crate) use postrider_engine::commit_map::{CommitMap, METADATA_BYTES_MAX};
 pub(crate) use postrider_engine::commits::{BYTES_MAX, CommitEntry, ENTRIES_MAX};
 pub(crate) use postrider_engine::io::{
-    LaneRecord, Observation, Reading, StartAttempt, Ticket, WriteFailure, WriteId,
+    Claim, Epoch, LaneRecord, Observation, Reading, StartAttempt, StateEntry, Ticket, WriteFailure,
+    WriteId,
 };
 pub(crate) use postrider_engine::lane::Committed;
 pub(crate) use postrider_engine::offsets::{HOLES_MAX, SPAN_MAX};
 pub(crate) use postrider_engine::worker::CommitAnswer;
-
-/// One try of a process to own a slice.
-pub(crate) type Claim = u64;
 
 /// What the engine keeps until a write is acknowledged.
 pub(crate) type Write = EngineWrite;
@@ -43,6 +41,7 @@ pub(crate) struct WorkerSettings {
 #[derive(Debug)]
 pub(crate) enum Action {
     FetchOffsets { slice: Slice, claim: Claim },
+    LoadState { slice: Slice, claim: Claim },
     LoadEndpoints { slice: Slice, claim: Claim },
     Read { reading: Reading, from: Option<i64> },
     StopReading { slice: Slice, lane: Lane },
@@ -75,15 +74,15 @@ pub(crate) enum Written {
     },
     /// A record that is no delivery.
     Garbage(Arc<Record>),
+    /// What a slice's owner has to tell its successor.
+    State(StateEntry),
 }
 
 /// The production worker, unchanged.
 pub(crate) struct Node(Worker);
 
 impl Node {
-    pub(crate) fn new(settings: &WorkerSettings, seed: u64) -> Self {
-        // The lease is the engine's own from the day it has one.
-        let _ = (settings.session, settings.heartbeat);
+    pub(crate) fn new(settings: &WorkerSettings, claimant: u64, seed: u64) -> Self {
         Self(Worker::new(Settings {
             in_flight_max: settings.in_flight_max,
             defaults: Defaults {
@@ -91,6 +90,9 @@ impl Node {
                 timeout: settings.timeout,
                 retry: settings.retry.clone(),
             },
+            session: settings.session,
+            heartbeat: settings.heartbeat,
+            claimant,
             seed,
         }))
     }
@@ -103,8 +105,8 @@ impl Node {
         self.0.handle_revoked(now, slices);
     }
 
-    pub(crate) fn lost(&mut self, _now: Timestamp) {
-        self.0.handle_lost();
+    pub(crate) fn lost(&mut self, now: Timestamp) {
+        self.0.handle_lost(now);
     }
 
     pub(crate) fn shut_down(&mut self, now: Timestamp) {
@@ -117,16 +119,25 @@ impl Node {
         slice: Slice,
         claim: Claim,
         committed: &[Committed; Lane::COUNT],
-        _backlog_end: i64,
+        backlog_end: i64,
     ) {
-        self.0.handle_offsets(now, slice, Epoch(claim), committed);
+        let committed = committed.clone();
+        self.0
+            .handle_offsets(now, slice, claim, committed, backlog_end, &[]);
+    }
+
+    pub(crate) fn state(&mut self, now: Timestamp, slice: Slice, claim: Claim, entry: StateEntry) {
+        self.0.handle_state(now, slice, claim, entry);
+    }
+
+    pub(crate) fn state_loaded(&mut self, slice: Slice, claim: Claim) {
+        self.0.handle_state_loaded(slice, claim);
     }
 
     pub(crate) fn endpoint(
         &mut self,
         now: Timestamp,
         slice: Slice,
-        _claim: Claim,
         id: EndpointId,
         endpoint: Option<Endpoint>,
     ) {
@@ -134,7 +145,7 @@ impl Node {
     }
 
     pub(crate) fn endpoints_loaded(&mut self, now: Timestamp, slice: Slice, claim: Claim) {
-        self.0.handle_endpoints_loaded(now, slice, Epoch(claim));
+        self.0.handle_endpoints_loaded(now, slice, claim);
     }
 
     pub(crate) fn record(&mut self, now: Timestamp, record: LaneRecord) {
@@ -149,8 +160,8 @@ impl Node {
         self.0.handle_report(now, ticket, report);
     }
 
-    pub(crate) fn write_acked(&mut self, now: Timestamp, id: WriteId, _offset: i64) {
-        self.0.handle_write_acked(now, id);
+    pub(crate) fn write_acked(&mut self, now: Timestamp, id: WriteId, offset: i64) {
+        self.0.handle_write_acked(now, id, offset);
     }
 
     pub(crate) fn write_failed(
@@ -175,30 +186,25 @@ impl Node {
         self.0.next_deadline()
     }
 
-    pub(crate) fn poll_attempt(&mut self, _now: Timestamp) -> Option<StartAttempt> {
-        self.0.poll_attempt()
+    pub(crate) fn poll_attempt(&mut self, now: Timestamp) -> Option<StartAttempt> {
+        self.0.poll_attempt(now)
     }
 
     /// Whether the process may not start this attempt any more, its clock showing `now`.
-    pub(crate) fn is_too_late(_start: &StartAttempt, _now: Timestamp) -> bool {
-        false
+    pub(crate) fn is_too_late(start: &StartAttempt, now: Timestamp) -> bool {
+        now > start.not_after
     }
 
     /// A request was not made.
-    pub(crate) fn not_started(&mut self, _now: Timestamp, _ticket: Ticket) {
-        unreachable!("no attempt is too late yet");
+    pub(crate) fn not_started(&mut self, now: Timestamp, ticket: Ticket) {
+        self.0.handle_not_started(now, ticket);
     }
 
     pub(crate) fn poll_action(&mut self) -> Option<Action> {
         Some(match self.0.poll_order()? {
-            Order::FetchOffsets { slice, epoch } => Action::FetchOffsets {
-                slice,
-                claim: epoch.0,
-            },
-            Order::LoadEndpoints { slice, epoch } => Action::LoadEndpoints {
-                slice,
-                claim: epoch.0,
-            },
+            Order::FetchOffsets { slice, claim } => Action::FetchOffsets { slice, claim },
+            Order::LoadState { slice, claim } => Action::LoadState { slice, claim },
+            Order::LoadEndpoints { slice, claim } => Action::LoadEndpoints { slice, claim },
             Order::Read { reading, from } => Action::Read { reading, from },
             Order::StopReading { slice, lane } => Action::StopReading { slice, lane },
             Order::Write { id, write } => Action::Write {
@@ -216,12 +222,12 @@ impl Node {
 
 /// The ownership an attempt belongs to.
 pub(crate) const fn claim_of(ticket: Ticket) -> Claim {
-    ticket.epoch.0
+    ticket.claim
 }
 
 /// The slice a write belongs to.
 pub(crate) const fn slice_of(id: WriteId) -> Slice {
-    id.ticket.slice
+    id.slice
 }
 
 /// What a reader of a lane hands in.
@@ -280,6 +286,27 @@ pub(crate) fn written(write: &Write) -> Written {
             };
             Written::Copy(Lane::Retry(*rung), Arc::new(copy))
         }
+        Write::Backlog { delivery, attempts } => {
+            let copy = Delivery {
+                attempts: *attempts,
+                due: None,
+                ..(**delivery).clone()
+            };
+            Written::Copy(Lane::Backlog, Arc::new(copy))
+        }
+        Write::Fence { epoch, claimant } => Written::State(StateEntry::Fence {
+            epoch: *epoch,
+            claimant: *claimant,
+        }),
+        Write::State {
+            endpoint,
+            epoch,
+            remembered,
+        } => Written::State(StateEntry::Endpoint {
+            id: endpoint.clone(),
+            epoch: *epoch,
+            remembered: remembered.clone(),
+        }),
         Write::DeadLetter {
             delivery,
             attempts,

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use postrider_domain::{Endpoint, EndpointId, Lane, Slice, Timestamp};
 
-use crate::engine::{Committed, LaneBody};
+use crate::engine::{Committed, LaneBody, StateEntry};
 
 /// A record of a lane.
 #[derive(Clone, Debug)]
@@ -55,6 +55,8 @@ pub(crate) struct Logs {
     committed: BTreeMap<(Slice, Lane), (i64, String)>,
     /// Records of `endpoints`, uncompacted.
     tables: BTreeMap<Slice, Vec<(EndpointId, Option<Endpoint>)>>,
+    /// Records of `endpoint-state`, uncompacted.
+    states: BTreeMap<Slice, Vec<StateEntry>>,
 }
 
 impl Logs {
@@ -120,6 +122,17 @@ impl Logs {
 
     pub(crate) fn table(&self, slice: Slice) -> &[(EndpointId, Option<Endpoint>)] {
         self.tables.get(&slice).map_or(&[], Vec::as_slice)
+    }
+
+    pub(crate) fn state(&self, slice: Slice) -> &[StateEntry] {
+        self.states.get(&slice).map_or(&[], Vec::as_slice)
+    }
+
+    /// Appends to `endpoint-state`; the offset.
+    pub(crate) fn append_state(&mut self, slice: Slice, entry: StateEntry) -> i64 {
+        let log = self.states.entry(slice).or_default();
+        log.push(entry);
+        log.len() as i64 - 1
     }
 
     pub(crate) fn put(&mut self, slice: Slice, id: EndpointId, endpoint: Option<Endpoint>) {

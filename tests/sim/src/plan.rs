@@ -27,6 +27,10 @@ pub(crate) struct Plan {
     pub(crate) session: Duration,
     pub(crate) heartbeat: Duration,
     pub(crate) faults: Faults,
+    /// Whether endpoints have rate limits.
+    pub(crate) limits: bool,
+    /// Whether deliveries are sent again on request.
+    pub(crate) replays: bool,
     /// Largest difference of a worker's wall clock from true time, either way.
     pub(crate) clock_offset: Micros,
     /// Largest error of a worker's clock rate, in millionths, either way.
@@ -93,16 +97,17 @@ impl Plan {
         } else {
             (8 * MICROS, 4)
         };
+        let (limits, replays) = (on(500), on(300));
         let orders_after_each = on(500);
         let default_broker = on(700);
         let workers = [1, 1, 2, 2, 3, 4][rng.usize(..6)];
         let faulty_for = [
+            5 * MINUTE,
             10 * MINUTE,
-            40 * MINUTE,
+            20 * MINUTE,
+            HOUR,
             3 * HOUR,
             12 * HOUR,
-            48 * HOUR,
-            96 * HOUR,
         ][rng.usize(..6)];
         let (session, heartbeat) = if default_broker { (45, 5) } else { (30, 1) };
         Self {
@@ -117,6 +122,8 @@ impl Plan {
             session: Duration::from_secs(session),
             heartbeat: Duration::from_secs(heartbeat),
             faults,
+            limits,
+            replays,
             clock_offset: if skewed {
                 [50_000, MICROS, largest][rng.usize(..3)]
             } else {

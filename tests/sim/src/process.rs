@@ -8,8 +8,8 @@ use postrider_domain::{AttemptReport, Endpoint, EndpointId, Lane, Slice, Timesta
 
 use crate::clock::{Clock, Micros};
 use crate::engine::{
-    Claim, CommitAnswer, Committed, LaneRecord, Node, Reading, StartAttempt, Ticket, Write,
-    WriteFailure, WriteId,
+    Claim, CommitAnswer, Committed, LaneRecord, Node, Reading, StartAttempt, StateEntry, Ticket,
+    Write, WriteFailure, WriteId,
 };
 use crate::group::{HeartbeatAnswer, MemberId};
 use crate::world::{Event, Request};
@@ -39,11 +39,18 @@ pub(crate) enum Input {
         endpoints: Vec<(EndpointId, Option<Endpoint>)>,
         loaded: bool,
     },
+    State {
+        slice: Slice,
+        claim: Claim,
+        entries: Vec<StateEntry>,
+        loaded: bool,
+    },
     Records(Vec<LaneRecord>),
     LaneLost(Reading),
     Acked(WriteId, i64),
     WriteFailed(WriteId, Box<Write>, WriteFailure),
-    Launch(Box<StartAttempt>),
+    /// To be handed to the kernel; the engine asked for it then.
+    Launch(Box<StartAttempt>, Micros),
     Report(Ticket, Box<AttemptReport>),
     ShutDown,
 }
@@ -54,11 +61,13 @@ pub(crate) enum Channel {
     Group,
     Offsets,
     Table(Slice),
+    State(Slice),
     Lane(Slice, Lane),
     /// Writes to a partition, and their acknowledgements.
     Copies(Slice, Lane),
     Attempts(Slice),
     DeadLetters(Slice),
+    StateWrites(Slice),
     /// Nothing: each goes its own way.
     Alone(u64),
 }
@@ -73,7 +82,7 @@ pub(crate) struct Reader {
     pub(crate) waits: bool,
 }
 
-/// A reading of `endpoints`.
+/// A reading of `endpoints` or of `endpoint-state`.
 #[derive(Debug)]
 pub(crate) struct Follower {
     pub(crate) claim: Claim,
@@ -97,6 +106,8 @@ pub(crate) struct Membership {
     /// A heartbeat is scheduled or under way.
     pub(crate) busy: bool,
     pub(crate) leaving: bool,
+    /// The coordinator hears nothing of it since then, as far as is known.
+    pub(crate) unheard: Option<Micros>,
     /// Heartbeats are sent this much after a multiple of their interval.
     pub(crate) phase: Micros,
 }
@@ -116,6 +127,8 @@ pub(crate) struct Process {
     pub(crate) membership: Membership,
     pub(crate) readers: BTreeMap<(Slice, Lane), Reader>,
     pub(crate) followers: BTreeMap<Slice, Follower>,
+    /// Readings of `endpoint-state`.
+    pub(crate) state_readers: BTreeMap<Slice, Follower>,
     /// Came while it was frozen.
     pub(crate) inbox: Vec<(Channel, Input)>,
     /// Was not yet in the kernel's hands when it froze.
@@ -130,6 +143,8 @@ pub(crate) struct Process {
     pub(crate) shutting_down: bool,
     /// Requests under way, by slice.
     pub(crate) requests: BTreeMap<Slice, u32>,
+    /// Writes that failed and have not succeeded since.
+    pub(crate) failed_writes: BTreeSet<WriteId>,
     /// Writes under way, by slice.
     pub(crate) writes: BTreeMap<Slice, u32>,
 }
@@ -148,6 +163,7 @@ impl Process {
             membership: Membership::default(),
             readers: BTreeMap::new(),
             followers: BTreeMap::new(),
+            state_readers: BTreeMap::new(),
             inbox: Vec::new(),
             stuck: VecDeque::new(),
             parked: Vec::new(),
@@ -157,6 +173,7 @@ impl Process {
             wake_at: Micros::MAX,
             shutting_down: false,
             requests: BTreeMap::new(),
+            failed_writes: BTreeSet::new(),
             writes: BTreeMap::new(),
         }
     }

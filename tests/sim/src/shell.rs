@@ -7,11 +7,13 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use postrider_domain::{
-    AttemptError, AttemptReport, AttemptResult, ErrorKind, Phases, RequestSummary, Slice,
+    AttemptError, AttemptReport, AttemptResult, ErrorKind, Lane, Phases, RequestSummary, Slice,
 };
 
 use crate::clock::{Clock, MICROS, Micros};
-use crate::engine::{Action, CommitAnswer, Node, StartAttempt, Ticket, Written, slice_of, written};
+use crate::engine::{
+    Action, CommitAnswer, Node, StartAttempt, Ticket, Write, WriteId, Written, slice_of, written,
+};
 use crate::group::{HeartbeatAnswer, MemberId};
 use crate::process::{Channel, Follower, Input, Membership, Reader, State};
 use crate::world::{Event, Request, World};
@@ -40,7 +42,8 @@ impl World {
         process.deaths.push(Micros::MAX);
         process.state = State::Running;
         process.clock = clock;
-        process.node = Some(Node::new(&self.settings, seed));
+        let claimant = (host as u64) << 32 | u64::from(process.life);
+        process.node = Some(Node::new(&self.settings, claimant, seed));
         process.membership = Membership {
             phase,
             ..Membership::default()
@@ -74,7 +77,8 @@ impl World {
             return;
         };
         let past = (self.now - process.membership.phase) % heartbeat;
-        let last = self.now - past;
+        let last = process.membership.unheard.unwrap_or(self.now - past);
+        process.membership.unheard = Some(last);
         let at = (last + session.as_micros() as u64).max(self.now);
         self.at(at, Event::Expire(member, host, life, silence));
     }
@@ -124,6 +128,37 @@ impl World {
         self.later(after, Event::Heartbeat(host, life));
     }
 
+    /// The coordinator can hear of it again: what is overdue is sent at once, nothing else.
+    fn speak_up(&mut self, host: usize) {
+        let interval = self.heartbeat_interval();
+        let process = &mut self.processes[host];
+        let (life, membership) = (process.life, &mut process.membership);
+        let Some(last) = membership.unheard else {
+            return;
+        };
+        if membership.id.is_some() && last + interval <= self.now {
+            membership.busy = true;
+            let after = self.rng.u64(..200_000);
+            self.later(after, Event::Heartbeat(host, life));
+        } else {
+            self.heard(host);
+            self.plan_heartbeat(host, life, false);
+        }
+    }
+
+    /// The coordinator knows that it is there; what came late says nothing of what follows.
+    fn heard(&mut self, host: usize) {
+        let now = self.now;
+        let process = &mut self.processes[host];
+        process.membership.unheard = None;
+        if process.is_running() && process.cut_until <= now {
+            process.silence += 1;
+        } else {
+            process.membership.unheard = Some(now);
+            self.fall_silent(host);
+        }
+    }
+
     pub(crate) fn heartbeat_due(&mut self, host: usize, life: u32) {
         let process = &mut self.processes[host];
         if process.life != life {
@@ -144,6 +179,7 @@ impl World {
             return;
         };
         let answer = self.group.heartbeat(id, &membership.current);
+        self.heard(host);
         let after = self.latency();
         self.hand(host, life, after, Channel::Group, Input::Heartbeat(answer));
         self.kick();
@@ -202,7 +238,6 @@ impl World {
             return;
         }
         process.state = State::Running;
-        process.silence += 1;
         let cut = process.cut_until > self.now;
         let stuck = std::mem::take(&mut process.stuck);
         let inbox = std::mem::take(&mut process.inbox);
@@ -233,10 +268,8 @@ impl World {
             }
         }
         self.wake(host);
-        if cut {
-            self.fall_silent(host);
-        } else {
-            self.plan_heartbeat(host, life, true);
+        if !cut {
+            self.speak_up(host);
         }
         self.refetch(host, life);
     }
@@ -247,14 +280,12 @@ impl World {
             return;
         }
         process.cut_until = 0;
-        let life = process.life;
         for event in std::mem::take(&mut process.parked) {
             self.later(0, event);
         }
         self.trace(|_| format!("w{host} reaches the broker again"));
         if self.processes[host].is_running() {
-            self.processes[host].silence += 1;
-            self.plan_heartbeat(host, life, true);
+            self.speak_up(host);
         }
     }
 
@@ -287,6 +318,7 @@ impl World {
             Input::Joined(member) => {
                 let life = self.processes[host].life;
                 self.processes[host].membership.id = Some(member);
+                self.processes[host].membership.unheard = None;
                 self.plan_heartbeat(host, life, true);
             }
             Input::Assigned(slices) => {
@@ -329,10 +361,28 @@ impl World {
                 if followed == Some(claim) {
                     self.with_node(host, |node, now| {
                         for (id, endpoint) in endpoints {
-                            node.endpoint(now, slice, claim, id, endpoint);
+                            node.endpoint(now, slice, id, endpoint);
                         }
                         if loaded {
                             node.endpoints_loaded(now, slice, claim);
+                        }
+                    });
+                }
+            }
+            Input::State {
+                slice,
+                claim,
+                entries,
+                loaded,
+            } => {
+                let read = self.processes[host].state_readers.get(&slice);
+                if read.map(|reader| reader.claim) == Some(claim) {
+                    self.with_node(host, |node, now| {
+                        for entry in entries {
+                            node.state(now, slice, claim, entry);
+                        }
+                        if loaded {
+                            node.state_loaded(slice, claim);
                         }
                     });
                 }
@@ -354,15 +404,20 @@ impl World {
             }
             Input::Acked(id, offset) => {
                 self.write_ended(host, slice_of(id));
+                self.processes[host].failed_writes.remove(&id);
                 self.with_node(host, |node, now| node.write_acked(now, id, offset));
             }
             Input::WriteFailed(id, write, failure) => {
                 self.write_ended(host, slice_of(id));
+                if !matches!(*write, Write::Fence { .. }) {
+                    // A fence is written again under another number.
+                    self.processes[host].failed_writes.insert(id);
+                }
                 self.with_node(host, |node, now| {
                     node.write_failed(now, id, *write, failure)
                 });
             }
-            Input::Launch(start) => self.launch(host, *start),
+            Input::Launch(start, polled_at) => self.launch(host, *start, polled_at),
             Input::Report(ticket, report) => self.report(host, ticket, *report),
             Input::ShutDown => {
                 self.trace(|_| format!("w{host} shall end"));
@@ -448,9 +503,14 @@ impl World {
                 self.obey(host, action);
             } else if let Some(start) = node.poll_attempt(now) {
                 let life = process.life;
+                self.asked_for(host, &start);
                 let channel = Channel::Alone(self.unique());
-                let after = self.rng.u64(..300);
-                self.hand(host, life, after, channel, Input::Launch(Box::new(start)));
+                let after = match self.rng.u8(..32) {
+                    0 => self.rng.u64(..60_000),
+                    _ => self.rng.u64(..300),
+                };
+                let input = Input::Launch(Box::new(start), self.now);
+                self.hand(host, life, after, channel, input);
             } else {
                 break;
             }
@@ -474,6 +534,16 @@ impl World {
                 self.audit.claimed((host, life), slice, claim);
                 self.send(host, Channel::Offsets, Request::Offsets(slice, claim));
             }
+            Action::LoadState { slice, claim } => {
+                let reader = Follower {
+                    claim,
+                    position: 0,
+                    wanted: self.logs.state(slice).len(),
+                    loaded: false,
+                };
+                self.processes[host].state_readers.insert(slice, reader);
+                self.send(host, Channel::State(slice), Request::State(slice, claim));
+            }
             Action::LoadEndpoints { slice, claim } => {
                 let follower = Follower {
                     claim,
@@ -485,6 +555,11 @@ impl World {
                 self.send(host, Channel::Table(slice), Request::Table(slice, claim));
             }
             Action::Read { reading, from } => {
+                if reading.lane == Lane::Backlog {
+                    self.trace(|_| {
+                        format!("w{host} reads backlog/{} from {from:?}", reading.slice)
+                    });
+                }
                 let reader = Reader {
                     reading,
                     next: from,
@@ -509,6 +584,7 @@ impl World {
                     Written::Copy(lane, _) => Channel::Copies(slice, lane),
                     Written::Attempt { .. } => Channel::Attempts(slice),
                     Written::Dead { .. } | Written::Garbage(_) => Channel::DeadLetters(slice),
+                    Written::State(_) => Channel::StateWrites(slice),
                 };
                 self.send(host, channel, Request::Write(id, write));
             }
@@ -526,7 +602,7 @@ impl World {
         }
     }
 
-    fn audit_write(&mut self, host: usize, write: &crate::engine::Write) {
+    fn audit_write(&mut self, host: usize, write: &Write) {
         let life = self.processes[host].life;
         match written(write) {
             Written::Attempt {
@@ -547,6 +623,7 @@ impl World {
                 self.audit
                     .touched((host, life), crate::traffic::garbage_item(&record));
             }
+            Written::State(_) => {}
         }
     }
 
@@ -555,6 +632,7 @@ impl World {
         let life = process.life;
         process.readers.retain(|(of, _), _| *of != slice);
         process.followers.remove(&slice);
+        process.state_readers.remove(&slice);
         let open = |counts: &BTreeMap<Slice, u32>| counts.get(&slice).is_some_and(|n| *n > 0);
         let forced = open(&process.requests) || open(&process.writes);
         self.trace(|_| {
@@ -588,11 +666,24 @@ impl World {
         self.later(after, Event::Start(host));
     }
 
+    /// The engine asks for an attempt.
+    fn asked_for(&mut self, host: usize, start: &StartAttempt) {
+        let process = &self.processes[host];
+        let who = (host, process.life);
+        let ticket = start.ticket;
+        let failed = |id: &WriteId| id.slice == ticket.slice && id.claim == ticket.claim;
+        if let Some(id) = process.failed_writes.iter().find(|id| failed(id)) {
+            self.audit.started_on_failed_writes(self.now, host, *id);
+        }
+        self.audit.polled(self.now, who, start);
+    }
+
     /// The request is handed to the kernel, if it is not too late.
-    fn launch(&mut self, host: usize, start: StartAttempt) {
+    fn launch(&mut self, host: usize, start: StartAttempt, polled_at: Micros) {
         let process = &mut self.processes[host];
         let (life, shows) = (process.life, process.clock.shows(self.now));
         if Node::is_too_late(&start, shows) {
+            self.audit.not_started(&start);
             self.with_node(host, |node, now| node.not_started(now, start.ticket));
             return;
         }
@@ -607,7 +698,7 @@ impl World {
             )
         });
         self.audit
-            .started(self.now, shows, (host, life), &start, running);
+            .started(self.now, shows, (host, life), &start, polled_at, running);
         let sent = Sent {
             host,
             life,
@@ -663,9 +754,10 @@ impl World {
         if let Some(requests) = self.processes[host].requests.get_mut(&ticket.slice) {
             *requests -= 1;
         }
+        let shows = self.processes[host].clock.shows(self.now);
         if let Some((item, attempt)) =
             self.audit
-                .reported(self.now, (host, life), ticket, &report.result)
+                .reported(self.now, shows, (host, life), ticket, &report.result)
         {
             self.trace(|_| {
                 let shown = match &report.result {

@@ -10,7 +10,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use postrider_domain::{
     Delivery, DeliveryId, Endpoint, EndpointId, EndpointState, Event as Trigger, Lane, OnExhausted,
-    Ordering, Origin, Record, RetryPolicy, RetryPreset, Scheme, Signing, Slice, Timestamp,
+    Ordering, Origin, RateLimit, Record, RetryPolicy, RetryPreset, Scheme, Signing, Slice,
+    Timestamp,
 };
 
 use crate::clock::{MICROS, MINUTE, Micros};
@@ -61,7 +62,9 @@ impl World {
             } else {
                 Mood::healthy(&mut self.rng)
             };
-            let dead = sick && self.rng.u8(..4) == 0;
+            // One that only asks to wait would do so until its window is over.
+            let asks = matches!(mood, Mood::Asks(_));
+            let dead = sick && !asks && self.rng.u8(..4) == 0;
             self.merchants.push(Merchant {
                 id,
                 slice,
@@ -170,6 +173,7 @@ impl World {
             .bool()
             .then(|| Duration::from_secs([1, 5, 15, 20][rng.usize(..4)]));
         let policy = retry(rng);
+        let rate_limit = (self.plan.limits && rng.bool()).then(|| limit(rng));
         Endpoint {
             id: id.clone(),
             tenant: "acme".parse().expect("a valid tenant"),
@@ -184,7 +188,7 @@ impl World {
             concurrency,
             timeout,
             retry: rng.bool().then_some(policy),
-            rate_limit: None,
+            rate_limit,
             ordering: Ordering::None,
             on_exhausted: OnExhausted::Continue,
             headers: Vec::new(),
@@ -200,7 +204,14 @@ impl World {
             let fan_out = self.rng.usize(1..=self.merchants.len().min(3));
             let first = self.rng.usize(..self.merchants.len());
             for n in first..first + fan_out {
-                self.deliver(n % self.merchants.len());
+                let n = n % self.merchants.len();
+                let replay = self.plan.replays && self.rng.u8(..6) == 0;
+                let lane = if replay {
+                    Lane::Redeliveries
+                } else {
+                    Lane::Deliveries
+                };
+                self.deliver(n, lane);
             }
         }
         if self.plan.faults.garbage && self.rng.u8(..4) == 0 {
@@ -208,7 +219,7 @@ impl World {
         }
     }
 
-    fn deliver(&mut self, n: usize) {
+    fn deliver(&mut self, n: usize, lane: Lane) {
         let merchant = &self.merchants[n];
         let routed = merchant
             .endpoint
@@ -245,17 +256,14 @@ impl World {
         };
         self.trace(|world| {
             format!(
-                "router: deliveries/{slice} has #{item} for {}",
+                "router: {lane}/{slice} has #{item} for {}",
                 world.merchants[n].id
             )
         });
-        self.append(
-            slice,
-            Lane::Deliveries,
-            item,
-            LaneBody::Delivery(Arc::new(delivery)),
-        );
-        if self.plan.faults.router_repeats && self.chance(60) {
+        self.append(slice, lane, item, LaneBody::Delivery(Arc::new(delivery)));
+        if lane == Lane::Redeliveries {
+            self.audit.replayed(item);
+        } else if self.plan.faults.router_repeats && self.chance(60) {
             let after = [MICROS, MINUTE, 30 * MINUTE][self.rng.usize(..3)];
             let after: Micros = self.rng.u64(..after);
             self.later(after, Event::Repeat(item));
@@ -300,10 +308,38 @@ impl World {
     }
 }
 
+/// From one a day to 50 a second.
+fn limit(rng: &mut fastrand::Rng) -> RateLimit {
+    let (attempts, per) = [
+        (1, 86_400),
+        (5, 3_600),
+        (70, 3_600),
+        (10, 600),
+        (1, 60),
+        (30, 60),
+        (200, 60),
+        (2, 5),
+        (3, 3),
+        (1, 2),
+        (1, 1),
+        (5, 1),
+        (50, 1),
+    ][rng.usize(..13)];
+    RateLimit {
+        attempts,
+        per: Duration::from_secs(per),
+        smooth: rng.u8(..4) == 0,
+    }
+}
+
 /// From seconds to days.
 fn retry(rng: &mut fastrand::Rng) -> RetryPolicy {
     let schedule: &[u64] = match rng.u8(..8) {
-        0 => return RetryPreset::ALL[rng.usize(..3)].policy(),
+        0 => {
+            let mut policy = RetryPreset::ALL[rng.usize(..3)].policy();
+            policy.window = policy.window.min(Duration::from_secs(3 * 86_400));
+            return policy;
+        }
         1 => &[],
         2 => &[1, 1, 1, 1],
         3 => &[5, 20, 60],
@@ -314,7 +350,7 @@ fn retry(rng: &mut fastrand::Rng) -> RetryPolicy {
     };
     RetryPolicy {
         schedule: schedule.iter().copied().map(Duration::from_secs).collect(),
-        window: Duration::from_secs([600, 86_400, 3 * 86_400, 30 * 86_400][rng.usize(..4)]),
+        window: Duration::from_secs([600, 3_600, 21_600, 86_400][rng.usize(..4)]),
         jitter_permille: [0, 100][rng.usize(..2)],
     }
 }

@@ -38,6 +38,7 @@ pub(crate) enum Request {
     },
     Offsets(Slice, Claim),
     Table(Slice, Claim),
+    State(Slice, Claim),
     Fetch(Reading),
     Write(WriteId, Box<Write>),
 }
@@ -238,7 +239,10 @@ impl World {
     }
 
     fn all_committed(&self) -> bool {
-        self.logs.lanes().all(|(&(slice, lane), log)| {
+        // How far the backlog is settled, each endpoint says for itself.
+        let committed = |lane| lane != Lane::Backlog;
+        let mut lanes = self.logs.lanes().filter(|((_, lane), _)| committed(*lane));
+        lanes.all(|(&(slice, lane), log)| {
             log.records.last().is_none_or(|last| {
                 self.logs
                     .committed(slice, lane)
@@ -371,12 +375,13 @@ impl World {
             not_before = not_before.max(self.coordinator_down_until);
         }
         let partition = match (&request, channel) {
-            (Request::Table(slice, _), _) => Some(*slice),
+            (Request::Table(slice, _) | Request::State(slice, _), _) => Some(*slice),
             (
                 Request::Fetch(_) | Request::Write(..),
                 Channel::Lane(slice, _)
                 | Channel::Copies(slice, _)
                 | Channel::Attempts(slice)
+                | Channel::StateWrites(slice)
                 | Channel::DeadLetters(slice),
             ) => Some(slice),
             _ => None,
@@ -403,6 +408,7 @@ impl World {
             Request::Commit { member, entries } => self.take_commit(host, life, member, entries),
             Request::Offsets(slice, claim) => self.answer_offsets(host, life, slice, claim),
             Request::Table(slice, claim) => self.answer_table(host, life, slice, claim),
+            Request::State(slice, claim) => self.answer_state(host, life, slice, claim),
             Request::Fetch(reading) => self.answer_fetch(host, life, reading),
             Request::Write(id, write) => self.take_write(host, life, channel, id, write),
         }
@@ -410,7 +416,11 @@ impl World {
 
     fn answer_offsets(&mut self, host: usize, life: u32, slice: Slice, claim: Claim) {
         let committed: Vec<Committed> = Lane::all()
-            .map(|lane| self.logs.committed(slice, lane))
+            .map(|lane| {
+                // What was never committed is read from its beginning.
+                let committed = self.logs.committed(slice, lane);
+                committed.or_else(|| Some((self.logs.log(slice, lane).start, String::new())))
+            })
             .collect();
         let committed = Box::new(committed.try_into().expect("one per lane"));
         let backlog_end = self.logs.log(slice, Lane::Backlog).end;
@@ -448,6 +458,32 @@ impl World {
             loaded,
         };
         self.hand(host, life, after, Channel::Table(slice), input);
+    }
+
+    fn answer_state(&mut self, host: usize, life: u32, slice: Slice, claim: Claim) {
+        let process = &mut self.processes[host];
+        let Some(reader) = process.state_readers.get_mut(&slice) else {
+            return;
+        };
+        if process.life != life || reader.claim != claim {
+            return;
+        }
+        let log = self.logs.state(slice);
+        let entries = log[reader.position..].to_vec();
+        reader.position = log.len();
+        let loaded = !reader.loaded && reader.position >= reader.wanted;
+        reader.loaded |= loaded;
+        if entries.is_empty() && !loaded {
+            return;
+        }
+        let after = self.latency();
+        let input = Input::State {
+            slice,
+            claim,
+            entries,
+            loaded,
+        };
+        self.hand(host, life, after, Channel::State(slice), input);
     }
 
     fn answer_fetch(&mut self, host: usize, life: u32, reading: Reading) {
@@ -511,6 +547,19 @@ impl World {
         }
     }
 
+    /// A record came to `endpoint-state`: whoever reads it hears of it.
+    fn wake_state_readers(&mut self, slice: Slice) {
+        for host in 0..self.processes.len() {
+            let process = &self.processes[host];
+            if let Some(reader) = process.state_readers.get(&slice) {
+                let (claim, life) = (reader.claim, process.life);
+                let at = self.now + self.rng.u64(..2_000);
+                let (channel, request) = (Channel::State(slice), Request::State(slice, claim));
+                self.at(at, Event::Broker(host, life, self.now, channel, request));
+            }
+        }
+    }
+
     /// A record came: whoever waits for one asks again.
     fn wake_readers(&mut self, slice: Slice, lane: Lane) {
         for host in 0..self.processes.len() {
@@ -546,10 +595,15 @@ impl World {
         };
         let shown = self.broker_clock.shows(self.now);
         let appended_at = Timestamp::from_millis(shown.as_millis());
+        let attempts = match &body {
+            LaneBody::Delivery(delivery) => delivery.attempts,
+            LaneBody::Garbage(_) => 0,
+        };
         let offset = self
             .logs
             .append((slice, lane), gap, appended_at, item, body);
-        self.audit.copied(self.now, item, slice);
+        self.audit
+            .copied(self.now, item, attempts, (slice, lane, offset));
         self.wake_readers(slice, lane);
         offset
     }
@@ -643,6 +697,15 @@ impl World {
                 let item = crate::traffic::garbage_item(&record);
                 self.audit.garbage_buried(self.now, item, lost);
                 0
+            }
+            Written::State(entry) => {
+                self.trace(|_| {
+                    format!("broker: endpoint-state/{slice} has {entry:?} from w{host}")
+                });
+                self.audit.state_written(self.now, slice, &entry);
+                let offset = self.logs.append_state(slice, entry);
+                self.wake_state_readers(slice);
+                offset
             }
         }
     }

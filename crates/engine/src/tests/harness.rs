@@ -15,8 +15,8 @@ use postrider_domain::{
 use crate::commit_map::CommitMap;
 use crate::commits::CommitEntry;
 use crate::io::{
-    AttemptEntry, Content, Defaults, Epoch, LaneRecord, Observation, Order, Reading, Ticket, Write,
-    WriteFailure, WriteId,
+    AttemptEntry, Claim, Content, Defaults, LaneRecord, Observation, Order, Reading, StateEntry,
+    Ticket, Write, WriteFailure, WriteId,
 };
 use crate::lane::Committed;
 use crate::worker::{CommitAnswer, Settings, Worker};
@@ -32,6 +32,8 @@ const COMMIT_LATENCY: Duration = Duration::from_millis(5);
 pub(crate) enum Answer {
     Status(u16, Duration),
     Fails(ErrorKind, Duration),
+    /// 429 with `Retry-After`, in seconds.
+    RetryAfter(u64, Duration),
 }
 
 /// A request that reached a receiver.
@@ -46,18 +48,29 @@ pub(crate) struct Sent {
     pub(crate) taken: bool,
 }
 
+impl Sent {
+    /// Whether it is the first attempt of every n-th delivery.
+    pub(crate) fn is_first_of(&self, n: u128) -> bool {
+        let number = u128::from_str_radix(&self.delivery.to_string()["dlv_".len()..], 16);
+        self.attempt == 1 && number.unwrap().is_multiple_of(n)
+    }
+}
+
 #[derive(Debug)]
 enum Happening {
-    Offsets(Slice, Epoch),
-    EndpointsLoaded(Slice, Epoch),
+    Offsets(Slice, Claim),
+    State(Slice, Claim),
+    EndpointsLoaded(Slice, Claim),
     Record(LaneRecord),
     WriteDone(WriteId, Write),
     Report(Ticket, EndpointId, AttemptReport),
+    NotStarted(Ticket, EndpointId),
     CommitDone(Vec<CommitEntry>),
 }
 
 type Script = Box<dyn FnMut(&Sent) -> Answer>;
 type Fault = Box<dyn FnMut() -> bool>;
+type Delay = Box<dyn FnMut(&Sent) -> Option<Duration>>;
 
 #[derive(Clone, Debug)]
 struct Stored {
@@ -88,6 +101,8 @@ pub(crate) struct Harness {
     pub(crate) commit_answer: Option<CommitAnswer>,
     /// Decides whether a write fails.
     pub(crate) write_fails: Fault,
+    /// Decides whether a write that is stored is told to have failed.
+    pub(crate) ack_lost: Fault,
     /// Decides whether a topic takes no record so large.
     pub(crate) too_large: fn(&Write) -> bool,
     /// Decides whether a commit is refused.
@@ -95,6 +110,15 @@ pub(crate) struct Harness {
     pub(crate) answer: Script,
     logs: BTreeMap<(Slice, Lane), Vec<Stored>>,
     readers: BTreeMap<(Slice, Lane), (Reading, i64)>,
+    keys: BTreeMap<DeliveryId, Box<str>>,
+    /// `endpoint-state`, and who reads it how far.
+    pub(crate) state: Vec<(Slice, StateEntry)>,
+    state_readers: BTreeMap<Slice, (Claim, usize)>,
+    /// How long reading one record of the backlog takes.
+    pub(crate) backlog_pace: Duration,
+    backlog_at: (Option<Reading>, Timestamp),
+    /// Attempts that never reach the network: how much later that is told.
+    pub(crate) not_started: Delay,
     endpoints: BTreeMap<EndpointId, Endpoint>,
     happenings: BTreeMap<(Timestamp, u64), Happening>,
     record_at: i64,
@@ -124,11 +148,18 @@ impl Harness {
             stopped: Vec::new(),
             commit_answer: None,
             write_fails: Box::new(|| false),
+            ack_lost: Box::new(|| false),
             too_large: |_| false,
             commit_fails: Box::new(|| false),
             answer: Box::new(|_| Answer::Status(200, Duration::from_millis(10))),
             logs: BTreeMap::new(),
             readers: BTreeMap::new(),
+            keys: BTreeMap::new(),
+            state: Vec::new(),
+            state_readers: BTreeMap::new(),
+            backlog_pace: Duration::ZERO,
+            backlog_at: (None, Timestamp::default()),
+            not_started: Box::new(|_| None),
             endpoints: BTreeMap::new(),
             happenings: BTreeMap::new(),
             record_at: 0,
@@ -142,6 +173,7 @@ impl Harness {
     pub(crate) fn owning() -> Self {
         let mut harness = Self::new();
         harness.assign([SLICE]);
+        harness.run_for(Duration::from_millis(1_200));
         harness
     }
 
@@ -166,7 +198,25 @@ impl Harness {
         self.worker = Worker::new(settings(64, u64::from(self.incarnation)));
         self.happenings.clear();
         self.readers.clear();
+        self.state_readers.clear();
         self.in_flight.clear();
+        self.assign(slices);
+    }
+
+    /// As [`Self::crash`], but what was on its way to the broker arrives there.
+    pub(crate) fn crash_with_writes(&mut self, slices: impl IntoIterator<Item = Slice>) {
+        for (_, happening) in std::mem::take(&mut self.happenings) {
+            if let Happening::WriteDone(id, write) = happening {
+                self.readers.clear();
+                self.store(id.slice, write);
+            }
+        }
+        self.crash(slices);
+    }
+
+    pub(crate) fn lose(&mut self, slices: impl IntoIterator<Item = Slice>) {
+        self.worker.handle_lost(self.now);
+        self.settle_orders();
         self.assign(slices);
     }
 
@@ -196,6 +246,67 @@ impl Harness {
     /// The router wrote a delivery.
     pub(crate) fn deliver(&mut self, endpoint: &str) -> DeliveryId {
         self.deliver_sized(endpoint, 100)
+    }
+
+    /// One that is ordered by a key.
+    pub(crate) fn deliver_keyed(&mut self, endpoint: &str, key: &str) -> DeliveryId {
+        self.made += 1;
+        let id = DeliveryId::from_bytes(self.made.to_be_bytes());
+        let delivery = Delivery {
+            id,
+            endpoint: endpoint.parse().unwrap(),
+            event: Event {
+                ordering_key: Some(key.into()),
+                ..event(self.now, 100)
+            },
+            attempts: 0,
+            due: None,
+        };
+        self.keys.insert(id, key.into());
+        self.append(Lane::Deliveries, Arc::new(delivery));
+        id
+    }
+
+    /// How many requests there were for deliveries of a key.
+    pub(crate) fn sent_of_key(&self, key: &str) -> usize {
+        let of = |sent: &&Sent| self.keys.get(&sent.delivery).is_some_and(|k| &**k == key);
+        self.sent.iter().filter(of).count()
+    }
+
+    /// Whether every keyed delivery was taken or given up.
+    pub(crate) fn every_key_is_through(&self) -> bool {
+        let taken = self
+            .sent
+            .iter()
+            .filter(|sent| sent.taken)
+            .map(|sent| sent.delivery);
+        let dead = self.dead.iter().map(|(id, ..)| *id);
+        let through: BTreeSet<DeliveryId> = taken.chain(dead).collect();
+        self.keys.keys().all(|id| through.contains(id))
+    }
+
+    /// Whether, per key, no delivery was attempted before all earlier ones were settled: taken by
+    /// the receiver, or given up.
+    pub(crate) fn assert_ordered(&self) {
+        let mut by_key: BTreeMap<&str, BTreeSet<DeliveryId>> = BTreeMap::new();
+        for (id, key) in &self.keys {
+            by_key.entry(key).or_default().insert(*id);
+        }
+        let mut taken: BTreeMap<&str, Vec<DeliveryId>> = BTreeMap::new();
+        let mut settled: BTreeSet<DeliveryId> = self.dead.iter().map(|(id, ..)| *id).collect();
+        for sent in &self.sent {
+            let Some(key) = self.keys.get(&sent.delivery) else {
+                continue;
+            };
+            let before = by_key[&**key].range(..sent.delivery);
+            for id in before.rev().take(20) {
+                assert!(settled.contains(id), "{key}: {} before {id}", sent.delivery);
+            }
+            if sent.taken && settled.insert(sent.delivery) {
+                taken.entry(key).or_default().push(sent.delivery);
+            }
+        }
+        assert!(taken.values().all(|ids| ids.is_sorted()));
     }
 
     pub(crate) fn deliver_sized(&mut self, endpoint: &str, bytes: usize) -> DeliveryId {
@@ -231,6 +342,32 @@ impl Harness {
         self.settle_orders();
     }
 
+    pub(crate) fn last_delivery(&self) -> Arc<Delivery> {
+        let log = &self.logs[&(SLICE, Lane::Deliveries)];
+        Arc::clone(&log[log.len() - 1].delivery)
+    }
+
+    /// Keeps the last record of each key.
+    /// Another process writes to `endpoint-state`.
+    pub(crate) fn write_state(&mut self, entry: (Slice, StateEntry)) {
+        self.state.push(entry);
+        self.feed_state();
+        self.settle_orders();
+    }
+
+    pub(crate) fn compact_state(&mut self) {
+        let mut kept: Vec<(Slice, StateEntry)> = Vec::new();
+        let key = |(slice, entry): &(Slice, StateEntry)| match entry {
+            StateEntry::Fence { .. } => (*slice, None),
+            StateEntry::Endpoint { id, .. } => (*slice, Some(id.clone())),
+        };
+        for entry in self.state.drain(..) {
+            kept.retain(|other| key(other) != key(&entry));
+            kept.push(entry);
+        }
+        self.state = kept;
+    }
+
     /// The router crashed and wrote a delivery again.
     pub(crate) fn repeat_last(&mut self) {
         let log = &self.logs[&(SLICE, Lane::Deliveries)];
@@ -242,7 +379,7 @@ impl Harness {
         self.append_in(SLICE, lane, delivery);
     }
 
-    fn append_in(&mut self, slice: Slice, lane: Lane, delivery: Arc<Delivery>) {
+    fn append_in(&mut self, slice: Slice, lane: Lane, delivery: Arc<Delivery>) -> i64 {
         let log = self.logs.entry((slice, lane)).or_default();
         let offset = log.last().map_or(40, |last| last.offset + 1);
         log.push(Stored {
@@ -252,6 +389,7 @@ impl Harness {
         });
         self.feed();
         self.settle_orders();
+        offset
     }
 
     /// Lets time pass; everything that happens by then happens.
@@ -298,9 +436,25 @@ impl Harness {
             .map_or(0, |last| last.offset + 1)
     }
 
+    pub(crate) fn log_len(&self, lane: Lane) -> usize {
+        self.logs.get(&(SLICE, lane)).map_or(0, Vec::len)
+    }
+
+    /// Whether `endpoint-state` says nothing of any endpoint.
+    pub(crate) fn remembers_nothing(&self) -> bool {
+        let mut last = BTreeMap::new();
+        for (_, entry) in &self.state {
+            if let StateEntry::Endpoint { id, remembered, .. } = entry {
+                last.insert(id, remembered);
+            }
+        }
+        last.values().all(|remembered| remembered.is_empty())
+    }
+
     /// Whether nothing is left to do on any lane, as the committed offsets have it.
     pub(crate) fn all_committed(&self) -> bool {
-        Lane::all().all(|lane| {
+        let committed = Lane::all().filter(|lane| *lane != Lane::Backlog);
+        committed.into_iter().all(|lane| {
             let end = self.log_end(lane);
             end == 0 || self.committed_to(lane) == Some(end)
         })
@@ -316,6 +470,13 @@ impl Harness {
         let touched: BTreeSet<DeliveryId> = current.map(|sent| sent.delivery).collect();
         let mut copies = 0;
         for (key, log) in &self.logs {
+            if key.1 == Lane::Backlog {
+                let open = |stored: &&Stored| {
+                    touched.contains(&stored.delivery.id) && self.is_remembered_open(stored)
+                };
+                copies += log.iter().filter(open).count();
+                continue;
+            }
             let (frontier, metadata) = self.committed.get(key).cloned().unwrap_or_default();
             let map = CommitMap::decode(frontier, &metadata).unwrap();
             let open = |offset| offset >= map.position || map.holes.contains(&offset);
@@ -326,22 +487,46 @@ impl Harness {
         copies
     }
 
+    /// Whether a successor would read it from the backlog.
+    fn is_remembered_open(&self, stored: &Stored) -> bool {
+        let of = |(_, entry): &(Slice, StateEntry)| match entry {
+            StateEntry::Endpoint { id, remembered, .. } if *id == stored.delivery.endpoint => {
+                Some(remembered.backlog.clone())
+            }
+            _ => None,
+        };
+        let backlog = self.state.iter().rev().find_map(of).flatten();
+        backlog.is_some_and(|backlog| {
+            stored.offset >= backlog.position || backlog.holes.contains(&stored.offset)
+        })
+    }
+
     fn happen(&mut self, happening: Happening) {
         match happening {
-            Happening::Offsets(slice, epoch) => {
+            Happening::State(slice, claim) => {
+                self.state_readers.insert(slice, (claim, 0));
+                self.feed_state();
+                self.worker.handle_state_loaded(slice, claim);
+            }
+            Happening::Offsets(slice, claim) => {
                 let committed: Vec<Committed> = Lane::all()
                     .map(|l| self.committed.get(&(slice, l)).cloned())
+                    .map(|committed| committed.or_else(|| Some((40, String::new()))))
                     .collect();
                 let committed = committed.try_into().unwrap();
+                let end = self.logs.get(&(slice, Lane::Backlog));
+                let end = end
+                    .and_then(|log| log.last())
+                    .map_or(0, |last| last.offset + 1);
                 self.worker
-                    .handle_offsets(self.now, slice, epoch, &committed);
+                    .handle_offsets(self.now, slice, claim, committed, end, &[]);
             }
-            Happening::EndpointsLoaded(slice, epoch) => {
+            Happening::EndpointsLoaded(slice, claim) => {
                 for (id, endpoint) in self.endpoints.clone() {
                     self.worker
                         .handle_endpoint(self.now, slice, id, Some(endpoint));
                 }
-                self.worker.handle_endpoints_loaded(self.now, slice, epoch);
+                self.worker.handle_endpoints_loaded(self.now, slice, claim);
             }
             Happening::Record(record) => {
                 self.record_at = record.offset;
@@ -356,14 +541,25 @@ impl Harness {
                     let failure = WriteFailure::Passing;
                     self.worker
                         .handle_write_failed(self.now, id, write, failure);
+                } else if (self.ack_lost)() {
+                    self.store(id.slice, write.clone());
+                    let failure = WriteFailure::Passing;
+                    self.worker
+                        .handle_write_failed(self.now, id, write, failure);
+                    self.feed_state();
                 } else {
-                    self.store(write);
-                    self.worker.handle_write_acked(self.now, id);
+                    let offset = self.store(id.slice, write);
+                    self.worker.handle_write_acked(self.now, id, offset);
+                    self.feed_state();
                 }
             }
             Happening::Report(ticket, endpoint, report) => {
                 *self.in_flight.get_mut(&endpoint).unwrap() -= 1;
                 self.worker.handle_report(self.now, ticket, report);
+            }
+            Happening::NotStarted(ticket, endpoint) => {
+                *self.in_flight.get_mut(&endpoint).unwrap() -= 1;
+                self.worker.handle_not_started(self.now, ticket);
             }
             Happening::CommitDone(entries) => {
                 let refused = (self.commit_fails)();
@@ -394,7 +590,8 @@ impl Harness {
         }
     }
 
-    fn store(&mut self, write: Write) {
+    /// At which offset.
+    fn store(&mut self, slice: Slice, write: Write) -> i64 {
         match write {
             Write::Attempt(entry) => self.attempts.push(*entry),
             Write::Retry {
@@ -409,7 +606,15 @@ impl Harness {
                     due: Some(due),
                     ..(*delivery).clone()
                 };
-                self.append(Lane::Retry(rung), Arc::new(copy));
+                self.append_in(slice, Lane::Retry(rung), Arc::new(copy));
+            }
+            Write::Backlog { delivery, attempts } => {
+                let copy = Delivery {
+                    attempts,
+                    due: None,
+                    ..(*delivery).clone()
+                };
+                return self.append_in(slice, Lane::Backlog, Arc::new(copy));
             }
             Write::DeadLetter {
                 delivery,
@@ -420,7 +625,24 @@ impl Harness {
                 self.dead.push((delivery.id, reason, attempts));
             }
             Write::Unreadable { reason, .. } => self.garbage.push(reason),
+            Write::Fence { epoch, claimant } => {
+                self.state
+                    .push((slice, StateEntry::Fence { epoch, claimant }));
+            }
+            Write::State {
+                endpoint,
+                epoch,
+                remembered,
+            } => self.state.push((
+                slice,
+                StateEntry::Endpoint {
+                    id: endpoint,
+                    epoch,
+                    remembered,
+                },
+            )),
         }
+        0
     }
 
     fn settle_orders(&mut self) {
@@ -428,9 +650,14 @@ impl Harness {
             while let Some(order) = self.worker.poll_order() {
                 self.obey(order);
             }
-            let Some(start) = self.worker.poll_attempt() else {
+            let Some(start) = self.worker.poll_attempt(self.now) else {
+                if let Some(order) = self.worker.poll_order() {
+                    self.obey(order);
+                    continue;
+                }
                 break;
             };
+            assert!(self.now <= start.not_after, "started too late");
             let mut sent = Sent {
                 at: self.now,
                 delivery: start.delivery.id,
@@ -445,6 +672,11 @@ impl Harness {
             );
             let running = self.in_flight.entry(sent.endpoint.clone()).or_default();
             *running += 1;
+            if let Some(later) = (self.not_started)(&sent) {
+                let endpoint = sent.endpoint.clone();
+                self.later(later, Happening::NotStarted(start.ticket, endpoint));
+                continue;
+            }
             let high = self
                 .in_flight_high
                 .entry(sent.endpoint.clone())
@@ -456,6 +688,14 @@ impl Harness {
                     let response = Response {
                         status,
                         body: Bytes::from_static(b"answer"),
+                        ..Response::default()
+                    };
+                    (AttemptResult::Response(response), latency)
+                }
+                Answer::RetryAfter(secs, latency) => {
+                    let response = Response {
+                        status: 429,
+                        headers: vec![("retry-after".into(), secs.to_string().into())],
                         ..Response::default()
                     };
                     (AttemptResult::Response(response), latency)
@@ -488,11 +728,14 @@ impl Harness {
 
     fn obey(&mut self, order: Order) {
         match order {
-            Order::FetchOffsets { slice, epoch } => {
-                self.later(COMMIT_LATENCY, Happening::Offsets(slice, epoch));
+            Order::FetchOffsets { slice, claim } => {
+                self.later(COMMIT_LATENCY, Happening::Offsets(slice, claim));
             }
-            Order::LoadEndpoints { slice, epoch } => {
-                self.later(COMMIT_LATENCY, Happening::EndpointsLoaded(slice, epoch));
+            Order::LoadState { slice, claim } => {
+                self.later(COMMIT_LATENCY, Happening::State(slice, claim));
+            }
+            Order::LoadEndpoints { slice, claim } => {
+                self.later(COMMIT_LATENCY, Happening::EndpointsLoaded(slice, claim));
             }
             Order::Read { reading, from } => {
                 self.read_from.push((reading.lane, from));
@@ -508,10 +751,28 @@ impl Harness {
                 self.later(WRITE_LATENCY, Happening::WriteDone(id, write));
             }
             Order::Commit(entries) => self.later(COMMIT_LATENCY, Happening::CommitDone(entries)),
-            Order::Released(slice) => self.readers.retain(|(of, _), _| *of != slice),
+            Order::Released(slice) => {
+                self.readers.retain(|(of, _), _| *of != slice);
+                self.state_readers.remove(&slice);
+            }
             Order::HandBack => self.hand_backs += 1,
             Order::Leave => self.left = true,
             Order::Observe(observation) => self.observed.push(observation),
+        }
+    }
+
+    /// Claims read on what was written to `endpoint-state`.
+    fn feed_state(&mut self) {
+        for (slice, (claim, read)) in self.state_readers.clone() {
+            let unread: Vec<(Slice, StateEntry)> = self.state[read..].to_vec();
+            if let Some((_, read)) = self.state_readers.get_mut(&slice) {
+                *read += unread.len();
+            }
+            for (of, entry) in unread {
+                if of == slice {
+                    self.worker.handle_state(self.now, slice, claim, entry);
+                }
+            }
         }
     }
 
@@ -535,7 +796,16 @@ impl Harness {
             }
         }
         for record in records {
-            self.later(READ_LATENCY, Happening::Record(record));
+            if record.reading.lane == Lane::Backlog && !self.backlog_pace.is_zero() {
+                if self.backlog_at.0 != Some(record.reading) {
+                    self.backlog_at = (Some(record.reading), self.now);
+                }
+                let at = (self.backlog_at.1 + self.backlog_pace).max(self.now + READ_LATENCY);
+                self.backlog_at.1 = at;
+                self.later(at.since(self.now), Happening::Record(record));
+            } else {
+                self.later(READ_LATENCY, Happening::Record(record));
+            }
         }
     }
 
@@ -555,7 +825,7 @@ pub(crate) fn retry(schedule: &[u64]) -> Option<RetryPolicy> {
     })
 }
 
-fn settings(in_flight_max: usize, seed: u64) -> Settings {
+pub(crate) fn settings(in_flight_max: usize, seed: u64) -> Settings {
     let defaults = Defaults {
         concurrency: 4,
         timeout: Duration::from_secs(15),
@@ -564,6 +834,9 @@ fn settings(in_flight_max: usize, seed: u64) -> Settings {
     Settings {
         in_flight_max,
         defaults,
+        session: Duration::from_secs(45),
+        heartbeat: Duration::from_secs(5),
+        claimant: seed,
         seed,
     }
 }
@@ -584,7 +857,7 @@ fn event(now: Timestamp, bytes: usize) -> Event {
     }
 }
 
-fn plain(id: &EndpointId) -> Endpoint {
+pub(crate) fn plain(id: &EndpointId) -> Endpoint {
     Endpoint {
         id: id.clone(),
         tenant: "acme".parse().unwrap(),

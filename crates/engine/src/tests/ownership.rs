@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use postrider_domain::{Lane, Slice};
+use postrider_domain::{EndpointState, Lane, Slice, Timestamp};
 
 use super::harness::{Answer, Harness, SLICE, retry};
-use crate::io::{Epoch, Reading};
-use crate::slice::SliceEngine;
+use crate::fence::Claimed;
+use crate::io::{Claim, Epoch, Reading, StateEntry};
+use crate::slice::{Acquired, SliceEngine};
 use crate::worker::{CommitAnswer, DRAIN_MAX};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -80,13 +81,19 @@ fn a_slice_that_cannot_drain_is_handed_back_after_the_deadline() {
     assert_eq!(world.hand_backs, 0);
     world.run_for(2 * SECOND);
     assert_eq!(world.hand_backs, 1);
-    assert_eq!(world.committed_to(Lane::Deliveries), None);
+    assert!(
+        world
+            .committed_to(Lane::Deliveries)
+            .is_none_or(|to| to == 40)
+    );
 }
 
 #[test]
 fn the_last_commit_is_sent_again_until_it_is_accepted() {
     let mut world = Harness::owning();
     world.endpoint("a", |_| {});
+    world.deliver("a");
+    world.run_for(2 * SECOND);
     let mut refusals = 5;
     world.commit_fails = Box::new(move || {
         refusals -= 1;
@@ -107,10 +114,10 @@ fn a_lost_membership_drops_everything_and_commits_nothing() {
     world.answer = Box::new(|_| Answer::Status(200, SECOND));
     world.deliver("a");
     world.run_for(SECOND / 2);
-    world.worker.handle_lost();
+    world.worker.handle_lost(world.now);
     world.run_for(5 * SECOND);
     assert_eq!(world.hand_backs, 1);
-    assert_eq!(world.commits, 0);
+    assert_eq!(world.committed_to(Lane::Deliveries), Some(40));
     assert_eq!(
         world.worker.in_flight(),
         0,
@@ -190,9 +197,19 @@ fn an_engine_reads_nothing_before_its_endpoints_are_loaded() {
         timeout: SECOND,
         retry: retry(&[1]).expect("a policy"),
     };
-    let mut engine = SliceEngine::new(SLICE, Epoch(1), 0, defaults, &committed);
+    let acquired = Acquired {
+        slice: SLICE,
+        claim: Claim(1),
+        claimant: 0,
+        committed,
+        backlog_end: 0,
+        faulty: Vec::new(),
+        claimed: Claimed::default(),
+    };
+    let now = Timestamp::default();
+    let mut engine = SliceEngine::new(now, acquired, 0, defaults);
     assert!(engine.poll_order().is_none());
-    engine.open();
+    engine.open(now);
     assert!(engine.poll_order().is_some());
 }
 
@@ -201,21 +218,21 @@ fn a_lane_that_is_lost_stands_still_until_the_slice_is_acquired_anew() {
     let mut world = Harness::owning();
     world.endpoint("a", |_| {});
     world.run_for(SECOND);
-    let reading = |epoch, number| Reading {
+    let reading = |claim, number| Reading {
         slice: SLICE,
-        epoch,
+        claim,
         lane: Lane::Deliveries,
         number,
     };
     world
         .worker
-        .handle_lane_lost(world.now, reading(Epoch(9), 1));
+        .handle_lane_lost(world.now, reading(Claim(9), 1));
     world.deliver("a");
     world.run_for(SECOND);
     assert_eq!(world.sent.len(), 1, "the alarm was for another ownership");
     world
         .worker
-        .handle_lane_lost(world.now, reading(Epoch(1), 1));
+        .handle_lane_lost(world.now, reading(Claim(1), 1));
     world.deliver("a");
     world.run_for(5 * SECOND);
     assert_eq!(world.sent.len(), 1);
@@ -232,5 +249,43 @@ fn a_commit_that_finds_us_no_member_loses_every_slice() {
     world.deliver("a");
     world.run_for(3 * SECOND);
     assert_eq!(world.worker.owned().count(), 0);
-    assert_eq!(world.committed_to(Lane::Deliveries), None);
+    assert_eq!(world.committed_to(Lane::Deliveries), Some(40));
+}
+
+#[test]
+fn a_fence_of_somebody_who_woke_up_late_is_answered_once_we_are_known_to_be_the_owner() {
+    let mut world = Harness::owning();
+    world.endpoint("a", |e| e.state = EndpointState::Paused);
+    world.deliver("a");
+    world.run_for(2 * SECOND);
+    world.commit_fails = Box::new(|| true);
+    let late = StateEntry::Fence {
+        epoch: Epoch(7),
+        claimant: 99,
+    };
+    world.write_state((SLICE, late));
+    world.endpoint("b", |_| {});
+    world.deliver("b");
+    world.run_for(30 * SECOND);
+    assert!(world.sent.is_empty(), "it may be the owner");
+    world.commit_fails = Box::new(|| false);
+    world.run_for(10 * SECOND);
+    assert_eq!(world.sent.len(), 1);
+    let ours = world.state.iter().rev().take(2).any(|(_, entry)| {
+        matches!(
+            entry,
+            StateEntry::Endpoint {
+                epoch: Epoch(8),
+                ..
+            }
+        )
+    });
+    assert!(ours, "what is remembered stands behind the new fence");
+    world.revoke([SLICE]);
+    world.run_for(SECOND);
+    world.assign([SLICE]);
+    world.run_for(2 * SECOND);
+    world.endpoint("a", |e| e.state = EndpointState::Active);
+    world.run_for(2 * SECOND);
+    assert_eq!(world.sent.len(), 2, "its backlog was not forgotten");
 }

@@ -3,13 +3,12 @@
 use std::time::Duration;
 
 use postrider_domain::{
-    AttemptResult, DeadLetterReason, DiscardReason, EndpointState, ErrorKind, Lane, Outcome,
-    RetryPolicy, Rung,
+    AttemptResult, DeadLetterReason, DiscardReason, EndpointState, ErrorKind, Lane, Outcome, Rung,
 };
 
 use super::harness::{Answer, Harness, Sent, retry};
 use crate::io::{Observation, Write};
-use crate::slice::{HOLD_MAX, PAUSED_RECHECK};
+use crate::slice::HOLD_MAX;
 
 const SECOND: Duration = Duration::from_secs(1);
 const QUICK: Duration = Duration::from_millis(10);
@@ -31,7 +30,6 @@ fn a_delivery_that_succeeds_is_settled_once_its_attempt_is_logged() {
     assert_eq!(world.attempts[0].delivery.id, id);
     assert_eq!(world.attempts[0].outcome, Outcome::Delivered);
     assert!(world.all_committed());
-    assert_eq!(world.commits, 1, "one commit for one change");
 }
 
 #[test]
@@ -113,38 +111,10 @@ fn a_delivery_that_gets_no_turn_is_moved_after_the_hold() {
     world.deliver("a");
     world.deliver("a");
     world.run_for(HOLD_MAX + SECOND);
-    assert_eq!(world.retries.len(), 1);
+    assert_eq!(world.log_len(Lane::Backlog), 1);
     assert!(world.observed.contains(&Observation::HoldExceeded));
     world.run_for(100 * SECOND);
     assert_eq!(world.sent.len(), 2, "and is not taken for a repeated copy");
-    assert!(world.all_committed());
-}
-
-#[test]
-fn deliveries_of_a_paused_endpoint_wait_at_few_copies_until_the_window_ends() {
-    let mut world = Harness::owning();
-    let hour = 3_600 * SECOND;
-    world.endpoint("a", |e| {
-        e.state = EndpointState::Paused;
-        e.retry = retry(&[]).map(|policy| RetryPolicy {
-            window: 2 * hour,
-            ..policy
-        });
-    });
-    world.deliver("a");
-    world.run_for(hour);
-    assert!(
-        world.retries.len() <= 6,
-        "{} copies in an hour",
-        world.retries.len()
-    );
-    world.endpoint("a", |e| e.state = EndpointState::Active);
-    world.run_for(PAUSED_RECHECK + SECOND);
-    assert_eq!(world.sent.len(), 1);
-    world.endpoint("a", |e| e.state = EndpointState::Paused);
-    let id = world.deliver("a");
-    world.run_for(3 * hour);
-    assert_eq!(world.dead, [(id, DeadLetterReason::WindowPassed, 0)]);
     assert!(world.all_committed());
 }
 
@@ -172,13 +142,13 @@ fn deleted_and_disabled_endpoints_discard_by_name() {
     world.delete_endpoint(&gone);
     world.run_for(10 * SECOND);
     let reasons: Vec<Outcome> = world.attempts.iter().map(|a| a.outcome).collect();
-    assert_eq!(
-        reasons,
-        [
-            Outcome::Discarded(DiscardReason::EndpointDisabled),
-            Outcome::Discarded(DiscardReason::EndpointDeleted),
-        ]
-    );
+    assert_eq!(reasons.len(), 2);
+    for reason in [
+        DiscardReason::EndpointDisabled,
+        DiscardReason::EndpointDeleted,
+    ] {
+        assert!(reasons.contains(&Outcome::Discarded(reason)));
+    }
     assert!(world.sent.is_empty() && world.all_committed());
 }
 
@@ -199,14 +169,14 @@ fn a_rung_is_read_ahead_within_its_bound() {
     let mut world = Harness::owning();
     world.endpoint("a", |e| e.retry = retry(&[300]));
     world.answer =
-        Box::new(|sent| Answer::Status(if sent.attempt == 1 { 500 } else { 200 }, QUICK));
-    for _ in 0..500 {
+        Box::new(|sent| Answer::Status(if sent.is_first_of(3) { 500 } else { 200 }, QUICK));
+    for _ in 0..1_500 {
         world.deliver("a");
     }
-    world.run_for(10 * SECOND);
+    world.run_for(20 * SECOND);
     assert_eq!(world.retries.len(), 500);
     world.run_for(400 * SECOND);
-    assert_eq!(world.sent.len(), 1_000);
+    assert_eq!(world.sent.len(), 2_000);
     let rung = Rung::for_wait(Duration::from_secs(120)).expect("2m");
     let readings = world
         .read_from
@@ -259,7 +229,8 @@ fn what_no_topic_takes_stops_nobody() {
         Write::DeadLetter { without_value, .. } | Write::Unreadable { without_value, .. } => {
             !without_value
         }
-        Write::Retry { .. } => true,
+        Write::Retry { .. } | Write::Backlog { .. } => true,
+        Write::Fence { .. } | Write::State { .. } => false,
     };
     let id = world.deliver("a");
     world.run_for(10 * SECOND);

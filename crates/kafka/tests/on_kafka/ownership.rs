@@ -34,7 +34,10 @@ fn hand_over(protocol: GroupProtocol, name: &str) {
 
     let (second, of_second) = world.join(protocol);
     let revoked = match next(&of_first) {
-        MembershipEvent::Revoked(partitions) => partitions,
+        MembershipEvent::Revoked {
+            number: 1,
+            partitions,
+        } => partitions,
         other => panic!("{other:?}"),
     };
     assert_eq!(revoked.len(), SLICES as usize / 2);
@@ -54,7 +57,7 @@ fn hand_over(protocol: GroupProtocol, name: &str) {
             .any(|e| matches!(e, MembershipEvent::Assigned(p) if !p.is_empty())),
         "given away before they were handed back"
     );
-    first.hand_back();
+    first.hand_back(1);
     let taken = assigned(&of_second, revoked.len());
     assert_eq!(taken, revoked.iter().copied().collect());
 

@@ -49,10 +49,26 @@ impl Point {
 
 impl Audit {
     /// A copy is on a lane.
-    pub(crate) fn copied(&mut self, _now: Micros, item: u32, slice: Slice) {
-        let entry = self.item(item);
-        debug_assert_eq!(entry.slice, slice, "a copy left its slice");
-        entry.live += 1;
+    pub(crate) fn copied(
+        &mut self,
+        now: Micros,
+        item: u32,
+        attempts: u32,
+        (slice, lane, offset): (Slice, Lane, i64),
+    ) {
+        if lane == Lane::Backlog {
+            self.check_copies(now, item, attempts, offset);
+        }
+        debug_assert_eq!(self.item(item).slice, slice, "a copy left its slice");
+        if lane == Lane::Backlog && !self.is_told_of(slice, item, offset) {
+            // Nobody will read it.
+            return;
+        }
+        self.alive(item);
+    }
+
+    pub(super) fn alive(&mut self, item: u32) {
+        self.item(item).live += 1;
         self.open.insert(item);
     }
 
@@ -86,16 +102,18 @@ impl Audit {
                 .is_some_and(|before| before.accounts_for(stored.offset));
             match (was, after.accounts_for(stored.offset)) {
                 (false, true) => self.accounted(now, stored.item, (slice, lane, stored.offset)),
-                (true, false) => {
-                    self.item(stored.item).live += 1;
-                    self.open.insert(stored.item);
-                }
+                (true, false) => self.alive(stored.item),
                 _ => {}
             }
         }
     }
 
-    fn accounted(&mut self, now: Micros, item: u32, (slice, lane, offset): (Slice, Lane, i64)) {
+    pub(super) fn accounted(
+        &mut self,
+        now: Micros,
+        item: u32,
+        (slice, lane, offset): (Slice, Lane, i64),
+    ) {
         let entry = self.item(item);
         entry.live -= 1;
         if entry.live > 0 {

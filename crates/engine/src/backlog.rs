@@ -1,0 +1,468 @@
+//! Deliveries of a busy endpoint on the slice's `backlog`: one copy each, however long it lasts.
+//!
+//! Decides how far an endpoint's backlog is read and settled, when its deliveries may go past it
+//! again (not before its end), and how one reader serves every endpoint that drains:
+//!
+//! - Each endpoint has its own cursor: below it everything of this endpoint is settled. The records
+//!   of others in between are skipped, not copied.
+//! - A pass reads the log from the lowest record that any endpoint wants, and goes on while one
+//!   that keeps up wants something ahead. An endpoint that had no room for a record is behind, and
+//!   is served by the next pass, which starts when this one ends, or after [`PASS_MAX`].
+//! - That there is a backlog is written to `endpoint-state` and acknowledged before the first
+//!   record is appended, so that a successor knows where to begin. Offsets have gaps and other
+//!   endpoints' records between: nothing here assumes offset + 1.
+//!
+//! Leaves when an endpoint is busy to [`crate::admission`] and `health`, the reading itself to
+//! [`crate::lane`], and what becomes of a delivery to [`crate::slice`].
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use postrider_domain::{BacklogMemory, EndpointId, Timestamp};
+
+use crate::commit_map::CommitMap;
+use crate::offsets::{HOLES_MAX, OffsetTracker, Reading};
+use crate::order::Left;
+use crate::queue::EntryId;
+
+/// Most records of an endpoint's backlog in memory.
+pub const WINDOW: usize = 256;
+
+/// Most records of all backlogs of a slice in memory.
+pub const HELD_MAX: usize = 4_096;
+
+/// Bytes of such records.
+pub const HELD_BYTES_MAX: usize = 2 << 20;
+
+/// How long a pass may leave an endpoint behind, at first.
+pub const PASS_MAX: Duration = Duration::from_secs(1);
+
+/// An endpoint's backlog, from its first record to the settling of its last.
+#[derive(Debug)]
+pub(crate) struct Backlog {
+    offsets: OffsetTracker,
+    /// Its last record lies below.
+    end: i64,
+    /// Records being appended.
+    appending: usize,
+    /// Entries to be appended once it is known to a successor that there is a backlog.
+    pub(crate) pending: VecDeque<EntryId>,
+    /// That is so.
+    opened: bool,
+    /// Records in memory.
+    held: BTreeSet<i64>,
+    /// The pass that has left out nothing of it.
+    pass: u64,
+    /// While the endpoint takes nothing, it is read no earlier than this, when its oldest record
+    /// may be past its window.
+    pub(crate) expires: Timestamp,
+    /// How many of its records were in memory when there was no room for one more.
+    full: Option<usize>,
+    /// What of it waits in the log for an earlier one of its key.
+    pub(crate) left: Left,
+}
+
+impl Backlog {
+    /// A new one: every record of it will be at `from` or above.
+    pub(crate) fn new(from: i64, expires: Timestamp) -> Self {
+        Self {
+            offsets: OffsetTracker::restored(from, None),
+            end: from,
+            appending: 0,
+            pending: VecDeque::new(),
+            opened: false,
+            held: BTreeSet::new(),
+            pass: 0,
+            expires,
+            full: None,
+            left: Left::default(),
+        }
+    }
+
+    /// As a predecessor left it, in a log that ends at `end`.
+    pub(crate) fn restored(memory: &BacklogMemory, end: i64) -> Self {
+        let cursor = memory.holes.first().copied().unwrap_or(memory.position);
+        let map = CommitMap {
+            position: memory.position,
+            holes: memory.holes.clone(),
+        };
+        Self {
+            offsets: OffsetTracker::restored(cursor, Some(map)),
+            end: end.max(memory.position),
+            opened: true,
+            left: Left::restored(&memory.heads),
+            // How old its records are is seen by reading one.
+            ..Self::new(cursor, Timestamp::default())
+        }
+    }
+
+    /// What a successor must know.
+    pub(crate) fn memory(&self) -> BacklogMemory {
+        let (_, map) = self.offsets.commit_map().expect("it has a position");
+        BacklogMemory {
+            position: map.position,
+            holes: map.holes,
+            heads: self.left.memory(),
+        }
+    }
+
+    /// Whether deliveries have to queue up behind it: in part it is still to be read, or written.
+    pub(crate) fn is_ahead(&self) -> bool {
+        self.is_unread() || self.appending > 0 || !self.pending.is_empty()
+    }
+
+    /// Whether there is something to read.
+    pub(crate) fn is_unread(&self) -> bool {
+        self.next() < self.end
+    }
+
+    /// Whether all of it is settled.
+    pub(crate) fn is_done(&self) -> bool {
+        !self.is_ahead() && self.offsets.incomplete() == 0
+    }
+
+    /// The next record of interest is here or above.
+    pub(crate) fn next(&self) -> i64 {
+        self.offsets.read_to().expect("it has a position")
+    }
+
+    /// Whether a successor knows of it, so that records may be appended.
+    pub(crate) const fn is_opened(&self) -> bool {
+        self.opened
+    }
+
+    /// A successor knows of it.
+    pub(crate) const fn open(&mut self) {
+        self.opened = true;
+    }
+
+    /// A record is being appended.
+    pub(crate) const fn append(&mut self) {
+        self.appending += 1;
+    }
+
+    /// Whether a record is being appended.
+    pub(crate) const fn is_appending(&self) -> bool {
+        self.appending > 0
+    }
+
+    /// It is there; `None` = it went elsewhere.
+    pub(crate) fn appended(&mut self, offset: Option<i64>) {
+        self.appending = self.appending.checked_sub(1).expect("appended once");
+        if let Some(offset) = offset {
+            self.end = self.end.max(offset + 1);
+        }
+    }
+
+    /// A record of it was read in the pass of this number; whether it is taken into memory.
+    fn read(&mut self, pass: u64, offset: i64, fate: Fate) -> bool {
+        if self.pass != pass || offset < self.next() {
+            return false;
+        }
+        let known = self.offsets.is_known(offset);
+        if fate == Fate::NoRoom || (!known && self.offsets.incomplete() >= HOLES_MAX) {
+            // All below was looked at: the next reading begins here.
+            self.offsets.skip_to(offset);
+            self.pass = 0;
+            self.full = Some(self.held.len());
+            return false;
+        }
+        self.full = None;
+        let new = self.offsets.read(offset) == Reading::New;
+        // After a rewind, what is still in memory comes by again.
+        new && fate == Fate::Take && self.held.insert(offset)
+    }
+
+    /// Whether a record is neither settled nor in memory.
+    pub(crate) fn is_open(&self, offset: i64) -> bool {
+        !self.held.contains(&offset) && self.offsets.is_open(offset)
+    }
+
+    /// Reads again from this record on: what is settled or in memory is passed over.
+    pub(crate) fn rewind(&mut self, offset: i64) {
+        self.offsets.rewind(offset);
+        self.pass = 0;
+        self.full = None;
+    }
+
+    /// A record is out of memory and stays in the log.
+    pub(crate) fn leave(&mut self, offset: i64) {
+        self.held.remove(&offset);
+    }
+
+    /// How many of its records are in memory.
+    pub(crate) fn held(&self) -> usize {
+        self.held.len()
+    }
+
+    /// Nothing of it lies below `position` that was not read.
+    fn read_to(&mut self, pass: u64, position: i64) {
+        if self.pass == pass && self.next() < position {
+            self.offsets.skip_to(position);
+        }
+    }
+
+    /// A record is settled.
+    pub(crate) fn settle(&mut self, offset: i64) -> bool {
+        self.held.remove(&offset);
+        self.left.settled(offset);
+        self.offsets.settle(offset)
+    }
+
+    /// A record is out of memory, unsettled: it is read again.
+    pub(crate) fn unload(&mut self, offset: i64) {
+        self.leave(offset);
+        self.rewind(offset);
+    }
+}
+
+/// What is to become of a record that is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// It is taken into memory.
+    Take,
+    /// It stays in the log until one before it is settled; what is behind it goes on.
+    Leave,
+    /// It stays in the log, and so does all that is behind it.
+    NoRoom,
+}
+
+/// What a pass should do.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Go on as it is.
+    Keep,
+    /// Read from here on.
+    Read(i64),
+    /// Stop reading.
+    Stop,
+}
+
+/// The one reader of a slice's backlog.
+#[derive(Debug)]
+pub(crate) struct Passes {
+    number: u64,
+    /// Where the pass under way is; `None` = there is none.
+    position: Option<i64>,
+    /// The log ends here or above.
+    end: i64,
+    /// Where it ended when the slice was acquired: what predecessors appended lies below.
+    acquired_end: i64,
+    /// Want something ahead of the pass.
+    following: BTreeSet<EndpointId>,
+    /// Want something that the pass under way has gone past.
+    behind: BTreeSet<(i64, EndpointId)>,
+    /// Where they are in it.
+    behind_at: BTreeMap<EndpointId, i64>,
+    behind_since: Option<Timestamp>,
+    /// How long the pass under way may leave somebody behind: twice as long after each one that
+    /// was cut short, or what lies far ahead would never be reached.
+    patience: Duration,
+    /// Want something, but others have all the room.
+    starved: BTreeSet<EndpointId>,
+    /// The pass under way has come to `acquired_end`, and that was taken note of.
+    finished: bool,
+    /// Records in memory, and their bytes.
+    held: usize,
+    held_bytes: usize,
+}
+
+impl Passes {
+    pub(crate) const fn new(end: i64) -> Self {
+        Self {
+            number: 0,
+            position: None,
+            end,
+            acquired_end: end,
+            following: BTreeSet::new(),
+            behind: BTreeSet::new(),
+            behind_at: BTreeMap::new(),
+            behind_since: None,
+            patience: PASS_MAX,
+            starved: BTreeSet::new(),
+            finished: false,
+            held: 0,
+            held_bytes: 0,
+        }
+    }
+
+    /// Every record that is appended from now on lies here or above.
+    pub(crate) const fn end(&self) -> i64 {
+        self.end
+    }
+
+    /// A record was appended.
+    pub(crate) fn appended(&mut self, offset: i64) {
+        self.end = self.end.max(offset + 1);
+    }
+
+    /// Whether an endpoint that may hold `window` records has room for one more.
+    pub(crate) fn has_room(&self, backlog: &Backlog, window: usize, bytes: usize) -> bool {
+        let held = backlog.held();
+        let free = HELD_MAX.saturating_sub(self.held);
+        let free_bytes = HELD_BYTES_MAX.saturating_sub(self.held_bytes);
+        if held == 0 {
+            return free > 0 && free_bytes > 0;
+        }
+        held < window.min(free / 8) && bytes <= free_bytes / 8
+    }
+
+    /// Whether an endpoint is to be served, or served on: one that has taken its fill comes back
+    /// at half of it.
+    fn wants_more(&self, backlog: &Backlog, window: usize) -> bool {
+        let held = backlog.held();
+        let keeps_up = self.position.is_some() && backlog.pass == self.number;
+        match backlog.full {
+            Some(full) => held <= (full / 2).min(window / 2),
+            None => held == 0 || keeps_up || held <= window / 2,
+        }
+    }
+
+    /// Whether half of the room for all backlogs is free.
+    const fn has_slack(&self) -> bool {
+        self.held <= HELD_MAX / 2 && self.held_bytes <= HELD_BYTES_MAX / 2
+    }
+
+    /// Endpoints that found no room because others had it, once there is some.
+    pub(crate) fn take_starved(&mut self) -> BTreeSet<EndpointId> {
+        if self.has_slack() {
+            std::mem::take(&mut self.starved)
+        } else {
+            BTreeSet::new()
+        }
+    }
+
+    pub(crate) const fn enter(&mut self, bytes: usize) {
+        self.held += 1;
+        self.held_bytes += bytes;
+    }
+
+    pub(crate) const fn leave(&mut self, bytes: usize) {
+        self.held -= 1;
+        self.held_bytes -= bytes;
+    }
+
+    /// An endpoint takes deliveries (`window` of them at once), or does not.
+    pub(crate) fn want(
+        &mut self,
+        now: Timestamp,
+        id: &EndpointId,
+        backlog: Option<&mut Backlog>,
+        window: usize,
+    ) {
+        self.following.remove(id);
+        self.starved.remove(id);
+        if let Some((id, at)) = self.behind_at.remove_entry(id) {
+            self.behind.remove(&(at, id));
+        }
+        if let Some(backlog) = backlog {
+            if self
+                .position
+                .is_some_and(|position| backlog.next() >= position)
+            {
+                // The pass has yet to come to what it wants.
+                backlog.pass = self.number;
+            }
+            let follows = self.position.is_some() && backlog.pass == self.number;
+            if !self.wants_more(backlog, window) {
+                // It comes back when it has settled some.
+            } else if follows {
+                self.following.insert(id.clone());
+            } else if self.has_slack() || (backlog.held() == 0 && backlog.full.is_none()) {
+                self.behind.insert((backlog.next(), id.clone()));
+                self.behind_at.insert(id.clone(), backlog.next());
+                self.behind_since.get_or_insert(now);
+            } else {
+                self.starved.insert(id.clone());
+            }
+        }
+        if self.behind.is_empty() {
+            self.behind_since = None;
+        }
+    }
+
+    /// An endpoint that has missed nothing of the pass has read all of it up to here.
+    pub(crate) fn catch_up(&self, backlog: &mut Backlog) {
+        if let Some(position) = self.position {
+            backlog.read_to(self.number, position.min(backlog.end));
+        }
+    }
+
+    /// Whether this pass is where this record of an endpoint is to be looked at: it is neither
+    /// settled nor in memory.
+    pub(crate) fn wants(&self, backlog: &Backlog, offset: i64) -> bool {
+        backlog.pass == self.number
+            && offset >= backlog.next()
+            && (!backlog.offsets.is_known(offset) || backlog.is_open(offset))
+    }
+
+    /// A record at this offset was read; whether the endpoint takes it.
+    pub(crate) fn read(&mut self, offset: i64, of: Option<(&mut Backlog, Fate)>) -> bool {
+        self.position = Some(offset + 1);
+        of.is_some_and(|(backlog, fate)| backlog.read(self.number, offset, fate))
+    }
+
+    /// Those who follow, once the pass has come to the end of what predecessors appended: of how
+    /// much of that is whose, nothing is known before.
+    pub(crate) fn take_finished(&mut self) -> BTreeSet<EndpointId> {
+        let at_end = self.position.is_some_and(|at| at >= self.acquired_end);
+        if !at_end || std::mem::replace(&mut self.finished, true) {
+            return BTreeSet::new();
+        }
+        self.following.clone()
+    }
+
+    /// What to do next. After [`Step::Read`], [`Self::begun`] is called for each endpoint in
+    /// [`Self::following`].
+    pub(crate) fn step(&mut self, now: Timestamp) -> Step {
+        let overdue = self
+            .behind_since
+            .is_some_and(|since| since + self.patience <= now);
+        if self.position.is_some() && !self.following.is_empty() && !overdue {
+            return Step::Keep;
+        }
+        let Some((from, _)) = self.behind.first() else {
+            // At the end it stays: what is appended next comes at once.
+            let idle = self.following.is_empty() && self.position.is_some_and(|at| at < self.end);
+            return if idle {
+                self.position = None;
+                Step::Stop
+            } else {
+                Step::Keep
+            };
+        };
+        self.patience = if overdue { self.patience * 2 } else { PASS_MAX };
+        // Those who follow have read nothing beyond the pass under way.
+        let from = match self.position {
+            Some(position) if !self.following.is_empty() => position.min(*from),
+            _ => *from,
+        };
+        self.number += 1;
+        self.finished = false;
+        self.position = Some(from);
+        self.behind_since = None;
+        self.behind_at.clear();
+        self.following.extend(
+            std::mem::take(&mut self.behind)
+                .into_iter()
+                .map(|(_, id)| id),
+        );
+        Step::Read(from)
+    }
+
+    /// The endpoints that the pass under way serves.
+    pub(crate) fn following(&self) -> impl Iterator<Item = EndpointId> {
+        self.following.iter().cloned()
+    }
+
+    /// The pass under way began below all that this endpoint wants.
+    pub(crate) const fn begun(&self, backlog: &mut Backlog) {
+        backlog.pass = self.number;
+    }
+
+    /// When [`Self::step`] is to be asked although nothing happened.
+    pub(crate) fn next_deadline(&self) -> Option<Timestamp> {
+        let since = self.behind_since.filter(|_| self.position.is_some());
+        since.map(|since| since + self.patience)
+    }
+}

@@ -1,0 +1,347 @@
+//! Which deliveries of an ordered endpoint wait for each other.
+//!
+//! Decides that of one ordering key one delivery is in flight, in the order of the endpoint's
+//! backlog, which all deliveries of an ordered endpoint go through: its log is their order, through
+//! hand-over and crash. A head that failed and waits long leaves memory; it, and what follows it,
+//! stay in the log as holes of the endpoint's cursor ("left") until it is due, while other keys go
+//! on. At most [`crate::offsets::HOLES_MAX`] records of an endpoint are left so; then all its keys
+//! wait. Keys are told apart by a 64-bit hash: two that share one wait for each other needlessly.
+//! Leaves reading to [`crate::backlog`], when a head is due to [`crate::schedule`].
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use postrider_domain::{Delivery, Head, Ordering, Timestamp};
+
+use crate::queue::EntryId;
+
+/// Most deliveries of one key in memory: the others leave room for other keys.
+pub const KEY_QUEUE_MAX: usize = 16;
+
+/// Hash of the key by which a delivery is ordered; `None` = it waits for no other.
+pub(crate) fn key_of(ordering: Ordering, delivery: &Delivery) -> Option<u64> {
+    match ordering {
+        Ordering::None => None,
+        Ordering::Endpoint => Some(0),
+        Ordering::Key => delivery.event.ordering_key.as_deref().map(hash),
+    }
+}
+
+/// FNV-1a: part of what a successor reads, so it must stay as it is.
+fn hash(text: &str) -> u64 {
+    let mix = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, mix)
+}
+
+/// Deliveries in memory, by key.
+#[derive(Debug, Default)]
+pub(crate) struct Keys {
+    keys: BTreeMap<u64, Key>,
+    /// Keys whose head may be attempted.
+    ready: VecDeque<u64>,
+}
+
+#[derive(Debug, Default)]
+struct Key {
+    waiting: VecDeque<EntryId>,
+    /// Its head is in flight, or waits in memory for another attempt.
+    busy: bool,
+}
+
+impl Keys {
+    /// Appends a delivery to its key.
+    pub(crate) fn push(&mut self, key: u64, entry: EntryId) {
+        let of = self.keys.entry(key).or_default();
+        of.waiting.push_back(entry);
+        if !of.busy && of.waiting.len() == 1 {
+            self.ready.push_back(key);
+        }
+    }
+
+    /// The head that was taken waits for its turn again.
+    pub(crate) fn put_back(&mut self, key: u64, entry: EntryId) {
+        let of = self.keys.entry(key).or_default();
+        debug_assert!(of.busy, "the head of a key was taken twice");
+        of.busy = false;
+        of.waiting.push_front(entry);
+        self.ready.push_front(key);
+    }
+
+    /// The next head.
+    pub(crate) fn next(&self) -> Option<EntryId> {
+        self.keys.get(self.ready.front()?)?.waiting.front().copied()
+    }
+
+    /// Takes the next head; its key is busy until [`Self::free`] or [`Self::put_back`].
+    pub(crate) fn pop(&mut self) -> Option<EntryId> {
+        let of = self.keys.get_mut(&self.ready.pop_front()?)?;
+        of.busy = true;
+        of.waiting.pop_front()
+    }
+
+    /// The head of a key is settled, or out of memory: the next one may go.
+    pub(crate) fn free(&mut self, key: u64) {
+        let Some(of) = self.keys.get_mut(&key) else {
+            return;
+        };
+        of.busy = false;
+        if of.waiting.is_empty() {
+            self.keys.remove(&key);
+        } else {
+            self.ready.push_back(key);
+        }
+    }
+
+    /// Takes one that waits out.
+    pub(crate) fn remove(&mut self, key: u64, entry: EntryId) {
+        let Some(of) = self.keys.get_mut(&key) else {
+            return;
+        };
+        let Some(at) = of.waiting.iter().position(|waiting| *waiting == entry) else {
+            return;
+        };
+        of.waiting.remove(at);
+        if of.waiting.is_empty() {
+            self.ready.retain(|ready| *ready != key);
+            if !of.busy {
+                self.keys.remove(&key);
+            }
+        }
+    }
+
+    /// How many of a key are in memory and unsettled.
+    pub(crate) fn len_of(&self, key: u64) -> usize {
+        let of = self.keys.get(&key);
+        of.map_or(0, |of| of.waiting.len() + usize::from(of.busy))
+    }
+
+    /// Those of a key that wait behind its head.
+    pub(crate) fn followers(&self, key: u64) -> Vec<EntryId> {
+        let of = self.keys.get(&key);
+        of.map_or_else(Vec::new, |of| of.waiting.iter().copied().collect())
+    }
+
+    /// Takes every one that waits out.
+    pub(crate) fn take(&mut self) -> Vec<EntryId> {
+        self.ready.clear();
+        let mut taken = Vec::new();
+        self.keys.retain(|_, of| {
+            taken.extend(std::mem::take(&mut of.waiting));
+            of.busy
+        });
+        taken
+    }
+
+    /// Every one that waits.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = EntryId> {
+        self.keys.values().flat_map(|of| of.waiting.iter().copied())
+    }
+
+    /// Whether a head may be attempted.
+    pub(crate) fn has_attempts(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// Whether nothing is known of any key.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+}
+
+/// What of an ordered backlog is left in the log, and until when.
+#[derive(Debug, Default)]
+pub(crate) struct Left {
+    /// Failed heads, by offset.
+    heads: BTreeMap<i64, Head>,
+    due: BTreeSet<(Timestamp, i64)>,
+    /// The first record of a key that is left; all later ones of the key are, too.
+    keys: BTreeMap<u64, i64>,
+}
+
+impl Left {
+    /// As a predecessor left it.
+    pub(crate) fn restored(heads: &[Head]) -> Self {
+        let mut left = Self::default();
+        for head in heads {
+            left.block(*head);
+        }
+        left
+    }
+
+    /// What a successor must know.
+    pub(crate) fn memory(&self) -> Vec<Head> {
+        self.heads.values().copied().collect()
+    }
+
+    /// A head waits out of memory.
+    pub(crate) fn block(&mut self, head: Head) {
+        self.settled(head.offset);
+        self.due.extend(head.due.map(|due| (due, head.offset)));
+        let first = self.keys.entry(head.key).or_insert(head.offset);
+        *first = head.offset.min(*first);
+        self.heads.insert(head.offset, head);
+    }
+
+    /// Whether a record stays in the log, with `in_memory` of its key before it.
+    pub(crate) fn leaves(
+        &mut self,
+        now: Timestamp,
+        offset: i64,
+        key: u64,
+        in_memory: usize,
+    ) -> bool {
+        let due = self.heads.get(&offset).map(|head| head.due);
+        if due.is_some_and(|due| due.is_some_and(|due| due <= now)) && in_memory == 0 {
+            // The others of its key follow it.
+            self.keys.remove(&key);
+            return false;
+        }
+        let first = self.keys.get(&key).copied();
+        let is_first = first.is_none_or(|first| {
+            in_memory == 0 && offset <= first && !self.heads.contains_key(&first)
+        });
+        if due.is_none() && is_first && in_memory < KEY_QUEUE_MAX {
+            self.keys.remove(&key);
+            return false;
+        }
+        let first = self.keys.entry(key).or_insert(offset);
+        *first = offset.min(*first);
+        true
+    }
+
+    /// Attempts that were made of the head at this offset.
+    pub(crate) fn attempts(&self, offset: i64) -> Option<u32> {
+        self.heads.get(&offset).map(|head| head.attempts)
+    }
+
+    /// A record is settled, or in memory with another count of attempts.
+    pub(crate) fn settled(&mut self, offset: i64) {
+        if let Some(Head { due: Some(due), .. }) = self.heads.remove(&offset) {
+            self.due.remove(&(due, offset));
+        }
+    }
+
+    /// Where to read again, as the key has nothing in memory any more.
+    pub(crate) fn follow_on(&mut self, key: u64) -> Option<i64> {
+        let first = *self.keys.get(&key)?;
+        if self.heads.contains_key(&first) {
+            return None;
+        }
+        self.keys.remove(&key)
+    }
+
+    /// Where to read again, as heads are due.
+    pub(crate) fn take_due(&mut self, now: Timestamp) -> Option<i64> {
+        let mut from = None;
+        while let Some(&(due, offset)) = self.due.first()
+            && due <= now
+        {
+            self.due.pop_first();
+            from = Some(from.map_or(offset, |from: i64| from.min(offset)));
+        }
+        from
+    }
+
+    /// When the next head is due.
+    pub(crate) fn next_due(&self) -> Option<Timestamp> {
+        self.due.first().map(|(due, _)| *due)
+    }
+
+    /// Heads that wait to be released are due now.
+    pub(crate) fn release(&mut self, now: Timestamp) {
+        for head in self.heads.values_mut().filter(|head| head.due.is_none()) {
+            head.due = Some(now);
+            self.due.insert((now, head.offset));
+        }
+    }
+
+    /// Nothing waits for another any more: where to read again.
+    pub(crate) fn disband(&mut self) -> Option<i64> {
+        let keys = std::mem::take(&mut self.keys);
+        keys.into_values().min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(secs: u64) -> Timestamp {
+        Timestamp::from_secs(secs)
+    }
+
+    fn head(offset: i64, key: u64, due: Option<Timestamp>) -> Head {
+        Head {
+            offset,
+            key,
+            attempts: 1,
+            due,
+        }
+    }
+
+    #[test]
+    fn one_of_a_key_goes_at_a_time_and_other_keys_go_on() {
+        let mut keys = Keys::default();
+        for (key, entry) in [(1, 10), (1, 11), (2, 20), (1, 12), (2, 21)] {
+            keys.push(key, entry);
+        }
+        assert_eq!(
+            (keys.pop(), keys.pop(), keys.pop()),
+            (Some(10), Some(20), None)
+        );
+        keys.free(1);
+        assert_eq!(keys.next(), Some(11));
+        keys.pop();
+        keys.put_back(1, 11);
+        assert_eq!(keys.pop(), Some(11), "the head again, not its follower");
+        keys.free(1);
+        keys.free(2);
+        assert_eq!((keys.pop(), keys.pop()), (Some(12), Some(21)));
+        keys.free(1);
+        keys.free(2);
+        assert!(keys.is_empty());
+    }
+
+    #[test]
+    fn what_follows_a_left_head_is_left_too_until_the_head_is_due() {
+        let mut left = Left::default();
+        left.block(head(40, 7, Some(at(100))));
+        assert!(left.leaves(at(1), 40, 7, 0));
+        assert!(left.leaves(at(1), 41, 7, 0));
+        assert!(!left.leaves(at(1), 42, 8, 0), "another key");
+        assert_eq!(left.take_due(at(99)), None);
+        assert_eq!(left.take_due(at(100)), Some(40));
+        assert!(!left.leaves(at(100), 40, 7, 0));
+        assert_eq!(left.attempts(40), Some(1));
+        assert!(!left.leaves(at(100), 41, 7, 1), "behind it in memory");
+    }
+
+    #[test]
+    fn one_key_does_not_fill_the_memory() {
+        let mut left = Left::default();
+        assert!(left.leaves(at(1), 50, 7, KEY_QUEUE_MAX));
+        assert!(
+            left.leaves(at(1), 51, 7, 3),
+            "not past the one that was left"
+        );
+        assert_eq!(left.follow_on(7), Some(50));
+        assert!(!left.leaves(at(1), 50, 7, 0));
+        assert!(left.leaves(at(1), 51, 7, KEY_QUEUE_MAX));
+        assert!(
+            left.leaves(at(1), 50, 7, 1),
+            "what was in memory comes by again"
+        );
+        assert_eq!(left.follow_on(7), Some(50), "from the first of them");
+        assert!(left.leaves(at(1), 51, 7, KEY_QUEUE_MAX));
+        assert!(!left.leaves(at(1), 50, 7, 0), "nothing is before it");
+        left.block(head(60, 8, None));
+        assert_eq!(left.follow_on(8), None, "its head waits");
+        left.release(at(5));
+        assert_eq!(left.take_due(at(5)), Some(60));
+    }
+
+    #[test]
+    fn the_hash_stays_as_it_is() {
+        assert_eq!(hash(""), 0xcbf2_9ce4_8422_2325);
+        assert_eq!(hash("a"), 0xaf63_dc4c_8601_ec8c);
+    }
+}

@@ -1,0 +1,140 @@
+//! Ordered endpoints: a key waits for its head, in memory or in the log.
+//!
+//! Decides when a head leaves memory, with those that follow it, and when they are read again.
+//! Leaves which records wait for which to [`crate::order`].
+
+use std::time::Duration;
+
+use postrider_catalog::Lookup;
+use postrider_domain::{
+    Delivery, EndpointId, Head, Lane, OnExhausted, Ordering, Outcome, Timestamp,
+};
+
+use super::{Ordered, SliceEngine};
+use crate::entry::EntryState;
+use crate::order::key_of;
+use crate::queue::EntryId;
+use crate::slice::HOLD_MAX;
+
+/// How long the count of a failed head is unknown to a successor, at most.
+const SAVED_EVERY: Duration = Duration::from_secs(1);
+
+impl SliceEngine {
+    /// How the deliveries of an endpoint are ordered.
+    pub(super) fn ordering(&self, id: &EndpointId) -> Ordering {
+        match self.catalog.find(id) {
+            Lookup::Known(endpoint) => endpoint.ordering,
+            Lookup::Deleted | Lookup::Unknown => Ordering::None,
+        }
+    }
+
+    /// What is known of a record of an ordered endpoint's backlog; `None` = it waits for no other.
+    pub(super) fn ordered(
+        &self,
+        id: &EndpointId,
+        delivery: &Delivery,
+        offset: i64,
+    ) -> Option<Ordered> {
+        let key = key_of(self.ordering(id), delivery)?;
+        let backlog = self.flows.get(id)?.backlog.as_ref()?;
+        let attempts = backlog.left.attempts(offset);
+        Some(Ordered { key, attempts })
+    }
+
+    /// A head that waited in memory is due.
+    pub(super) fn head_is_due(&mut self, now: Timestamp, id: EntryId) {
+        let endpoint = self.entry(id).delivery().endpoint.clone();
+        match self.ending(&endpoint) {
+            Some(ending @ (Outcome::Discarded(_) | Outcome::DeadLettered(_))) => {
+                self.end_without_attempt(now, id, ending);
+            }
+            _ => {
+                self.put_back(id);
+                self.wait(id, EntryState::Queued, now + HOLD_MAX);
+                self.wake(&endpoint);
+            }
+        }
+    }
+
+    /// A failed head leaves memory until it is due (`None` = until it is released), and with it
+    /// all that follow it: they stay where they are in the log.
+    pub(super) fn block(&mut self, now: Timestamp, id: EntryId, due: Option<Timestamp>) {
+        let entry = self.entry(id);
+        let key = entry.key.expect("only ordered deliveries head a key");
+        let (delivery, attempts, heads_key) = (entry.delivery(), entry.attempts, entry.heads_key);
+        let endpoint = delivery.endpoint.clone();
+        debug_assert_eq!(entry.lane, Lane::Backlog, "the order is the backlog's");
+        for follower in self.flow(&endpoint).keys.followers(key) {
+            self.dequeue(follower);
+            self.leave(follower);
+        }
+        let offset = self.leave(id);
+        let flow = self.flow(&endpoint);
+        if heads_key {
+            flow.keys.free(key);
+        }
+        if let Some(backlog) = &mut flow.backlog {
+            backlog.left.block(Head {
+                offset,
+                key,
+                attempts,
+                due,
+            });
+        }
+        self.save_soon(now, &endpoint, SAVED_EVERY);
+        self.reconsider_backlog(now, &endpoint);
+    }
+
+    /// Takes an entry out of memory; it stays in the log, at this offset.
+    fn leave(&mut self, id: EntryId) -> i64 {
+        let delivery = self.entry(id).delivery();
+        self.recent
+            .forget(delivery.id, delivery.attempts, Lane::Backlog);
+        let (_, offset) = self.drop_entry(id);
+        if let Some(backlog) = self.flow(&delivery.endpoint).backlog.as_mut() {
+            backlog.leave(offset);
+        }
+        offset
+    }
+
+    /// A delivery of a key is settled: the next one follows.
+    pub(super) fn follow_on(
+        &mut self,
+        now: Timestamp,
+        endpoint: &EndpointId,
+        key: u64,
+        heads_key: bool,
+    ) {
+        let flow = self.flow(endpoint);
+        if heads_key {
+            flow.keys.free(key);
+        }
+        if flow.keys.len_of(key) == 0
+            && let Some(backlog) = &mut flow.backlog
+            && let Some(from) = backlog.left.follow_on(key)
+        {
+            backlog.rewind(from);
+        }
+        self.wake(endpoint);
+        self.reconsider_backlog(now, endpoint);
+    }
+
+    /// The rule of an endpoint may have changed: who waits no longer is read again.
+    pub(super) fn reorder(&mut self, now: Timestamp, id: &EndpointId) {
+        let (ordering, on_exhausted) = match self.catalog.find(id) {
+            Lookup::Known(endpoint) => (endpoint.ordering, endpoint.on_exhausted),
+            Lookup::Deleted | Lookup::Unknown => (Ordering::None, OnExhausted::Continue),
+        };
+        let Some(backlog) = self.flow(id).backlog.as_mut() else {
+            return;
+        };
+        if on_exhausted == OnExhausted::Continue {
+            backlog.left.release(now);
+        }
+        if ordering == Ordering::None
+            && let Some(from) = backlog.left.disband()
+        {
+            backlog.rewind(from);
+        }
+    }
+}

@@ -1,0 +1,360 @@
+//! The way of a delivery over its endpoint's backlog, there and back.
+//!
+//! Decides which deliveries take it: those of an endpoint that has no room for more in memory, and
+//! all that come while a part of its backlog is still ahead of them, so that they keep their
+//! order. Leaves cursors and passes to [`crate::backlog`].
+
+use std::time::Duration;
+
+use postrider_catalog::Lookup;
+use postrider_domain::{Delivery, EndpointId, EndpointState, Lane, Ordering, Timestamp};
+
+use super::{Ordered, Purpose, SliceEngine};
+use crate::admission::{Admitting, Held, has_room};
+use crate::backlog::{Backlog, Fate, Step, WINDOW};
+use crate::entry::EntryState;
+use crate::io::{Content, LaneRecord, Write};
+use crate::queue::EntryId;
+
+/// How long what is settled of a backlog is unknown to a successor, at most: what a crash repeats.
+const SAVED_EVERY: Duration = Duration::from_secs(1);
+
+impl SliceEngine {
+    /// Whether a delivery that comes now has to go to the backlog.
+    pub(super) fn has_to_spill(&mut self, now: Timestamp, id: EntryId) -> bool {
+        let entry = self.entry(id);
+        let (endpoint, bytes, lane) = (entry.delivery().endpoint.clone(), entry.bytes, entry.lane);
+        if lane == Lane::Backlog {
+            return false;
+        }
+        if self.ordering(&endpoint) != Ordering::None {
+            // Its backlog is its order.
+            return true;
+        }
+        if lane == Lane::Redeliveries {
+            // It has time, and its lane has room of its own.
+            return false;
+        }
+        let held = Held {
+            // The entry itself is among them.
+            records: self.lanes[lane.index()].offsets.incomplete() - 1,
+            bytes: self.held_bytes - bytes,
+        };
+        let Some(admitting) = self.admitting(now, &endpoint) else {
+            return false;
+        };
+        let flow = self.flow(&endpoint);
+        if flow.backlog.as_ref().is_some_and(Backlog::is_ahead) {
+            return true;
+        }
+        !has_room(admitting, held, flow.queue.len(), flow.queued_bytes, bytes)
+    }
+
+    /// How the endpoint takes deliveries; `None` = it is not known.
+    fn admitting(&mut self, now: Timestamp, id: &EndpointId) -> Option<Admitting> {
+        let Lookup::Known(endpoint) = self.catalog.find(id) else {
+            return None;
+        };
+        let cap = endpoint.concurrency.unwrap_or(self.defaults.concurrency);
+        let paused = endpoint.state != EndpointState::Active;
+        let flow = self.flow(id);
+        Some(if paused {
+            Admitting::Paused
+        } else if !flow.health.is_admitting(now) || now < flow.limited_until {
+            Admitting::Closed
+        } else if flow.in_flight < flow.health.permits(now, cap).in_flight {
+            Admitting::Free
+        } else {
+            Admitting::Yes
+        })
+    }
+
+    /// Moves an entry to the backlog, once a successor knows that there is one.
+    pub(super) fn spill(&mut self, now: Timestamp, id: EntryId) {
+        self.clear_timer(id);
+        let entry = self.entry(id);
+        entry.state = EntryState::Spilling;
+        let endpoint = entry.delivery().endpoint.clone();
+        let from = self.passes.end();
+        let expires = now + self.retry_policy(&endpoint).window;
+        let flow = self.flow(&endpoint);
+        let backlog = flow
+            .backlog
+            .get_or_insert_with(|| Backlog::new(from, expires));
+        let opened = backlog.is_opened();
+        backlog.pending.push_back(id);
+        if opened {
+            self.append_pending(&endpoint);
+        } else {
+            self.save_soon(now, &endpoint, Duration::ZERO);
+        }
+    }
+
+    /// Appends what waits for that; of an ordered endpoint one after the other, as one that fails
+    /// and is written again must not come behind those that followed it.
+    fn append_pending(&mut self, endpoint: &EndpointId) {
+        let one_by_one = self.ordering(endpoint) != Ordering::None;
+        loop {
+            let Some(backlog) = self.flow(endpoint).backlog.as_mut() else {
+                return;
+            };
+            if !backlog.is_opened() || (one_by_one && backlog.is_appending()) {
+                return;
+            }
+            let Some(id) = backlog.pending.pop_front() else {
+                return;
+            };
+            self.append_to_backlog(id, endpoint.clone());
+        }
+    }
+
+    fn append_to_backlog(&mut self, id: EntryId, endpoint: EndpointId) {
+        let backlog = self.flow(&endpoint).backlog.as_mut();
+        backlog.expect("it was opened").append();
+        let (delivery, attempts) = self.move_out(id);
+        self.entry(id).unacked_writes += 1;
+        let write = Write::Backlog { delivery, attempts };
+        self.begin_write(Purpose::Spill(id, endpoint), write);
+    }
+
+    /// A successor knows now that there is a backlog.
+    pub(super) fn open_backlog(&mut self, endpoint: &EndpointId) {
+        let Some(backlog) = self.flow(endpoint).backlog.as_mut() else {
+            return;
+        };
+        backlog.open();
+        self.append_pending(endpoint);
+    }
+
+    /// A copy is in the backlog.
+    pub(super) fn spilled(
+        &mut self,
+        now: Timestamp,
+        id: EntryId,
+        endpoint: &EndpointId,
+        offset: i64,
+    ) {
+        self.passes.appended(offset);
+        if let Some(backlog) = self.flow(endpoint).backlog.as_mut() {
+            backlog.appended(Some(offset));
+        }
+        self.entry(id).write_ended();
+        self.settle_if_done(now, id);
+        self.append_pending(endpoint);
+        self.reconsider_backlog(now, endpoint);
+    }
+
+    /// A copy went elsewhere.
+    pub(super) fn spill_failed(&mut self, now: Timestamp, endpoint: &EndpointId) {
+        if let Some(backlog) = self.flow(endpoint).backlog.as_mut() {
+            backlog.appended(None);
+        }
+        self.append_pending(endpoint);
+        self.reconsider_backlog(now, endpoint);
+    }
+
+    /// A record of the backlog was read, of whichever endpoint.
+    pub(super) fn handle_backlog_record(&mut self, now: Timestamp, record: LaneRecord) {
+        let offset = record.offset;
+        let ordered = match &record.content {
+            Content::Delivery(delivery) => self.ordered(&delivery.endpoint, delivery, offset),
+            Content::Unreadable { .. } => None,
+        };
+        let taken = match &record.content {
+            Content::Delivery(delivery) => {
+                let fate = self.fate(now, &record, delivery, ordered);
+                let flow = self.flows.get_mut(&delivery.endpoint);
+                let backlog = flow.and_then(|flow| flow.backlog.as_mut());
+                let taken = self.passes.read(offset, backlog.map(|b| (b, fate)));
+                if !taken {
+                    let id = delivery.endpoint.clone();
+                    self.reconsider_backlog(now, &id);
+                }
+                taken
+            }
+            // Only this engine writes here: what cannot be read is nobody's.
+            Content::Unreadable { .. } => self.passes.read(offset, None),
+        };
+        for id in self.passes.take_finished() {
+            self.reconsider_backlog(now, &id);
+        }
+        if taken {
+            let Content::Delivery(delivery) = &record.content else {
+                unreachable!("only deliveries are taken")
+            };
+            let endpoint = delivery.endpoint.clone();
+            self.take_in(now, record, ordered);
+            self.reconsider_backlog(now, &endpoint);
+        }
+        self.steer(now);
+    }
+
+    /// What is to become of a record of the backlog.
+    fn fate(
+        &mut self,
+        now: Timestamp,
+        record: &LaneRecord,
+        delivery: &Delivery,
+        ordered: Option<Ordered>,
+    ) -> Fate {
+        let id = &delivery.endpoint;
+        let window = self.window(now, id);
+        let stays = self.stays_unread(now, delivery, record.appended_at);
+        let Some(flow) = self.flows.get_mut(id) else {
+            return Fate::NoRoom;
+        };
+        let in_memory = ordered.map_or(0, |ordered| flow.keys.len_of(ordered.key));
+        let Some(backlog) = &mut flow.backlog else {
+            return Fate::NoRoom;
+        };
+        if stays || !self.passes.has_room(backlog, window, record.bytes) {
+            return Fate::NoRoom;
+        }
+        match ordered {
+            Some(Ordered { key, .. }) if self.passes.wants(backlog, record.offset) => {
+                if backlog.left.leaves(now, record.offset, key, in_memory) {
+                    Fate::Leave
+                } else {
+                    Fate::Take
+                }
+            }
+            _ => Fate::Take,
+        }
+    }
+
+    /// Whether a record stays where it is: its endpoint takes nothing, and it has time. The oldest
+    /// one says when there is the next to be ended.
+    fn stays_unread(
+        &mut self,
+        now: Timestamp,
+        delivery: &Delivery,
+        appended_at: Timestamp,
+    ) -> bool {
+        let id = &delivery.endpoint;
+        let admitting = self.admitting(now, id);
+        let closed = matches!(admitting, Some(Admitting::Closed | Admitting::Paused));
+        let expires = self.window_end(delivery, delivery.attempts, appended_at);
+        if !closed || self.ending(id).is_some() || expires < now {
+            return false;
+        }
+        if let Some(backlog) = self.flow(id).backlog.as_mut() {
+            backlog.expires = expires;
+        }
+        true
+    }
+
+    /// A delivery that came over the backlog is settled.
+    pub(super) fn settle_backlog(&mut self, now: Timestamp, endpoint: &EndpointId, offset: i64) {
+        let flow = self.flow(endpoint);
+        let Some(backlog) = &mut flow.backlog else {
+            return;
+        };
+        let settled = backlog.settle(offset);
+        debug_assert!(settled, "backlog offset {offset} was settled twice");
+        self.save_soon(now, endpoint, SAVED_EVERY);
+        self.reconsider_backlog(now, endpoint);
+    }
+
+    /// Takes what waits of an endpoint's backlog out of memory: it is read again when the endpoint
+    /// takes deliveries.
+    fn unload_backlog(&mut self, endpoint: &EndpointId) {
+        let flow = self.flow(endpoint);
+        let waiting: Vec<EntryId> = flow.queue.iter().chain(flow.keys.iter()).collect();
+        for id in waiting {
+            let entry = self.entry(id);
+            if entry.lane != Lane::Backlog || entry.attempts > entry.attempts_read() {
+                continue;
+            }
+            let (delivery, attempts) = (entry.delivery(), entry.attempts);
+            self.dequeue(id);
+            let (_, offset) = self.drop_entry(id);
+            self.recent.forget(delivery.id, attempts, Lane::Backlog);
+            if let Some(backlog) = self.flow(endpoint).backlog.as_mut() {
+                backlog.unload(offset);
+            }
+        }
+    }
+
+    /// Something changed that may make an endpoint want its backlog read, or no longer.
+    pub(super) fn reconsider_backlog(&mut self, now: Timestamp, id: &EndpointId) {
+        if self.flows.get(id).is_none_or(|flow| flow.backlog.is_none()) {
+            return;
+        }
+        let ending = self.ending(id).is_some();
+        let admitting = self.admitting(now, id);
+        let closed = matches!(admitting, Some(Admitting::Closed | Admitting::Paused));
+        if closed && !ending && !self.is_draining() {
+            self.unload_backlog(id);
+        }
+        if admitting == Some(Admitting::Closed) {
+            let flow = self.flow(id);
+            let not_before = flow.health.permits(now, u16::MAX).not_before;
+            let at = not_before.max(Some(flow.limited_until));
+            self.look_again(id, at.expect("one of them closed it"));
+        }
+        let window = self.window(now, id);
+        let Some(flow) = self.flows.get_mut(id) else {
+            return;
+        };
+        let Some(backlog) = &mut flow.backlog else {
+            return;
+        };
+        self.passes.catch_up(backlog);
+        if !closed && let Some(from) = backlog.left.take_due(now) {
+            backlog.rewind(from);
+        }
+        let head_due = backlog.left.next_due();
+        if backlog.is_done() {
+            flow.backlog = None;
+            self.passes.want(now, id, None, window);
+            self.save_soon(now, id, SAVED_EVERY);
+        } else {
+            let expires = backlog.expires;
+            let wants = backlog.is_unread() && (ending || !closed || expires < now);
+            let waits = backlog.is_unread() && !wants;
+            self.passes.want(now, id, wants.then_some(backlog), window);
+            if waits {
+                self.look_again(id, expires + Duration::from_millis(1));
+            }
+            if let Some(due) = head_due
+                && !closed
+            {
+                self.look_again(id, due);
+            }
+        }
+    }
+
+    /// How much of an endpoint's backlog is in memory at once: little while it is tried whether
+    /// the endpoint is well again.
+    fn window(&mut self, now: Timestamp, id: &EndpointId) -> usize {
+        let permits = match self.flows.get(id) {
+            Some(flow) => flow.health.permits(now, u16::MAX).in_flight,
+            None => 0,
+        };
+        (usize::from(permits) * 8).clamp(8, WINDOW)
+    }
+
+    /// Begins, goes on with or ends the pass over the backlog.
+    pub(super) fn steer(&mut self, now: Timestamp) {
+        if self.is_draining() {
+            return;
+        }
+        for id in self.passes.take_starved() {
+            self.reconsider_backlog(now, &id);
+        }
+        match self.passes.step(now) {
+            Step::Keep => {}
+            Step::Stop => self.stop_reading(Lane::Backlog),
+            Step::Read(from) => {
+                for id in self.passes.following().collect::<Vec<_>>() {
+                    if let Some(backlog) = self.flows.get_mut(&id).and_then(|f| f.backlog.as_mut())
+                    {
+                        self.passes.begun(backlog);
+                    }
+                }
+                self.stop_reading(Lane::Backlog);
+                self.read_lane(Lane::Backlog, Some(from));
+            }
+        }
+    }
+}

@@ -1,0 +1,670 @@
+//! Mistakes that were made once: interleavings, bounds and loops that nobody thought of at first.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use postrider_domain::{
+    Delivery, DeliveryId, EndpointState, Lane, Outcome, RateLimit, RetryPolicy, Timestamp,
+};
+
+use super::harness::{Answer, Harness, SLICE, retry};
+use crate::io::{StateEntry, Write};
+
+const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_secs(3_600);
+const QUICK: Duration = Duration::from_millis(10);
+
+fn sent_to(world: &Harness, endpoint: &str) -> usize {
+    let to = |sent: &&super::harness::Sent| sent.endpoint.as_str() == endpoint;
+    world.sent.iter().filter(to).count()
+}
+
+fn backlog_reads(world: &Harness) -> usize {
+    let of = |(lane, _): &&(Lane, Option<i64>)| *lane == Lane::Backlog;
+    world.read_from.iter().filter(of).count()
+}
+
+/// A pass longer than `PASS_MAX` is replaced by one that begins at the lowest of those
+/// *behind*; those still following it are taken along, though what they want lies below.
+#[test]
+fn a_new_pass_does_not_jump_over_what_followers_still_want() {
+    let mut world = Harness::owning();
+    world.backlog_pace = Duration::from_millis(5);
+    for name in ["skipped", "a", "z"] {
+        world.endpoint(name, |e| e.state = EndpointState::Paused);
+    }
+    world.deliver("a");
+    world.run_for(QUICK);
+    for _ in 0..600 {
+        world.deliver("skipped");
+    }
+    world.run_for(SECOND);
+    for _ in 0..20 {
+        world.deliver("a");
+    }
+    world.run_for(SECOND);
+    // Reading takes three seconds; meanwhile another one gets a backlog and wants it.
+    world.endpoint("a", |e| e.state = EndpointState::Active);
+    world.run_for(SECOND / 2);
+    world.deliver("z");
+    world.run_for(SECOND / 10);
+    world.endpoint("z", |e| e.state = EndpointState::Active);
+    world.run_for(60 * SECOND);
+    assert_eq!((sent_to(&world, "a"), sent_to(&world, "z")), (21, 1));
+}
+
+/// `end_without_attempt` (discard) leaves the entry's hold timer running.
+#[test]
+fn a_discard_that_cannot_be_written_in_time_does_not_panic() {
+    let mut world = Harness::owning();
+    let a = world.endpoint("a", |e| e.state = EndpointState::Paused);
+    let broken = Rc::new(Cell::new(false));
+    let fails = Rc::clone(&broken);
+    world.write_fails = Box::new(move || fails.get());
+    world.answer = Box::new(|_| Answer::Status(200, 5 * SECOND));
+    for _ in 0..20 {
+        world.deliver("a");
+    }
+    world.run_for(SECOND);
+    world.endpoint("a", |e| {
+        e.state = EndpointState::Active;
+        e.concurrency = Some(1);
+    });
+    world.run_for(SECOND);
+    broken.set(true);
+    world.delete_endpoint(&a);
+    world.run_for(60 * SECOND);
+    broken.set(false);
+    world.run_for(60 * SECOND);
+    assert!(world.remembers_nothing());
+}
+
+/// A record for which there is no room by bytes while the endpoint holds one is read again
+/// and again, without a pause.
+#[test]
+fn a_large_record_is_not_read_in_a_loop() {
+    let mut world = Harness::owning();
+    world.endpoint("a", |e| e.state = EndpointState::Paused);
+    for _ in 0..4 {
+        world.deliver_sized("a", 300 << 10);
+    }
+    world.run_for(SECOND);
+    world.answer = Box::new(|_| Answer::Status(200, 10 * SECOND));
+    world.endpoint("a", |e| e.state = EndpointState::Active);
+    world.run_for(5 * SECOND);
+    let reads = backlog_reads(&world);
+    assert!(reads < 50, "{reads} readings in 5 s");
+}
+
+/// An event whose producer's clock is ahead: its window has passed for `stays_unread` and not
+/// for `is_past_window`.
+#[test]
+fn a_producer_clock_that_is_ahead_makes_no_loop() {
+    let mut world = Harness::owning();
+    world.endpoint("a", |e| {
+        e.state = EndpointState::Paused;
+        e.retry = retry(&[]).map(|policy| RetryPolicy {
+            window: HOUR,
+            ..policy
+        });
+    });
+    world.deliver("x");
+    world.run_for(QUICK);
+    let like = Arc::clone(&world.last_delivery());
+    let mut event = like.event.clone();
+    event.accepted_at = world.now + HOUR;
+    world.append(
+        Lane::Deliveries,
+        Arc::new(Delivery {
+            id: DeliveryId::from_bytes([7; 16]),
+            endpoint: "a".parse().unwrap(),
+            event,
+            attempts: 0,
+            due: None,
+        }),
+    );
+    world.run_for(HOUR);
+    let before = backlog_reads(&world);
+    world.run_for(10 * SECOND);
+    let reads = backlog_reads(&world) - before;
+    assert!(reads < 50, "{reads} readings in 10 s");
+}
+
+/// A former owner that woke wrote late; compaction kept that record and dropped the one that
+/// counts. The next owner ignores it, and knows of no backlog any more.
+#[test]
+fn a_former_owner_s_late_record_and_compaction_lose_no_backlog() {
+    let mut world = Harness::owning();
+    world.endpoint("a", |e| e.state = EndpointState::Paused);
+    for _ in 0..10 {
+        world.deliver("a");
+    }
+    world.run_for(SECOND);
+    let late = world.state.last().cloned().expect("a has a backlog");
+    assert!(matches!(late.1, StateEntry::Endpoint { .. }));
+    world.crash([SLICE]);
+    world.run_for(2 * SECOND);
+    // The frozen process wakes and writes what it had to write; then the log is compacted.
+    world.write_state(late);
+    world.run_for(SECOND);
+    world.compact_state();
+    world.crash([SLICE]);
+    world.run_for(2 * SECOND);
+    world.endpoint("a", |e| e.state = EndpointState::Active);
+    world.run_for(60 * SECOND);
+    assert_eq!(world.sent.len(), 10);
+}
+
+/// Endpoints that take their deliveries slowly hold more than half of the room for backlogs;
+/// then no other backlog is read, however well its endpoint is.
+#[test]
+fn slow_backlogs_do_not_keep_another_from_being_read() {
+    const SLOW: usize = 100;
+    let mut world = Harness::owning();
+    let slow = RateLimit {
+        attempts: 1,
+        per: HOUR,
+        smooth: false,
+    };
+    for n in 0..SLOW {
+        world.endpoint(&format!("slow{n}"), |e| {
+            e.state = EndpointState::Paused;
+            e.rate_limit = Some(slow);
+        });
+    }
+    world.endpoint("well", |e| e.state = EndpointState::Paused);
+    for _ in 0..60 {
+        for n in 0..SLOW {
+            world.deliver(&format!("slow{n}"));
+        }
+        world.run_for(QUICK);
+    }
+    for _ in 0..10 {
+        world.deliver("well");
+    }
+    world.run_for(SECOND);
+    for n in 0..SLOW {
+        world.endpoint(&format!("slow{n}"), |e| e.state = EndpointState::Active);
+    }
+    world.run_for(60 * SECOND);
+    world.endpoint("well", |e| e.state = EndpointState::Active);
+    world.run_for(HOUR);
+    assert_eq!(sent_to(&world, "well"), 10, "in an hour");
+}
+
+/// What waits in memory for its second attempt takes the lane's holes: many endpoints that
+/// fail stop the lane for those that do not.
+#[test]
+fn endpoints_that_fail_do_not_stop_the_lane() {
+    let mut world = Harness::owning();
+    for n in 0..600 {
+        world.endpoint(&format!("dead{n}"), |e| e.retry = retry(&[20, 20, 20]));
+    }
+    world.endpoint("well", |_| {});
+    world.answer = Box::new(|sent| match sent.endpoint.as_str() {
+        "well" => Answer::Status(200, QUICK),
+        _ => Answer::Status(500, QUICK),
+    });
+    world.deliver("well");
+    world.run_for(SECOND);
+    for n in 0..1_200 {
+        world.deliver(&format!("dead{}", n % 600));
+        world.run_for(Duration::from_millis(4));
+    }
+    let asked_at = world.now;
+    let id = world.deliver("well");
+    world.run_for(60 * SECOND);
+    let sent = world.sent.iter().find(|sent| sent.delivery == id);
+    let waited = sent.expect("it was sent").at.since(asked_at);
+    assert!(waited < SECOND, "{waited:?}");
+}
+
+/// A membership that is lost and found again at once: a limit of two seconds is not reserved,
+/// and what was started before counts no more.
+#[test]
+fn a_limit_holds_when_membership_is_lost_and_regained_at_once() {
+    let mut world = Harness::owning();
+    world.endpoint("a", |e| {
+        e.concurrency = Some(100);
+        e.rate_limit = Some(RateLimit {
+            attempts: 3,
+            per: 2 * SECOND,
+            smooth: false,
+        });
+    });
+    for _ in 0..20 {
+        world.deliver("a");
+    }
+    world.run_for(10 * SECOND + SECOND / 2);
+    // Right after a group of starts.
+    let before = world.sent.len();
+    while world.sent.len() == before {
+        world.run_for(Duration::from_millis(1));
+    }
+    world.run_for(QUICK);
+    world.worker.handle_lost(world.now);
+    world.assign([SLICE]);
+    world.run_for(20 * SECOND);
+    let starts: Vec<Timestamp> = world.sent.iter().map(|sent| sent.at).collect();
+    for four in starts.windows(4) {
+        let within = four[3].since(four[0]);
+        assert!(within >= 2 * SECOND, "4 starts in {within:?}");
+    }
+}
+
+/// An attempt decided without a limit did not start; it gives back another's place.
+#[test]
+fn what_was_not_counted_is_not_given_back() {
+    let mut world = Harness::owning();
+    world.endpoint("a", |e| e.concurrency = Some(100));
+    let none = Rc::new(Cell::new(true));
+    let not = Rc::clone(&none);
+    world.not_started = Box::new(move |_| not.get().then_some(SECOND / 2));
+    for _ in 0..3 {
+        world.deliver("a");
+    }
+    world.run_for(QUICK);
+    none.set(false);
+    world.endpoint("a", |e| {
+        e.rate_limit = Some(RateLimit {
+            attempts: 3,
+            per: 2 * SECOND,
+            smooth: false,
+        });
+    });
+    for _ in 0..10 {
+        world.deliver("a");
+    }
+    world.run_for(20 * SECOND);
+    let starts: Vec<Timestamp> = world.sent.iter().map(|sent| sent.at).collect();
+    assert_eq!(starts.len(), 13);
+    for four in starts.windows(4) {
+        let within = four[3].since(four[0]);
+        assert!(within >= 2 * SECOND, "4 starts in {within:?}");
+    }
+}
+
+/// A replay that was asked for twice is taken for a copy the second time, and so is the retry
+/// of a replay when the first life of the delivery had one: no attempt, no outcome.
+#[test]
+fn a_replay_comes_to_an_end_of_its_own() {
+    let mut world = Harness::owning();
+    world.endpoint("a", |e| e.retry = retry(&[40, 40]));
+    world.answer =
+        Box::new(|sent| Answer::Status(if sent.attempt == 1 { 500 } else { 200 }, QUICK));
+    world.deliver("a");
+    let delivery = world.last_delivery();
+    world.run_for(120 * SECOND);
+    assert_eq!(world.sent.len(), 2);
+    world.append(Lane::Redeliveries, delivery);
+    world.run_for(300 * SECOND);
+    let ends = world
+        .attempts
+        .iter()
+        .filter(|a| a.outcome != Outcome::Retry);
+    assert_eq!(ends.count(), 2, "the replay's own");
+}
+
+/// A record of a paused endpoint that stays unread moves no cursor: after retention the next
+/// reading begins below the log, and the slice's backlog stands still for all.
+#[test]
+fn a_cursor_does_not_stay_behind_the_first_unread_record() {
+    let mut world = Harness::owning();
+    let day = 24 * HOUR;
+    world.endpoint("a", |e| {
+        e.state = EndpointState::Paused;
+        e.retry = retry(&[]).map(|policy| RetryPolicy {
+            window: 30 * day,
+            ..policy
+        });
+    });
+    world.endpoint("b", |e| e.state = EndpointState::Paused);
+    world.deliver("a");
+    world.run_for(SECOND);
+    let old = world.log_end(Lane::Backlog);
+    for _ in 0..50 {
+        world.deliver("b");
+    }
+    world.run_for(29 * day);
+    let first_unread = world.log_end(Lane::Backlog);
+    world.deliver("a");
+    world.run_for(2 * day);
+    assert_eq!(
+        world.dead.len(),
+        51,
+        "its first one, and those of the other"
+    );
+    world.read_from.clear();
+    // Retention (31 days) has long deleted what lies below by now.
+    world.run_for(27 * day);
+    world.endpoint("a", |e| e.state = EndpointState::Active);
+    world.run_for(SECOND);
+    let from = world.read_from.last().copied();
+    assert_eq!(
+        from,
+        Some((Lane::Backlog, Some(first_unread))),
+        "{old} is 58 days old"
+    );
+}
+
+/// One record that no topic takes closes admission for every endpoint of the slice, for ever.
+#[test]
+fn one_record_too_large_for_dead_letters_stops_no_other_endpoint() {
+    let mut world = Harness::owning();
+    world.endpoint("a", |e| e.retry = retry(&[]));
+    world.endpoint("b", |_| {});
+    world.too_large = |write| matches!(write, Write::DeadLetter { .. });
+    world.answer = Box::new(|sent| {
+        Answer::Status(
+            if sent.endpoint.as_str() == "a" {
+                500
+            } else {
+                200
+            },
+            QUICK,
+        )
+    });
+    world.deliver("a");
+    world.run_for(5 * SECOND);
+    world.deliver("b");
+    world.run_for(600 * SECOND);
+    assert_eq!(sent_to(&world, "b"), 1);
+}
+
+/// With many slow endpoints in front, each pass is cut after a second and begins anew there:
+/// what lies further than that is not reached.
+#[test]
+fn a_far_backlog_is_reached_in_spite_of_many_slow_ones() {
+    const SLOW: usize = 40;
+    let mut world = Harness::owning();
+    world.backlog_pace = Duration::from_millis(1);
+    let slow = RateLimit {
+        attempts: 1,
+        per: SECOND,
+        smooth: false,
+    };
+    for n in 0..SLOW {
+        world.endpoint(&format!("slow{n}"), |e| {
+            e.state = EndpointState::Paused;
+            e.rate_limit = Some(slow);
+            e.concurrency = Some(1);
+        });
+    }
+    world.endpoint("well", |e| e.state = EndpointState::Paused);
+    for _ in 0..400 {
+        for n in 0..SLOW {
+            world.deliver(&format!("slow{n}"));
+        }
+        world.run_for(QUICK);
+    }
+    for _ in 0..10 {
+        world.deliver("well");
+    }
+    world.run_for(SECOND);
+    world.answer = Box::new(|_| Answer::Status(200, QUICK));
+    for n in 0..SLOW {
+        world.endpoint(&format!("slow{n}"), |e| e.state = EndpointState::Active);
+        world.run_for(SECOND / 10);
+    }
+    world.run_for(10 * SECOND);
+    world.endpoint("well", |e| e.state = EndpointState::Active);
+    world.run_for(180 * SECOND);
+    assert_eq!(sent_to(&world, "well"), 10, "16 s of reading away");
+}
+
+/// Replays have spare capacity only; what got none in time goes to the backlog, where it is as
+/// good as a first attempt, and fresh deliveries queue up behind it.
+#[test]
+fn a_replay_that_waits_does_not_hold_up_fresh_deliveries() {
+    let mut world = Harness::owning();
+    world.endpoint("a", |e| e.concurrency = Some(1));
+    for n in 0..40 {
+        world.endpoint(&format!("b{n}"), |_| {});
+    }
+    world.answer = Box::new(|sent| match sent.endpoint.as_str() {
+        "a" => Answer::Status(200, SECOND / 20),
+        _ => Answer::Status(200, 2 * SECOND),
+    });
+    world.deliver("a");
+    for n in 0..40 {
+        world.deliver(&format!("b{n}"));
+    }
+    let like = world.last_delivery();
+    world.run_for(10 * SECOND);
+    for n in 0..50_u8 {
+        let delivery = Delivery {
+            id: DeliveryId::from_bytes([n + 100; 16]),
+            endpoint: "a".parse().unwrap(),
+            ..(*like).clone()
+        };
+        world.append(Lane::Redeliveries, Arc::new(delivery));
+    }
+    // Half of the worker's room is taken all the time.
+    for _ in 0..60 {
+        for n in 0..40 {
+            world.deliver(&format!("b{n}"));
+        }
+        world.run_for(SECOND);
+    }
+    assert_eq!(world.log_len(Lane::Backlog), 0, "of a healthy endpoint");
+}
+
+/// Whoever has a replay waiting is put into the list of replays once more with every delivery.
+#[test]
+fn the_list_of_replays_does_not_grow_with_each_delivery() {
+    let mut world = Harness::owning();
+    world.endpoint("a", |_| {});
+    for n in 0..40 {
+        world.endpoint(&format!("b{n}"), |_| {});
+    }
+    world.answer = Box::new(|sent| match sent.endpoint.as_str() {
+        "a" => Answer::Status(200, Duration::from_millis(1)),
+        _ => Answer::Status(200, 2 * SECOND),
+    });
+    world.deliver("a");
+    for n in 0..40 {
+        world.deliver(&format!("b{n}"));
+    }
+    let like = world.last_delivery();
+    world.run_for(10 * SECOND);
+    let mut listed = 0;
+    for second in 0..30 {
+        for n in 0..22 {
+            world.deliver(&format!("b{n}"));
+        }
+        if second == 2 {
+            let delivery = Delivery {
+                id: DeliveryId::from_bytes([200; 16]),
+                endpoint: "a".parse().unwrap(),
+                ..(*like).clone()
+            };
+            world.append(Lane::Redeliveries, Arc::new(delivery));
+        }
+        for _ in 0..100 {
+            world.deliver("a");
+            world.run_for(QUICK);
+            listed = listed.max(world.worker.replays_listed(SLICE));
+        }
+    }
+    assert!(listed <= 2, "{listed} places in the list");
+}
+
+/// While a slice is drained, a pass that is overdue stays due: the shell spins.
+#[test]
+fn no_deadline_stays_due_while_a_slice_is_drained() {
+    let mut world = Harness::owning();
+    world.backlog_pace = Duration::from_millis(5);
+    for name in ["skipped", "a", "z"] {
+        world.endpoint(name, |e| e.state = EndpointState::Paused);
+    }
+    world.answer = Box::new(|_| Answer::Status(200, 10 * SECOND));
+    world.deliver("a");
+    world.run_for(QUICK);
+    for _ in 0..600 {
+        world.deliver("skipped");
+    }
+    world.run_for(SECOND);
+    world.deliver("a");
+    world.run_for(SECOND);
+    world.endpoint("a", |e| e.state = EndpointState::Active);
+    world.run_for(SECOND / 2);
+    world.deliver("z");
+    world.run_for(SECOND / 10);
+    world.endpoint("z", |e| e.state = EndpointState::Active);
+    world.run_for(SECOND / 2);
+    world.revoke([SLICE]);
+    // The harness asserts that no deadline stays due.
+    world.run_for(60 * SECOND);
+    assert_eq!(world.hand_backs, 1);
+}
+
+/// A turn that was put off for want of room for unproven endpoints stays put off when the
+/// endpoint proves itself meanwhile.
+#[test]
+fn an_endpoint_that_proved_itself_waits_no_longer_for_those_that_hang() {
+    let mut world = Harness::owning();
+    for n in 0..40 {
+        world.endpoint(&format!("hangs{n}"), |_| {});
+    }
+    world.endpoint("well", |_| {});
+    world.endpoint("warm", |_| {});
+    world.answer = Box::new(|sent| match sent.endpoint.as_str() {
+        "well" | "warm" => Answer::Status(200, SECOND / 10),
+        _ => Answer::Fails(postrider_domain::ErrorKind::Timeout, 15 * SECOND),
+    });
+    world.deliver("warm");
+    world.run_for(3 * SECOND);
+    world.deliver("well");
+    world.run_for(Duration::from_millis(2));
+    for n in 0..40 {
+        world.deliver(&format!("hangs{n}"));
+    }
+    world.run_for(SECOND / 20);
+    world.deliver("well");
+    world.run_for(3 * SECOND);
+    world.deliver("well");
+    world.run_for(3 * SECOND);
+    assert!(world.worker.in_flight() < 64, "there is room");
+    assert_eq!(sent_to(&world, "well"), 3);
+}
+
+/// Right after an acquisition every endpoint is unproven: those that hang are in front of
+/// those of which nothing is known.
+#[test]
+fn endpoints_that_hang_do_not_delay_the_first_delivery_of_another() {
+    let mut world = Harness::owning();
+    for n in 0..100 {
+        world.endpoint(&format!("hangs{n}"), |_| {});
+    }
+    world.endpoint("well", |_| {});
+    world.answer = Box::new(|sent| match sent.endpoint.as_str() {
+        "well" => Answer::Status(200, QUICK),
+        _ => Answer::Fails(postrider_domain::ErrorKind::Timeout, 15 * SECOND),
+    });
+    // They are known to hang.
+    for _ in 0..3 {
+        for n in 0..100 {
+            world.deliver(&format!("hangs{n}"));
+        }
+        world.run_for(60 * SECOND);
+    }
+    let asked_at = world.now;
+    let id = world.deliver("well");
+    world.run_for(200 * SECOND);
+    let sent = world.sent.iter().find(|sent| sent.delivery == id);
+    let waited = sent.expect("it was sent").at.since(asked_at);
+    assert!(waited < 5 * SECOND, "{waited:?}");
+}
+
+/// At a hand-over waits shorter than any rung go to the shortest one, in no order: what is
+/// due soon is read only when what waits before it is due.
+#[test]
+fn a_retry_is_not_late_because_of_a_hand_over() {
+    let mut world = Harness::owning();
+    for n in 0..100 {
+        world.endpoint(&format!("a{n}"), |e| e.retry = retry(&[29]));
+    }
+    world.endpoint("b", |e| e.retry = retry(&[8]));
+    world.answer =
+        Box::new(|sent| Answer::Status(if sent.attempt == 1 { 500 } else { 200 }, QUICK));
+    for n in 0..100 {
+        world.deliver(&format!("a{n}"));
+    }
+    world.run_for(SECOND);
+    world.deliver("b");
+    world.run_for(SECOND);
+    world.revoke([SLICE]);
+    world.run_for(SECOND);
+    world.assign([SLICE]);
+    world.run_for(60 * SECOND);
+    let of_b: Vec<_> = world
+        .sent
+        .iter()
+        .filter(|sent| sent.endpoint.as_str() == "b")
+        .map(|sent| sent.at)
+        .collect();
+    assert_eq!(of_b.len(), 2);
+    let late = of_b[1].since(of_b[0] + 8 * SECOND);
+    assert!(late <= 5 * SECOND, "{late:?} late");
+}
+
+/// The only record of a backlog was too large for it: nobody looks at the backlog again, and
+/// it is remembered for ever.
+#[test]
+fn a_backlog_whose_only_record_went_elsewhere_is_forgotten() {
+    let mut world = Harness::owning();
+    world.endpoint("a", |e| e.state = EndpointState::Paused);
+    world.too_large = |write| matches!(write, Write::Backlog { .. });
+    world.deliver("a");
+    world.run_for(2 * HOUR);
+    assert_eq!(world.dead.len(), 1);
+    assert!(world.remembers_nothing());
+}
+
+/// A fence that was written twice (the first acknowledgement was lost) and read back in one
+/// batch, before the committed offsets came: the second one brings an empty memory.
+#[test]
+fn a_fence_that_was_written_twice_forgets_nothing() {
+    use crate::io::{Claim, Epoch, Order};
+    let mut world = Harness::owning();
+    world.endpoint("a", |e| e.state = EndpointState::Paused);
+    for _ in 0..5 {
+        world.deliver("a");
+    }
+    world.run_for(SECOND);
+    let backlog = world.state.last().cloned().expect("a has a backlog").1;
+    let mut settings = super::harness::settings(64, 9);
+    settings.claimant = 9;
+    let mut worker = crate::worker::Worker::new(settings);
+    let (now, claim) = (world.now, Claim(1));
+    worker.handle_assigned([SLICE]);
+    let first = StateEntry::Fence {
+        epoch: Epoch(1),
+        claimant: 0,
+    };
+    worker.handle_state(now, SLICE, claim, first);
+    worker.handle_state(now, SLICE, claim, backlog);
+    worker.handle_state_loaded(SLICE, claim);
+    // Its acknowledgement is lost, it is written again: both are on the log.
+    let ours = StateEntry::Fence {
+        epoch: Epoch(2),
+        claimant: 9,
+    };
+    worker.handle_state(now, SLICE, claim, ours.clone());
+    worker.handle_state(now, SLICE, claim, ours);
+    let committed = std::array::from_fn(|_| Some((45, String::new())));
+    worker.handle_offsets(now, SLICE, claim, committed, 45, &[]);
+    let id = "a".parse().unwrap();
+    worker.handle_endpoint(
+        now,
+        SLICE,
+        id,
+        Some(super::harness::plain(&"a".parse().unwrap())),
+    );
+    worker.handle_endpoints_loaded(now, SLICE, claim);
+    let orders: Vec<Order> = std::iter::from_fn(|| worker.poll_order()).collect();
+    let reads = |order: &Order| matches!(order, Order::Read { reading, from: Some(_) } if reading.lane == Lane::Backlog);
+    assert!(orders.iter().any(reads), "its backlog is read: {orders:#?}");
+}
