@@ -23,6 +23,9 @@ impl Rung {
     /// The shortest rung, 30 s: waits below it stay in memory.
     pub const SHORTEST: Self = Self(0);
 
+    /// The longest rung.
+    pub const LONGEST: Self = Self(RUNGS.len() as u8 - 1);
+
     /// Every rung, shortest first.
     pub fn all() -> impl Iterator<Item = Self> {
         (0..RUNGS.len() as u8).map(Self)

@@ -141,6 +141,11 @@ impl Backlog {
         self.appending += 1;
     }
 
+    /// Whether a record is being appended.
+    pub(crate) const fn is_appending(&self) -> bool {
+        self.appending > 0
+    }
+
     /// It is there; `None` = it went elsewhere.
     pub(crate) fn appended(&mut self, offset: Option<i64>) {
         self.appending = self.appending.checked_sub(1).expect("appended once");

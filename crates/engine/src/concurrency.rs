@@ -48,6 +48,11 @@ impl Concurrency {
     }
 
     /// Whether there was a success since the last timeout. Without any success it is not: an
+    /// Whether a timeout or a failed connection made it narrower.
+    pub(crate) const fn has_failed(&self) -> bool {
+        self.decreased_at.is_some()
+    }
+
     /// endpoint must show that it does not hang.
     pub(crate) const fn is_proven(&self) -> bool {
         self.proven

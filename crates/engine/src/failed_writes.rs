@@ -3,7 +3,7 @@
 //! Decides when they are tried again, that admission is closed while there are any, and what is
 //! left out of a record that is too large. Leaves what a write settles to [`crate::slice`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use postrider_domain::{AttemptResult, Timestamp};
@@ -13,29 +13,44 @@ use crate::io::{Write, WriteId};
 /// Pause before a failed write is tried again.
 pub(crate) const WRITE_BACKOFF: Duration = Duration::from_secs(1);
 
+/// Pause before what is too large for its topic is tried again: somebody has to change the topic.
+pub(crate) const TOO_LARGE_BACKOFF: Duration = Duration::from_secs(60);
+
 /// Writes that failed and are not yet acknowledged; at most one per write of the slice's table.
 #[derive(Debug, Default)]
 pub(crate) struct FailedWrites {
     /// Those with a time wait for it, the others are under way again.
     by_id: BTreeMap<WriteId, Option<(Timestamp, Write)>>,
+    /// Those of them that no other waits for.
+    apart: BTreeSet<WriteId>,
 }
 
 impl FailedWrites {
-    /// Whether every write that failed has succeeded since.
+    /// Whether admission is open: every write that failed has succeeded since.
     pub(crate) fn is_empty(&self) -> bool {
-        self.by_id.is_empty()
+        self.by_id.len() == self.apart.len()
     }
 
-    /// A write failed; whether it is the first.
-    pub(crate) fn add(&mut self, now: Timestamp, id: WriteId, write: Write) -> bool {
-        let first = self.by_id.is_empty();
-        self.by_id.insert(id, Some((now + WRITE_BACKOFF, write)));
-        first
+    /// A write failed; whether that closes admission. `closes` is false for what is too large at
+    /// its smallest: it says nothing of other writes.
+    pub(crate) fn add(&mut self, now: Timestamp, id: WriteId, write: Write, closes: bool) -> bool {
+        let was_open = self.is_empty();
+        let backoff = if closes {
+            self.apart.remove(&id);
+            WRITE_BACKOFF
+        } else {
+            self.apart.insert(id);
+            TOO_LARGE_BACKOFF
+        };
+        self.by_id.insert(id, Some((now + backoff, write)));
+        was_open && !self.is_empty()
     }
 
-    /// A write ended; whether it was the last that had failed.
+    /// A write ended; whether that opens admission.
     pub(crate) fn remove(&mut self, id: WriteId) -> bool {
-        self.by_id.remove(&id).is_some() && self.by_id.is_empty()
+        let was_open = self.is_empty();
+        self.apart.remove(&id);
+        self.by_id.remove(&id).is_some() && !was_open && self.is_empty()
     }
 
     /// Those to be tried again now.

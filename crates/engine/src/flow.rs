@@ -11,18 +11,6 @@ use crate::limit::Limiter;
 use crate::order::Keys;
 use crate::queue::{EntryId, Queue};
 
-/// Where in the order of turns an endpoint is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Turn {
-    /// In no list: it has nothing to send, or waits to be woken.
-    #[default]
-    None,
-    /// It has a turn.
-    Given,
-    /// It has a turn for replays.
-    Replay,
-}
-
 /// One endpoint of a slice.
 #[derive(Debug)]
 pub(crate) struct Flow {
@@ -32,7 +20,10 @@ pub(crate) struct Flow {
     /// Bytes of what waits.
     pub(crate) queued_bytes: usize,
     pub(crate) in_flight: u16,
-    pub(crate) turn: Turn,
+    /// It is in the list of those that have a turn, or wait for room.
+    pub(crate) has_turn: bool,
+    /// It is in the list of those that have replays to send.
+    pub(crate) has_replay_turn: bool,
     pub(crate) health: Health,
     pub(crate) limiter: Option<Limiter>,
     pub(crate) backlog: Option<Backlog>,
@@ -78,7 +69,8 @@ impl Flow {
             keys: Keys::default(),
             queued_bytes: 0,
             in_flight: 0,
-            turn: Turn::None,
+            has_turn: false,
+            has_replay_turn: false,
             health: Health::new(),
             limiter: None,
             backlog: None,
@@ -148,7 +140,8 @@ impl Flow {
         self.queue.is_empty()
             && self.keys.is_empty()
             && self.in_flight == 0
-            && self.turn == Turn::None
+            && !self.has_turn
+            && !self.has_replay_turn
             && self.backlog.is_none()
             && self.limiter.as_ref().is_none_or(|l| l.is_idle(now))
             && self.gone.confirmed.is_none()

@@ -137,6 +137,11 @@ impl Health {
         self.concurrency.is_proven()
     }
 
+    /// Whether nothing came of any attempt yet.
+    pub(crate) const fn is_untried(&self) -> bool {
+        !self.is_proven() && !self.concurrency.has_failed()
+    }
+
     /// What the breaker does, for metrics.
     pub(crate) fn state(&self, now: Timestamp) -> BreakerState {
         self.breaker.state(now)

@@ -73,8 +73,10 @@ impl Lease {
         self.term
     }
 
-    /// A commit that was sent then, while slices were owned, was accepted.
-    pub(crate) fn accept(&mut self, sent_at: Timestamp, now: Timestamp) {
+    /// A commit that was sent then, while slices were owned, was accepted; whether attempts may
+    /// start for longer by it.
+    pub(crate) fn accept(&mut self, sent_at: Timestamp, now: Timestamp) -> bool {
+        let before = self.term.renewed;
         while let Some((first, answered)) = self.accepted.front()
             && *answered + self.confirmed_after <= sent_at
         {
@@ -84,6 +86,14 @@ impl Lease {
         if self.accepted.len() < ACCEPTED_MAX {
             self.accepted.push_back((sent_at, now));
         }
+        self.term.renewed > before
+    }
+
+    /// When a commit should be sent so that attempts may start for longer: at once, or when it
+    /// confirms the last one.
+    pub(crate) fn renewal_at(&self, now: Timestamp) -> Timestamp {
+        let first = self.accepted.front();
+        first.map_or(now, |(_, answered)| *answered + self.confirmed_after)
     }
 
     /// We are no member any more.

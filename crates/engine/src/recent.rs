@@ -6,35 +6,52 @@
 //! is safe because the first one's offset stays incomplete until it is settled.
 //! Leaves the few that fall out of the window to the receiver, who has the `webhook-id`.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
-use postrider_domain::{DeliveryId, Lane};
+use postrider_domain::{DeliveryId, Lane, Rung};
 
 /// Copies remembered per slice; a copy is 32 bytes, twice.
 pub const RECENT_MAX: usize = 8_192;
+
+/// In the order of lanes.
+const LAST_LANE: Lane = Lane::Retry(Rung::LONGEST);
 
 type Copy = (DeliveryId, u32, Lane);
 
 /// The last [`RECENT_MAX`] copies.
 #[derive(Debug, Default)]
 pub(crate) struct Recent {
-    order: VecDeque<Copy>,
-    known: BTreeSet<Copy>,
+    order: VecDeque<(Copy, u64)>,
+    /// With the number of their place in the order: one that was forgotten and came again has two.
+    known: BTreeMap<Copy, u64>,
+    places: u64,
 }
 
 impl Recent {
     /// Remembers a copy; `false` when it was seen already.
     pub(crate) fn insert(&mut self, id: DeliveryId, attempts: u32, lane: Lane) -> bool {
-        if !self.known.insert((id, attempts, lane)) {
+        let copy = (id, attempts, lane);
+        if self.known.contains_key(&copy) {
             return false;
         }
-        self.order.push_back((id, attempts, lane));
+        self.places += 1;
+        self.known.insert(copy, self.places);
+        self.order.push_back((copy, self.places));
         if self.order.len() > RECENT_MAX
-            && let Some(oldest) = self.order.pop_front()
+            && let Some((oldest, place)) = self.order.pop_front()
+            && self.known.get(&oldest) == Some(&place)
         {
             self.known.remove(&oldest);
         }
         true
+    }
+
+    /// Forgets all copies of a delivery.
+    pub(crate) fn forget_all(&mut self, id: DeliveryId) {
+        let of = (id, 0, Lane::Deliveries)..=(id, u32::MAX, LAST_LANE);
+        while let Some((&copy, _)) = self.known.range(of.clone()).next() {
+            self.known.remove(&copy);
+        }
     }
 
     /// Forgets a copy that is out of memory, unsettled, and will be read again.

@@ -14,11 +14,12 @@
 //! so no lane can stick.
 //! In files of its own: which attempt starts ([`mod@start`]), what an attempt's end leads to
 //! ([`mod@finish`]), the way over the backlog ([`mod@spill`]), order ([`mod@ordered`]), what a
-//! successor must know ([`mod@save`]). Leaves which slices are owned, commits and the worker's budget to
+//! successor must know ([`mod@save`]), fences of others behind ours ([`mod@overtaken`]). Leaves which slices are owned, commits and the worker's budget to
 //! [`crate::worker`], and everything that touches the world to the shells.
 
 mod finish;
 mod ordered;
+mod overtaken;
 mod save;
 mod spill;
 mod start;
@@ -37,10 +38,10 @@ use crate::backlog::{Backlog, Passes};
 use crate::entry::{Entry, EntryState};
 use crate::failed_writes::{FailedWrites, smaller};
 use crate::fence::Claimed;
-use crate::flow::{Flow, Timer, Turn};
+use crate::flow::{Flow, Timer};
 use crate::io::{
-    AttemptEntry, Claim, Content, Defaults, Epoch, LaneRecord, Observation, Order, Reading,
-    StateEntry, Ticket, Write, WriteFailure, WriteId,
+    AttemptEntry, Claim, Content, Defaults, Epoch, LaneRecord, Observation, Order, Reading, Ticket,
+    Write, WriteFailure, WriteId,
 };
 use crate::lane::{Committed, LaneState};
 use crate::limit::Limiter;
@@ -48,6 +49,7 @@ use crate::offsets;
 use crate::queue::EntryId;
 use crate::recent::Recent;
 use crate::turns::Turns;
+use overtaken::Overtaken;
 
 /// Longest time a delivery stays in memory between being read (or coming due on its rung) and its
 /// last settled attempt; past it, it is moved.
@@ -71,6 +73,8 @@ const SWEEP: Duration = Duration::from_secs(60);
 pub(crate) struct Acquired {
     pub(crate) slice: Slice,
     pub(crate) claim: Claim,
+    /// Names this process.
+    pub(crate) claimant: u64,
     /// By lane index.
     pub(crate) committed: [Committed; Lane::COUNT],
     /// Where the slice's backlog ends.
@@ -88,13 +92,18 @@ pub(crate) struct Acquired {
 pub(crate) struct SliceEngine {
     slice: Slice,
     claim: Claim,
+    claimant: u64,
     epoch: Epoch,
+    /// Somebody wrote a fence behind ours.
+    overtaken: Option<Overtaken>,
     defaults: Defaults,
     catalog: Catalog,
     /// What is remembered of endpoints whose configuration is not loaded yet.
     remembered: BTreeMap<EndpointId, Remembered>,
     /// Endpoints whose record is to be written anew.
     overwritten: BTreeSet<EndpointId>,
+    /// The endpoints are loaded.
+    opened: bool,
     lanes: [LaneState; Lane::COUNT],
     passes: Passes,
     entries: BTreeMap<EntryId, Entry>,
@@ -130,6 +139,8 @@ enum Purpose {
     Spill(EntryId, EndpointId),
     /// To remember an endpoint.
     State(EndpointId),
+    /// To be the last claim again.
+    Fence,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,6 +158,7 @@ impl SliceEngine {
         let Acquired {
             slice,
             claim,
+            claimant,
             committed,
             backlog_end,
             faulty,
@@ -171,11 +183,14 @@ impl SliceEngine {
         Self {
             slice,
             claim,
+            claimant,
             epoch: claimed.epoch,
+            overtaken: None,
             defaults,
             catalog: Catalog::new(),
             remembered: claimed.remembered,
             overwritten: claimed.overwritten,
+            opened: false,
             lanes: lanes.try_into().expect("one state per lane"),
             passes: Passes::new(backlog_end),
             entries: BTreeMap::new(),
@@ -201,6 +216,7 @@ impl SliceEngine {
 
     /// Starts reading every lane: the slice's endpoints are loaded.
     pub(crate) fn open(&mut self, now: Timestamp) {
+        self.opened = true;
         for (id, remembered) in std::mem::take(&mut self.remembered) {
             self.restore(now, id, &remembered);
         }
@@ -267,21 +283,6 @@ impl SliceEngine {
         self.steer(now);
     }
 
-    /// A record of `endpoint-state` was read behind our fence; whether the fence still holds.
-    pub(crate) fn handle_state(&mut self, now: Timestamp, entry: &StateEntry) -> bool {
-        match entry {
-            StateEntry::Fence { epoch, .. } => *epoch <= self.epoch,
-            StateEntry::Endpoint { id, epoch, .. } => {
-                if *epoch < self.epoch {
-                    // Compaction keeps the last record, so ours must be that.
-                    self.observe(Observation::FormerOwner(self.slice));
-                    self.save_soon(now, id, Duration::ZERO);
-                }
-                *epoch <= self.epoch
-            }
-        }
-    }
-
     /// A record was read.
     pub(crate) fn handle_record(&mut self, now: Timestamp, record: LaneRecord) {
         let lane = record.reading.lane;
@@ -321,13 +322,16 @@ impl SliceEngine {
             }
             Purpose::Spill(entry, endpoint) => self.spilled(now, entry, &endpoint, offset),
             Purpose::State(endpoint) => self.saved(now, id.number, &endpoint),
+            // It holds when it is read back.
+            Purpose::Fence => {}
         }
         self.steer(now);
         self.go_on_draining(now);
     }
 
     /// A write failed. What is too large is replaced by what fits; all else is tried again until
-    /// it succeeds, and nothing starts meanwhile.
+    /// it succeeds, and nothing starts meanwhile. What is too large at its smallest is tried again
+    /// too, seldom, while all others go on.
     pub(crate) fn handle_write_failed(
         &mut self,
         now: Timestamp,
@@ -339,15 +343,16 @@ impl SliceEngine {
             self.observe(Observation::StaleInput);
             return;
         }
+        let mut closes = true;
         let write = match (failure, write) {
             (WriteFailure::TooLarge, Write::Retry { .. } | Write::Backlog { .. }) => {
                 let entry = match self.end_write(id) {
                     Some(Purpose::Spill(entry, endpoint)) => {
-                        self.spill_failed(&endpoint);
+                        self.spill_failed(now, &endpoint);
                         entry
                     }
                     Some(Purpose::Entry(entry)) => entry,
-                    Some(Purpose::State(_)) | None => {
+                    Some(Purpose::State(_) | Purpose::Fence) | None => {
                         unreachable!("copies of a delivery are for an entry")
                     }
                 };
@@ -360,11 +365,15 @@ impl SliceEngine {
                     self.orders.push_back(Order::Write { id, write });
                     return;
                 }
-                Err(write) => write,
+                // Nothing can be done here; nobody else shall wait for it.
+                Err(write) => {
+                    closes = false;
+                    write
+                }
             },
             (WriteFailure::Passing, write) => write,
         };
-        if self.failed_writes.add(now, id, write) {
+        if self.failed_writes.add(now, id, write, closes) {
             self.observe(Observation::AdmissionClosed);
         }
     }
@@ -426,21 +435,21 @@ impl SliceEngine {
         }
         self.turns.clear();
         for flow in self.flows.values_mut() {
-            flow.turn = Turn::None;
+            flow.has_turn = false;
+            flow.has_replay_turn = false;
             flow.take_waiting();
             if let Some(backlog) = &mut flow.backlog {
                 backlog.pending.clear();
             }
         }
-        let idle: Vec<EntryId> = self
-            .entries
-            .iter()
-            .filter(|(_, entry)| {
-                !matches!(entry.state, EntryState::InFlight | EntryState::Settling)
-            })
-            .map(|(id, _)| *id)
-            .collect();
-        for id in idle {
+        let idle = self.entries.iter().filter(|(_, entry)| {
+            !matches!(entry.state, EntryState::InFlight | EntryState::Settling)
+        });
+        // On a rung in the order in which they are due, so that none waits behind a later one.
+        let mut idle: Vec<(Option<Timestamp>, EntryId)> =
+            idle.map(|(id, entry)| (entry.timer, *id)).collect();
+        idle.sort_unstable();
+        for (_, id) in idle {
             let entry = self.entry(id);
             let due = if entry.state == EntryState::Waiting {
                 entry.timer
@@ -468,7 +477,7 @@ impl SliceEngine {
     /// Once nothing happens here any more, a successor is told what it must know.
     fn go_on_draining(&mut self, now: Timestamp) {
         // A write under way of what was to be known earlier must not overtake it.
-        let quiet = self.entries.is_empty() && self.writes.is_empty();
+        let quiet = self.entries.is_empty() && self.writes.is_empty() && self.overtaken.is_none();
         if self.draining == Draining::Entries && quiet {
             self.draining = Draining::State;
             self.save_last_words(now);
@@ -558,6 +567,10 @@ impl SliceEngine {
         } = record;
         let attempts = match &content {
             Content::Delivery(delivery) => {
+                if reading.lane == Lane::Redeliveries {
+                    // Another life: what the first one left is no copy of it.
+                    self.recent.forget_all(delivery.id);
+                }
                 if !self
                     .recent
                     .insert(delivery.id, delivery.attempts, reading.lane)

@@ -1,8 +1,9 @@
 //! Whose turn it is: the endpoints of a slice that have something to send.
 //!
 //! Decides that they take turns, one attempt each, so that none starves another; and that
-//! endpoints which have not answered well since their last timeout ("unproven") share a part of
-//! the room, so that many that hang leave the rest to those that do not. Leaves whether an
+//! endpoints which have not answered well since their last timeout ("unproven") share half of the
+//! room, so that many that hang leave the rest to those that do not. Those that were never tried
+//! come before them, and have another quarter. Leaves whether an
 //! endpoint's attempt may start to [`crate::slice`], which asks its limit and its health.
 
 use std::collections::VecDeque;
@@ -15,6 +16,9 @@ use crate::lease::Term;
 /// hold open.
 pub(crate) const UNPROVEN_MAX: usize = crate::offsets::HOLES_MAX / 4;
 
+/// As many more of those that were never tried.
+pub(crate) const UNTRIED_MAX: usize = UNPROVEN_MAX + UNPROVEN_MAX / 2;
+
 /// What the worker has room for.
 #[derive(Debug)]
 pub(crate) struct Room {
@@ -22,6 +26,8 @@ pub(crate) struct Room {
     pub(crate) lease: Term,
     /// One more attempt of an unproven endpoint.
     pub(crate) unproven: bool,
+    /// One more attempt of an endpoint that was never tried.
+    pub(crate) untried: bool,
     /// Replays, and only those.
     pub(crate) replays: bool,
     /// Set when an attempt could not start for want of a lease.
@@ -32,6 +38,8 @@ pub(crate) struct Room {
 #[derive(Debug, Default)]
 pub(crate) struct Turns {
     ready: VecDeque<EndpointId>,
+    /// Wait until there is room for endpoints that were never tried.
+    untried: VecDeque<EndpointId>,
     /// Wait until there is room for unproven endpoints.
     unproven: VecDeque<EndpointId>,
     /// Have replays to send, and nothing else.
@@ -51,8 +59,23 @@ impl Turns {
     }
 
     /// Its turn came when there was no room for unproven endpoints.
-    pub(crate) fn wait_for_room(&mut self, endpoint: EndpointId) {
-        self.unproven.push_back(endpoint);
+    pub(crate) fn wait_for_room(&mut self, endpoint: EndpointId, untried: bool) {
+        if untried {
+            self.untried.push_back(endpoint);
+        } else {
+            self.unproven.push_back(endpoint);
+        }
+    }
+
+    /// An endpoint answered well: it waits for that room no longer.
+    pub(crate) fn proved(&mut self, endpoint: &EndpointId) {
+        for list in [&mut self.untried, &mut self.unproven] {
+            if let Some(at) = list.iter().position(|waiting| waiting == endpoint) {
+                list.remove(at);
+                self.ready.push_back(endpoint.clone());
+                return;
+            }
+        }
     }
 
     /// The next endpoint.
@@ -60,7 +83,12 @@ impl Turns {
         if room.replays {
             return self.replays.pop_front();
         }
-        if self.has_unproven_room(room)
+        if self.has_room(room, true)
+            && let Some(endpoint) = self.untried.pop_front()
+        {
+            return Some(endpoint);
+        }
+        if self.has_room(room, false)
             && let Some(endpoint) = self.unproven.pop_front()
         {
             return Some(endpoint);
@@ -69,8 +97,12 @@ impl Turns {
     }
 
     /// Whether an unproven endpoint may start one more.
-    pub(crate) const fn has_unproven_room(&self, room: &Room) -> bool {
-        room.unproven && self.unproven_in_flight < UNPROVEN_MAX
+    pub(crate) const fn has_room(&self, room: &Room, untried: bool) -> bool {
+        if untried {
+            room.untried && self.unproven_in_flight < UNTRIED_MAX
+        } else {
+            room.unproven && self.unproven_in_flight < UNPROVEN_MAX
+        }
     }
 
     /// An attempt of an unproven endpoint started.
@@ -92,6 +124,7 @@ impl Turns {
     /// Nobody has a turn any more.
     pub(crate) fn clear(&mut self) {
         self.ready.clear();
+        self.untried.clear();
         self.unproven.clear();
         self.replays.clear();
     }

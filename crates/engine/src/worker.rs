@@ -106,6 +106,8 @@ struct Acquiring {
     claim: Claim,
     state: Claiming,
     claimed: Option<Claimed>,
+    /// Records behind our fence.
+    later: Vec<StateEntry>,
     committed: Option<([Committed; Lane::COUNT], i64, Vec<Lane>)>,
     /// Counts the fences written.
     fences: u64,
@@ -151,6 +153,7 @@ impl Worker {
                 claim,
                 state: Claiming::new(self.settings.claimant),
                 claimed: None,
+                later: Vec::new(),
                 committed: None,
                 fences: 0,
                 refence: None,
@@ -223,20 +226,19 @@ impl Worker {
     /// A record of the slice's `endpoint-state` was read.
     pub fn handle_state(&mut self, now: Timestamp, slice: Slice, claim: Claim, entry: StateEntry) {
         let session = self.settings.session;
-        if let Some(engine) = self.engine(slice) {
-            if engine.claim() == claim && engine.handle_state(now, &entry) {
-                self.pump(now, slice);
-            } else if self
-                .engine(slice)
-                .is_some_and(|engine| engine.claim() == claim)
-            {
-                self.claim_anew(slice);
-            }
-            return;
+        if let Some(engine) = self.engine(slice)
+            && engine.claim() == claim
+        {
+            engine.handle_state(now, &entry);
+            return self.pump(now, slice);
         }
         let Some(acquiring) = self.acquiring(slice, claim) else {
             return;
         };
+        if acquiring.claimed.is_some() {
+            acquiring.later.push(entry);
+            return;
+        }
         match acquiring.state.read(entry) {
             None => {}
             Some(Ok(claimed)) => {
@@ -252,25 +254,24 @@ impl Worker {
         }
     }
 
-    /// Another process wrote a fence behind ours. If it is the owner, we hear of that; if it woke up
-    /// late, ours must be the last.
-    fn claim_anew(&mut self, slice: Slice) {
-        if matches!(self.slices.get(&slice), Some(Ownership::Active(_))) {
-            self.observe(Observation::FormerOwner(slice));
-            self.release(slice);
-            self.handle_assigned([slice]);
-        }
-    }
-
-    /// A commit sent then was accepted: claims that were outbid before it are made again.
-    fn fence_again(&mut self, sent_at: Timestamp) {
-        for ownership in self.slices.values_mut() {
-            if let Ownership::Claiming(acquiring) = ownership
-                && acquiring.outbid.is_some_and(|at| at < sent_at)
-                && let Some((at, _)) = &mut acquiring.refence
-            {
-                acquiring.outbid = None;
-                *at = sent_at;
+    /// A commit sent then was accepted, so we own what we think we own: claims that were outbid
+    /// before it are made again.
+    fn fence_again(&mut self, now: Timestamp, sent_at: Timestamp) {
+        let slices: Vec<Slice> = self.slices.keys().copied().collect();
+        for slice in slices {
+            match self.slices.get_mut(&slice) {
+                Some(Ownership::Claiming(acquiring)) => {
+                    if acquiring.outbid.take_if(|at| *at < sent_at).is_some()
+                        && let Some((at, _)) = &mut acquiring.refence
+                    {
+                        *at = sent_at;
+                    }
+                }
+                Some(Ownership::Active(engine) | Ownership::Draining(engine, _)) => {
+                    engine.fence_again(sent_at);
+                    self.pump(now, slice);
+                }
+                None => {}
             }
         }
     }
@@ -383,11 +384,13 @@ impl Worker {
     pub fn handle_commit_finished(&mut self, now: Timestamp, answer: CommitAnswer) {
         let finished = self.commits.finish(now, answer);
         if let (CommitAnswer::Accepted, Some(sent_at)) = (answer, finished.sent_at) {
-            self.lease.accept(sent_at, now);
-            self.fence_again(sent_at);
-            if std::mem::take(&mut self.lease_wanted) {
+            if self.lease.accept(sent_at, now) && std::mem::take(&mut self.lease_wanted) {
                 self.wake_slices();
             }
+            if self.lease_wanted {
+                self.commits.hurry_renewal(self.lease.renewal_at(now));
+            }
+            self.fence_again(now, sent_at);
         }
         if let Some((slice, claim, lane)) = finished.unknown {
             self.observe(Observation::LaneUnknown(slice, lane));
@@ -439,6 +442,7 @@ impl Worker {
         let mut room = Room {
             lease: self.lease.term(),
             unproven: self.unproven_in_flight < max.div_ceil(2),
+            untried: self.unproven_in_flight < (3 * max).div_ceil(4),
             replays: false,
             lease_wanted: false,
         };
@@ -450,7 +454,7 @@ impl Worker {
         if room.lease_wanted && !self.lease_wanted {
             self.lease_wanted = true;
             self.observe(Observation::LeaseEnded);
-            self.commits.hurry_renewal();
+            self.commits.hurry_renewal(self.lease.renewal_at(now));
             self.commit_if_due(now);
         }
         if let Some(StartAttempt { ticket, .. }) = &attempt {
@@ -527,18 +531,28 @@ impl Worker {
         let claim = acquiring.claim;
         let (committed, backlog_end, faulty) = acquiring.committed.take().expect("just looked");
         let claimed = acquiring.claimed.take().expect("just looked");
-        let Settings { seed, defaults, .. } = &self.settings;
+        let later = std::mem::take(&mut acquiring.later);
+        let Settings {
+            seed,
+            defaults,
+            claimant,
+            ..
+        } = &self.settings;
         let acquired = Acquired {
             slice,
             claim,
+            claimant: *claimant,
             committed,
             backlog_end,
             faulty,
             claimed,
         };
-        let engine = SliceEngine::new(now, acquired, *seed, defaults.clone());
+        let mut engine = SliceEngine::new(now, acquired, *seed, defaults.clone());
+        for entry in later {
+            engine.handle_state(now, &entry);
+        }
         *ownership = Ownership::Active(Box::new(engine));
-        self.commits.hurry_renewal();
+        self.commits.hurry_renewal(now);
         self.orders.push_back(Order::LoadEndpoints { slice, claim });
         self.pump(now, slice);
     }

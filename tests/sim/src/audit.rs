@@ -28,7 +28,7 @@ use crate::plan::Plan;
 /// A life of a process.
 pub(crate) type Who = (usize, u32);
 
-/// What an installation promises (docs/delivery-semantics.md).
+/// What an installation promises (docs/delivery.md).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Promise {
     /// P1: every delivery ends in exactly one visible state, or is still on a log that is read.
@@ -195,6 +195,9 @@ struct EndpointFacts {
     in_flight: BTreeMap<(Who, Claim), u32>,
 }
 
+/// A request: who sends it, for which slice, under which claim.
+type RequestKey = (Who, Slice, Claim, Ticket);
+
 /// The auditor.
 #[derive(Debug)]
 pub(crate) struct Audit {
@@ -213,7 +216,7 @@ pub(crate) struct Audit {
     /// Those whose slices others may have.
     outcast: BTreeSet<Who>,
     /// What each is about, and when it is over at the latest.
-    requests: BTreeMap<(Who, Slice, Claim, Ticket), (u32, u32, Micros)>,
+    requests: BTreeMap<RequestKey, (u32, u32, Micros)>,
     /// A worker had no room for another request until then.
     full_until: BTreeMap<Who, Micros>,
     /// Something is wrong until then, so nothing is promised about how soon.

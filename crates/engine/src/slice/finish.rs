@@ -65,6 +65,7 @@ impl SliceEngine {
         let flow = self.flow(id);
         let said_gone = flow.gone.said.take();
         let before = flow.health.state(now);
+        let was_proven = flow.health.is_proven();
         match verdict {
             Verdict::Delivered => flow.health.succeeded(now, started_at),
             Verdict::Asked { until } => flow.health.asked(now, started_at, until),
@@ -82,7 +83,11 @@ impl SliceEngine {
             }
             Verdict::Hopeless(_) => flow.health.not_started(started_at),
         }
-        let after = self.flow(id).health.state(now);
+        let health = &self.flow(id).health;
+        let (after, is_proven) = (health.state(now), health.is_proven());
+        if is_proven && !was_proven {
+            self.turns.proved(id);
+        }
         if before != after {
             self.observe(Observation::Breaker(after));
         }

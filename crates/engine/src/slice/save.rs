@@ -29,7 +29,7 @@ impl SliceEngine {
     }
 
     pub(super) fn save_if_due(&mut self, now: Timestamp, id: &EndpointId) {
-        if self.is_draining() {
+        if self.is_draining() || self.overtaken.is_some() {
             return;
         }
         let flow = self.flow(id);

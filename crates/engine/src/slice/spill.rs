@@ -81,11 +81,30 @@ impl SliceEngine {
         let backlog = flow
             .backlog
             .get_or_insert_with(|| Backlog::new(from, expires));
-        if backlog.is_opened() {
-            self.append_to_backlog(id, endpoint);
+        let opened = backlog.is_opened();
+        backlog.pending.push_back(id);
+        if opened {
+            self.append_pending(&endpoint);
         } else {
-            backlog.pending.push_back(id);
             self.save_soon(now, &endpoint, Duration::ZERO);
+        }
+    }
+
+    /// Appends what waits for that; of an ordered endpoint one after the other, as one that fails
+    /// and is written again must not come behind those that followed it.
+    fn append_pending(&mut self, endpoint: &EndpointId) {
+        let one_by_one = self.ordering(endpoint) != Ordering::None;
+        loop {
+            let Some(backlog) = self.flow(endpoint).backlog.as_mut() else {
+                return;
+            };
+            if !backlog.is_opened() || (one_by_one && backlog.is_appending()) {
+                return;
+            }
+            let Some(id) = backlog.pending.pop_front() else {
+                return;
+            };
+            self.append_to_backlog(id, endpoint.clone());
         }
     }
 
@@ -104,9 +123,7 @@ impl SliceEngine {
             return;
         };
         backlog.open();
-        for id in std::mem::take(&mut backlog.pending) {
-            self.append_to_backlog(id, endpoint.clone());
-        }
+        self.append_pending(endpoint);
     }
 
     /// A copy is in the backlog.
@@ -123,14 +140,17 @@ impl SliceEngine {
         }
         self.entry(id).write_ended();
         self.settle_if_done(now, id);
+        self.append_pending(endpoint);
         self.reconsider_backlog(now, endpoint);
     }
 
     /// A copy went elsewhere.
-    pub(super) fn spill_failed(&mut self, endpoint: &EndpointId) {
+    pub(super) fn spill_failed(&mut self, now: Timestamp, endpoint: &EndpointId) {
         if let Some(backlog) = self.flow(endpoint).backlog.as_mut() {
             backlog.appended(None);
         }
+        self.append_pending(endpoint);
+        self.reconsider_backlog(now, endpoint);
     }
 
     /// A record of the backlog was read, of whichever endpoint.

@@ -12,7 +12,6 @@ use postrider_domain::{EndpointId, EndpointState, Lane, Timestamp};
 
 use super::SliceEngine;
 use crate::entry::EntryState;
-use crate::flow::Turn;
 use crate::io::{StartAttempt, Ticket};
 use crate::limit::{Refusal, START_GRACE};
 use crate::queue::EntryId;
@@ -25,7 +24,7 @@ const LIMITED_LONG: Duration = Duration::from_secs(5);
 impl SliceEngine {
     /// The next request to send, if any may start now.
     pub(crate) fn poll_attempt(&mut self, now: Timestamp, room: &mut Room) -> Option<StartAttempt> {
-        if self.is_draining() || !self.failed_writes.is_empty() {
+        if self.is_draining() || self.overtaken.is_some() || !self.failed_writes.is_empty() {
             return None;
         }
         loop {
@@ -33,11 +32,11 @@ impl SliceEngine {
             let Some(flow) = self.flows.get_mut(&endpoint) else {
                 continue;
             };
-            if room.replays && flow.turn != Turn::Replay {
-                // It has something better to send since.
-                continue;
+            if room.replays {
+                flow.has_replay_turn = false;
+            } else {
+                flow.has_turn = false;
             }
-            flow.turn = Turn::None;
             let started = self.try_start(now, &endpoint, room);
             if started.is_some() {
                 return started;
@@ -60,6 +59,10 @@ impl SliceEngine {
         }
         let cap = endpoint.concurrency.unwrap_or(self.defaults.concurrency);
         let flow = self.flows.get_mut(id)?;
+        if room.replays && flow.has_attempts() {
+            // It has something better to send; its replays have a turn after that.
+            return None;
+        }
         let entry = flow.next(room.replays)?;
         let permits = flow.health.permits(now, cap);
         if flow.in_flight >= permits.in_flight {
@@ -69,10 +72,11 @@ impl SliceEngine {
             return None;
         }
         let unproven = !flow.health.is_proven();
-        if unproven && !self.turns.has_unproven_room(room) {
+        let untried = flow.health.is_untried();
+        if unproven && !self.turns.has_room(room, untried) {
             if !room.replays {
-                flow.turn = Turn::Given;
-                self.turns.wait_for_room(id.clone());
+                flow.has_turn = true;
+                self.turns.wait_for_room(id.clone(), untried);
             }
             return None;
         }
@@ -207,12 +211,11 @@ impl SliceEngine {
         let Some(flow) = self.flows.get_mut(id) else {
             return;
         };
-        if flow.has_attempts() && flow.turn != Turn::Given {
-            // A turn for replays that it may have is passed over.
-            flow.turn = Turn::Given;
+        if flow.has_attempts() && !flow.has_turn {
+            flow.has_turn = true;
             self.turns.give(id.clone());
-        } else if flow.queue.has_replays() && flow.turn == Turn::None {
-            flow.turn = Turn::Replay;
+        } else if flow.queue.has_replays() && !flow.has_replay_turn {
+            flow.has_replay_turn = true;
             self.turns.give_replay(id.clone());
         }
     }

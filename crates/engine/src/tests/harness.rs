@@ -70,6 +70,7 @@ enum Happening {
 
 type Script = Box<dyn FnMut(&Sent) -> Answer>;
 type Fault = Box<dyn FnMut() -> bool>;
+type Delay = Box<dyn FnMut(&Sent) -> Option<Duration>>;
 
 #[derive(Clone, Debug)]
 struct Stored {
@@ -117,7 +118,7 @@ pub(crate) struct Harness {
     pub(crate) backlog_pace: Duration,
     backlog_at: (Option<Reading>, Timestamp),
     /// Attempts that never reach the network: how much later that is told.
-    pub(crate) not_started: Box<dyn FnMut(&Sent) -> Option<Duration>>,
+    pub(crate) not_started: Delay,
     endpoints: BTreeMap<EndpointId, Endpoint>,
     happenings: BTreeMap<(Timestamp, u64), Happening>,
     record_at: i64,
@@ -214,7 +215,7 @@ impl Harness {
     }
 
     pub(crate) fn lose(&mut self, slices: impl IntoIterator<Item = Slice>) {
-        self.worker.handle_lost();
+        self.worker.handle_lost(self.now);
         self.settle_orders();
         self.assign(slices);
     }
@@ -347,6 +348,13 @@ impl Harness {
     }
 
     /// Keeps the last record of each key.
+    /// Another process writes to `endpoint-state`.
+    pub(crate) fn write_state(&mut self, entry: (Slice, StateEntry)) {
+        self.state.push(entry);
+        self.feed_state();
+        self.settle_orders();
+    }
+
     pub(crate) fn compact_state(&mut self) {
         let mut kept: Vec<(Slice, StateEntry)> = Vec::new();
         let key = |(slice, entry): &(Slice, StateEntry)| match entry {
@@ -817,7 +825,7 @@ pub(crate) fn retry(schedule: &[u64]) -> Option<RetryPolicy> {
     })
 }
 
-fn settings(in_flight_max: usize, seed: u64) -> Settings {
+pub(crate) fn settings(in_flight_max: usize, seed: u64) -> Settings {
     let defaults = Defaults {
         concurrency: 4,
         timeout: Duration::from_secs(15),
@@ -849,7 +857,7 @@ fn event(now: Timestamp, bytes: usize) -> Event {
     }
 }
 
-fn plain(id: &EndpointId) -> Endpoint {
+pub(crate) fn plain(id: &EndpointId) -> Endpoint {
     Endpoint {
         id: id.clone(),
         tenant: "acme".parse().unwrap(),

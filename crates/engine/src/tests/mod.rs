@@ -4,10 +4,10 @@
 mod backlog;
 mod budget;
 mod chaos;
+mod chaos_backlog;
+mod faults;
 mod harness;
 mod limits;
 mod order;
 mod ownership;
 mod retry;
-mod review1;
-mod review1_chaos;

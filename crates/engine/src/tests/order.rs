@@ -174,3 +174,19 @@ fn ordered_as_a_whole_one_goes_at_a_time() {
     assert!(world.sent.is_sorted_by_key(|sent| sent.delivery));
     assert_eq!(world.sent.len(), 5);
 }
+
+#[test]
+fn an_append_that_fails_once_keeps_its_place() {
+    for failing in 1..=6 {
+        let mut world = ordered();
+        let mut n = 0;
+        world.write_fails = Box::new(move || {
+            n += 1;
+            n == failing
+        });
+        let ids: Vec<_> = (0..3).map(|_| world.deliver_keyed("a", "k")).collect();
+        world.run_for(30 * SECOND);
+        let sent: Vec<_> = world.sent.iter().map(|sent| sent.delivery).collect();
+        assert_eq!(sent, ids, "failing write {failing}");
+    }
+}

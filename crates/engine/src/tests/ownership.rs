@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use postrider_domain::{Lane, Slice, Timestamp};
+use postrider_domain::{EndpointState, Lane, Slice, Timestamp};
 
 use super::harness::{Answer, Harness, SLICE, retry};
 use crate::fence::Claimed;
-use crate::io::{Claim, Reading};
+use crate::io::{Claim, Epoch, Reading, StateEntry};
 use crate::slice::{Acquired, SliceEngine};
 use crate::worker::{CommitAnswer, DRAIN_MAX};
 
@@ -200,6 +200,7 @@ fn an_engine_reads_nothing_before_its_endpoints_are_loaded() {
     let acquired = Acquired {
         slice: SLICE,
         claim: Claim(1),
+        claimant: 0,
         committed,
         backlog_end: 0,
         faulty: Vec::new(),
@@ -249,4 +250,42 @@ fn a_commit_that_finds_us_no_member_loses_every_slice() {
     world.run_for(3 * SECOND);
     assert_eq!(world.worker.owned().count(), 0);
     assert_eq!(world.committed_to(Lane::Deliveries), Some(40));
+}
+
+#[test]
+fn a_fence_of_somebody_who_woke_up_late_is_answered_once_we_are_known_to_be_the_owner() {
+    let mut world = Harness::owning();
+    world.endpoint("a", |e| e.state = EndpointState::Paused);
+    world.deliver("a");
+    world.run_for(2 * SECOND);
+    world.commit_fails = Box::new(|| true);
+    let late = StateEntry::Fence {
+        epoch: Epoch(7),
+        claimant: 99,
+    };
+    world.write_state((SLICE, late));
+    world.endpoint("b", |_| {});
+    world.deliver("b");
+    world.run_for(30 * SECOND);
+    assert!(world.sent.is_empty(), "it may be the owner");
+    world.commit_fails = Box::new(|| false);
+    world.run_for(10 * SECOND);
+    assert_eq!(world.sent.len(), 1);
+    let ours = world.state.iter().rev().take(2).any(|(_, entry)| {
+        matches!(
+            entry,
+            StateEntry::Endpoint {
+                epoch: Epoch(8),
+                ..
+            }
+        )
+    });
+    assert!(ours, "what is remembered stands behind the new fence");
+    world.revoke([SLICE]);
+    world.run_for(SECOND);
+    world.assign([SLICE]);
+    world.run_for(2 * SECOND);
+    world.endpoint("a", |e| e.state = EndpointState::Active);
+    world.run_for(2 * SECOND);
+    assert_eq!(world.sent.len(), 2, "its backlog was not forgotten");
 }

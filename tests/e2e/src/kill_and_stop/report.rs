@@ -11,7 +11,7 @@ use postrider_test_support::Receipt;
 use super::{INTAKE, Plan};
 use crate::Attempt;
 
-/// Work that a crash may repeat beside what was in flight (`docs/delivery-semantics.md`).
+/// Work that a crash may repeat beside what was in flight (`docs/delivery.md`).
 const REPEATED_MS: u64 = 1_000;
 /// Longest time an acknowledgement and a commit may take on a busy machine, beside it.
 const COMMIT_MS: u64 = 500;

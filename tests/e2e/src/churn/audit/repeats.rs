@@ -1,7 +1,7 @@
 //! What was sent twice, and whether a crash or a freeze excuses it.
 //!
 //! Excused is what its worker had in flight when it was killed or frozen, or had finished too late
-//! for a commit (`docs/delivery-semantics.md`); what an event published twice repeats; and what an
+//! for a commit (`docs/delivery.md`); what an event published twice repeats; and what an
 //! attempt without an answer repeats by the schedule.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,4 +1,4 @@
-//! Findings of a hostile review: each test fails on the engine as it is.
+//! Mistakes that were made once: interleavings, bounds and loops that nobody thought of at first.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -26,10 +26,10 @@ fn backlog_reads(world: &Harness) -> usize {
     world.read_from.iter().filter(of).count()
 }
 
-/// F1. A pass longer than `PASS_MAX` is replaced by one that begins at the lowest of those
+/// A pass longer than `PASS_MAX` is replaced by one that begins at the lowest of those
 /// *behind*; those still following it are taken along, though what they want lies below.
 #[test]
-fn f1_a_new_pass_does_not_jump_over_what_followers_still_want() {
+fn a_new_pass_does_not_jump_over_what_followers_still_want() {
     let mut world = Harness::owning();
     world.backlog_pace = Duration::from_millis(5);
     for name in ["skipped", "a", "z"] {
@@ -55,9 +55,9 @@ fn f1_a_new_pass_does_not_jump_over_what_followers_still_want() {
     assert_eq!((sent_to(&world, "a"), sent_to(&world, "z")), (21, 1));
 }
 
-/// F2. `end_without_attempt` (discard) leaves the entry's hold timer running.
+/// `end_without_attempt` (discard) leaves the entry's hold timer running.
 #[test]
-fn f2_a_discard_that_cannot_be_written_in_time_does_not_panic() {
+fn a_discard_that_cannot_be_written_in_time_does_not_panic() {
     let mut world = Harness::owning();
     let a = world.endpoint("a", |e| e.state = EndpointState::Paused);
     let broken = Rc::new(Cell::new(false));
@@ -81,10 +81,10 @@ fn f2_a_discard_that_cannot_be_written_in_time_does_not_panic() {
     assert!(world.remembers_nothing());
 }
 
-/// F3. A record for which there is no room by bytes while the endpoint holds one is read again
+/// A record for which there is no room by bytes while the endpoint holds one is read again
 /// and again, without a pause.
 #[test]
-fn f3_a_large_record_is_not_read_in_a_loop() {
+fn a_large_record_is_not_read_in_a_loop() {
     let mut world = Harness::owning();
     world.endpoint("a", |e| e.state = EndpointState::Paused);
     for _ in 0..4 {
@@ -98,10 +98,10 @@ fn f3_a_large_record_is_not_read_in_a_loop() {
     assert!(reads < 50, "{reads} readings in 5 s");
 }
 
-/// F4. An event whose producer's clock is ahead: its window has passed for `stays_unread` and not
+/// An event whose producer's clock is ahead: its window has passed for `stays_unread` and not
 /// for `is_past_window`.
 #[test]
-fn f4_a_producer_clock_that_is_ahead_makes_no_loop() {
+fn a_producer_clock_that_is_ahead_makes_no_loop() {
     let mut world = Harness::owning();
     world.endpoint("a", |e| {
         e.state = EndpointState::Paused;
@@ -132,10 +132,10 @@ fn f4_a_producer_clock_that_is_ahead_makes_no_loop() {
     assert!(reads < 50, "{reads} readings in 10 s");
 }
 
-/// F5. A former owner that woke wrote late; compaction kept that record and dropped the one that
+/// A former owner that woke wrote late; compaction kept that record and dropped the one that
 /// counts. The next owner ignores it, and knows of no backlog any more.
 #[test]
-fn f5_a_former_owner_s_late_record_and_compaction_lose_no_backlog() {
+fn a_former_owner_s_late_record_and_compaction_lose_no_backlog() {
     let mut world = Harness::owning();
     world.endpoint("a", |e| e.state = EndpointState::Paused);
     for _ in 0..10 {
@@ -147,7 +147,8 @@ fn f5_a_former_owner_s_late_record_and_compaction_lose_no_backlog() {
     world.crash([SLICE]);
     world.run_for(2 * SECOND);
     // The frozen process wakes and writes what it had to write; then the log is compacted.
-    world.state.push(late);
+    world.write_state(late);
+    world.run_for(SECOND);
     world.compact_state();
     world.crash([SLICE]);
     world.run_for(2 * SECOND);
@@ -156,10 +157,10 @@ fn f5_a_former_owner_s_late_record_and_compaction_lose_no_backlog() {
     assert_eq!(world.sent.len(), 10);
 }
 
-/// F6. Endpoints that take their deliveries slowly hold more than half of the room for backlogs;
+/// Endpoints that take their deliveries slowly hold more than half of the room for backlogs;
 /// then no other backlog is read, however well its endpoint is.
 #[test]
-fn f6_slow_backlogs_do_not_keep_another_from_being_read() {
+fn slow_backlogs_do_not_keep_another_from_being_read() {
     const SLOW: usize = 100;
     let mut world = Harness::owning();
     let slow = RateLimit {
@@ -193,10 +194,10 @@ fn f6_slow_backlogs_do_not_keep_another_from_being_read() {
     assert_eq!(sent_to(&world, "well"), 10, "in an hour");
 }
 
-/// F7. What waits in memory for its second attempt takes the lane's holes: many endpoints that
+/// What waits in memory for its second attempt takes the lane's holes: many endpoints that
 /// fail stop the lane for those that do not.
 #[test]
-fn f7_endpoints_that_fail_do_not_stop_the_lane() {
+fn endpoints_that_fail_do_not_stop_the_lane() {
     let mut world = Harness::owning();
     for n in 0..600 {
         world.endpoint(&format!("dead{n}"), |e| e.retry = retry(&[20, 20, 20]));
@@ -220,10 +221,10 @@ fn f7_endpoints_that_fail_do_not_stop_the_lane() {
     assert!(waited < SECOND, "{waited:?}");
 }
 
-/// F8. A membership that is lost and found again at once: a limit of two seconds is not reserved,
+/// A membership that is lost and found again at once: a limit of two seconds is not reserved,
 /// and what was started before counts no more.
 #[test]
-fn f8_a_limit_holds_when_membership_is_lost_and_regained_at_once() {
+fn a_limit_holds_when_membership_is_lost_and_regained_at_once() {
     let mut world = Harness::owning();
     world.endpoint("a", |e| {
         e.concurrency = Some(100);
@@ -243,7 +244,7 @@ fn f8_a_limit_holds_when_membership_is_lost_and_regained_at_once() {
         world.run_for(Duration::from_millis(1));
     }
     world.run_for(QUICK);
-    world.worker.handle_lost();
+    world.worker.handle_lost(world.now);
     world.assign([SLICE]);
     world.run_for(20 * SECOND);
     let starts: Vec<Timestamp> = world.sent.iter().map(|sent| sent.at).collect();
@@ -253,9 +254,9 @@ fn f8_a_limit_holds_when_membership_is_lost_and_regained_at_once() {
     }
 }
 
-/// F9. An attempt decided without a limit did not start; it gives back another's place.
+/// An attempt decided without a limit did not start; it gives back another's place.
 #[test]
-fn f9_what_was_not_counted_is_not_given_back() {
+fn what_was_not_counted_is_not_given_back() {
     let mut world = Harness::owning();
     world.endpoint("a", |e| e.concurrency = Some(100));
     let none = Rc::new(Cell::new(true));
@@ -285,10 +286,10 @@ fn f9_what_was_not_counted_is_not_given_back() {
     }
 }
 
-/// F10. A replay that was asked for twice is taken for a copy the second time, and so is the retry
+/// A replay that was asked for twice is taken for a copy the second time, and so is the retry
 /// of a replay when the first life of the delivery had one: no attempt, no outcome.
 #[test]
-fn f10_a_replay_comes_to_an_end_of_its_own() {
+fn a_replay_comes_to_an_end_of_its_own() {
     let mut world = Harness::owning();
     world.endpoint("a", |e| e.retry = retry(&[40, 40]));
     world.answer =
@@ -299,14 +300,17 @@ fn f10_a_replay_comes_to_an_end_of_its_own() {
     assert_eq!(world.sent.len(), 2);
     world.append(Lane::Redeliveries, delivery);
     world.run_for(300 * SECOND);
-    let ends = world.attempts.iter().filter(|a| a.outcome != Outcome::Retry);
+    let ends = world
+        .attempts
+        .iter()
+        .filter(|a| a.outcome != Outcome::Retry);
     assert_eq!(ends.count(), 2, "the replay's own");
 }
 
-/// F11. A record of a paused endpoint that stays unread moves no cursor: after retention the next
+/// A record of a paused endpoint that stays unread moves no cursor: after retention the next
 /// reading begins below the log, and the slice's backlog stands still for all.
 #[test]
-fn f11_a_cursor_does_not_stay_behind_the_first_unread_record() {
+fn a_cursor_does_not_stay_behind_the_first_unread_record() {
     let mut world = Harness::owning();
     let day = 24 * HOUR;
     world.endpoint("a", |e| {
@@ -327,7 +331,11 @@ fn f11_a_cursor_does_not_stay_behind_the_first_unread_record() {
     let first_unread = world.log_end(Lane::Backlog);
     world.deliver("a");
     world.run_for(2 * day);
-    assert_eq!(world.dead.len(), 51, "its first one, and those of the other");
+    assert_eq!(
+        world.dead.len(),
+        51,
+        "its first one, and those of the other"
+    );
     world.read_from.clear();
     // Retention (31 days) has long deleted what lies below by now.
     world.run_for(27 * day);
@@ -341,9 +349,9 @@ fn f11_a_cursor_does_not_stay_behind_the_first_unread_record() {
     );
 }
 
-/// F12. One record that no topic takes closes admission for every endpoint of the slice, for ever.
+/// One record that no topic takes closes admission for every endpoint of the slice, for ever.
 #[test]
-fn f12_one_record_too_large_for_dead_letters_stops_no_other_endpoint() {
+fn one_record_too_large_for_dead_letters_stops_no_other_endpoint() {
     let mut world = Harness::owning();
     world.endpoint("a", |e| e.retry = retry(&[]));
     world.endpoint("b", |_| {});
@@ -365,10 +373,10 @@ fn f12_one_record_too_large_for_dead_letters_stops_no_other_endpoint() {
     assert_eq!(sent_to(&world, "b"), 1);
 }
 
-/// F13. With many slow endpoints in front, each pass is cut after a second and begins anew there:
+/// With many slow endpoints in front, each pass is cut after a second and begins anew there:
 /// what lies further than that is not reached.
 #[test]
-fn f13_a_far_backlog_is_reached_in_spite_of_many_slow_ones() {
+fn a_far_backlog_is_reached_in_spite_of_many_slow_ones() {
     const SLOW: usize = 40;
     let mut world = Harness::owning();
     world.backlog_pace = Duration::from_millis(1);
@@ -406,10 +414,10 @@ fn f13_a_far_backlog_is_reached_in_spite_of_many_slow_ones() {
     assert_eq!(sent_to(&world, "well"), 10, "16 s of reading away");
 }
 
-/// F14. Replays have spare capacity only; what got none in time goes to the backlog, where it is as
+/// Replays have spare capacity only; what got none in time goes to the backlog, where it is as
 /// good as a first attempt, and fresh deliveries queue up behind it.
 #[test]
-fn f14_a_replay_that_waits_does_not_hold_up_fresh_deliveries() {
+fn a_replay_that_waits_does_not_hold_up_fresh_deliveries() {
     let mut world = Harness::owning();
     world.endpoint("a", |e| e.concurrency = Some(1));
     for n in 0..40 {
@@ -443,9 +451,9 @@ fn f14_a_replay_that_waits_does_not_hold_up_fresh_deliveries() {
     assert_eq!(world.log_len(Lane::Backlog), 0, "of a healthy endpoint");
 }
 
-/// F15. Whoever has a replay waiting is put into the list of replays once more with every delivery.
+/// Whoever has a replay waiting is put into the list of replays once more with every delivery.
 #[test]
-fn f15_the_list_of_replays_does_not_grow_with_each_delivery() {
+fn the_list_of_replays_does_not_grow_with_each_delivery() {
     let mut world = Harness::owning();
     world.endpoint("a", |_| {});
     for n in 0..40 {
@@ -483,9 +491,9 @@ fn f15_the_list_of_replays_does_not_grow_with_each_delivery() {
     assert!(listed <= 2, "{listed} places in the list");
 }
 
-/// F17. While a slice is drained, a pass that is overdue stays due: the shell spins.
+/// While a slice is drained, a pass that is overdue stays due: the shell spins.
 #[test]
-fn f17_no_deadline_stays_due_while_a_slice_is_drained() {
+fn no_deadline_stays_due_while_a_slice_is_drained() {
     let mut world = Harness::owning();
     world.backlog_pace = Duration::from_millis(5);
     for name in ["skipped", "a", "z"] {
@@ -510,4 +518,153 @@ fn f17_no_deadline_stays_due_while_a_slice_is_drained() {
     // The harness asserts that no deadline stays due.
     world.run_for(60 * SECOND);
     assert_eq!(world.hand_backs, 1);
+}
+
+/// A turn that was put off for want of room for unproven endpoints stays put off when the
+/// endpoint proves itself meanwhile.
+#[test]
+fn an_endpoint_that_proved_itself_waits_no_longer_for_those_that_hang() {
+    let mut world = Harness::owning();
+    for n in 0..40 {
+        world.endpoint(&format!("hangs{n}"), |_| {});
+    }
+    world.endpoint("well", |_| {});
+    world.endpoint("warm", |_| {});
+    world.answer = Box::new(|sent| match sent.endpoint.as_str() {
+        "well" | "warm" => Answer::Status(200, SECOND / 10),
+        _ => Answer::Fails(postrider_domain::ErrorKind::Timeout, 15 * SECOND),
+    });
+    world.deliver("warm");
+    world.run_for(3 * SECOND);
+    world.deliver("well");
+    world.run_for(Duration::from_millis(2));
+    for n in 0..40 {
+        world.deliver(&format!("hangs{n}"));
+    }
+    world.run_for(SECOND / 20);
+    world.deliver("well");
+    world.run_for(3 * SECOND);
+    world.deliver("well");
+    world.run_for(3 * SECOND);
+    assert!(world.worker.in_flight() < 64, "there is room");
+    assert_eq!(sent_to(&world, "well"), 3);
+}
+
+/// Right after an acquisition every endpoint is unproven: those that hang are in front of
+/// those of which nothing is known.
+#[test]
+fn endpoints_that_hang_do_not_delay_the_first_delivery_of_another() {
+    let mut world = Harness::owning();
+    for n in 0..100 {
+        world.endpoint(&format!("hangs{n}"), |_| {});
+    }
+    world.endpoint("well", |_| {});
+    world.answer = Box::new(|sent| match sent.endpoint.as_str() {
+        "well" => Answer::Status(200, QUICK),
+        _ => Answer::Fails(postrider_domain::ErrorKind::Timeout, 15 * SECOND),
+    });
+    // They are known to hang.
+    for _ in 0..3 {
+        for n in 0..100 {
+            world.deliver(&format!("hangs{n}"));
+        }
+        world.run_for(60 * SECOND);
+    }
+    let asked_at = world.now;
+    let id = world.deliver("well");
+    world.run_for(200 * SECOND);
+    let sent = world.sent.iter().find(|sent| sent.delivery == id);
+    let waited = sent.expect("it was sent").at.since(asked_at);
+    assert!(waited < 5 * SECOND, "{waited:?}");
+}
+
+/// At a hand-over waits shorter than any rung go to the shortest one, in no order: what is
+/// due soon is read only when what waits before it is due.
+#[test]
+fn a_retry_is_not_late_because_of_a_hand_over() {
+    let mut world = Harness::owning();
+    for n in 0..100 {
+        world.endpoint(&format!("a{n}"), |e| e.retry = retry(&[29]));
+    }
+    world.endpoint("b", |e| e.retry = retry(&[8]));
+    world.answer =
+        Box::new(|sent| Answer::Status(if sent.attempt == 1 { 500 } else { 200 }, QUICK));
+    for n in 0..100 {
+        world.deliver(&format!("a{n}"));
+    }
+    world.run_for(SECOND);
+    world.deliver("b");
+    world.run_for(SECOND);
+    world.revoke([SLICE]);
+    world.run_for(SECOND);
+    world.assign([SLICE]);
+    world.run_for(60 * SECOND);
+    let of_b: Vec<_> = world
+        .sent
+        .iter()
+        .filter(|sent| sent.endpoint.as_str() == "b")
+        .map(|sent| sent.at)
+        .collect();
+    assert_eq!(of_b.len(), 2);
+    let late = of_b[1].since(of_b[0] + 8 * SECOND);
+    assert!(late <= 5 * SECOND, "{late:?} late");
+}
+
+/// The only record of a backlog was too large for it: nobody looks at the backlog again, and
+/// it is remembered for ever.
+#[test]
+fn a_backlog_whose_only_record_went_elsewhere_is_forgotten() {
+    let mut world = Harness::owning();
+    world.endpoint("a", |e| e.state = EndpointState::Paused);
+    world.too_large = |write| matches!(write, Write::Backlog { .. });
+    world.deliver("a");
+    world.run_for(2 * HOUR);
+    assert_eq!(world.dead.len(), 1);
+    assert!(world.remembers_nothing());
+}
+
+/// A fence that was written twice (the first acknowledgement was lost) and read back in one
+/// batch, before the committed offsets came: the second one brings an empty memory.
+#[test]
+fn a_fence_that_was_written_twice_forgets_nothing() {
+    use crate::io::{Claim, Epoch, Order};
+    let mut world = Harness::owning();
+    world.endpoint("a", |e| e.state = EndpointState::Paused);
+    for _ in 0..5 {
+        world.deliver("a");
+    }
+    world.run_for(SECOND);
+    let backlog = world.state.last().cloned().expect("a has a backlog").1;
+    let mut settings = super::harness::settings(64, 9);
+    settings.claimant = 9;
+    let mut worker = crate::worker::Worker::new(settings);
+    let (now, claim) = (world.now, Claim(1));
+    worker.handle_assigned([SLICE]);
+    let first = StateEntry::Fence {
+        epoch: Epoch(1),
+        claimant: 0,
+    };
+    worker.handle_state(now, SLICE, claim, first);
+    worker.handle_state(now, SLICE, claim, backlog);
+    worker.handle_state_loaded(SLICE, claim);
+    // Its acknowledgement is lost, it is written again: both are on the log.
+    let ours = StateEntry::Fence {
+        epoch: Epoch(2),
+        claimant: 9,
+    };
+    worker.handle_state(now, SLICE, claim, ours.clone());
+    worker.handle_state(now, SLICE, claim, ours);
+    let committed = std::array::from_fn(|_| Some((45, String::new())));
+    worker.handle_offsets(now, SLICE, claim, committed, 45, &[]);
+    let id = "a".parse().unwrap();
+    worker.handle_endpoint(
+        now,
+        SLICE,
+        id,
+        Some(super::harness::plain(&"a".parse().unwrap())),
+    );
+    worker.handle_endpoints_loaded(now, SLICE, claim);
+    let orders: Vec<Order> = std::iter::from_fn(|| worker.poll_order()).collect();
+    let reads = |order: &Order| matches!(order, Order::Read { reading, from: Some(_) } if reading.lane == Lane::Backlog);
+    assert!(orders.iter().any(reads), "its backlog is read: {orders:#?}");
 }
