@@ -453,7 +453,9 @@ impl Worker {
         }
         if room.lease_wanted && !self.lease_wanted {
             self.lease_wanted = true;
-            self.observe(Observation::LeaseEnded);
+            if self.lease.term().was_held() {
+                self.observe(Observation::LeaseEnded);
+            }
             self.commits.hurry_renewal(self.lease.renewal_at(now));
             self.commit_if_due(now);
         }
