@@ -40,6 +40,9 @@ const BATCH_MAX: usize = 128;
 /// How often the thread looks around when nothing happens.
 const IDLE: Duration = Duration::from_millis(500);
 
+/// Longest time to drain before it ends by itself: the engine gives up a drain after 75 s.
+const DRAIN_MAX: Duration = Duration::from_secs(85);
+
 /// An answer to something the engine ordered.
 enum Answer {
     Membership(MembershipEvent),
@@ -107,6 +110,8 @@ pub(crate) struct Shell {
     stopping: Receiver<()>,
     /// The last revocation the engine was told of.
     revocation: u64,
+    /// Why it drains though nobody told it to, and until when.
+    failing: Option<(String, Instant)>,
     ended: Option<Ended>,
 }
 
@@ -186,6 +191,7 @@ impl Shell {
             state,
             stopping,
             revocation: 0,
+            failing: None,
             ended: None,
         })
     }
@@ -195,9 +201,32 @@ impl Shell {
             self.wait();
             self.take_inputs();
             self.carry_out();
+            if self
+                .failing
+                .as_ref()
+                .is_some_and(|(_, until)| *until <= Instant::now())
+            {
+                self.ended = Some(self.end());
+            }
             if let Some(ended) = self.ended.take() {
                 return ended;
             }
+        }
+    }
+
+    /// How it ended, once it drained.
+    fn end(&mut self) -> Ended {
+        let failed = |(reason, _)| Ended::Failed(reason);
+        self.failing.take().map_or(Ended::Stopped, failed)
+    }
+
+    /// This worker is of no use to its slices: drains, so that they move on at once and nothing is
+    /// repeated, and ends, so that what started it starts it anew with new clients.
+    fn fail(&mut self, now: Timestamp, reason: String) {
+        if self.failing.is_none() {
+            error!(reason, "draining, then ending");
+            self.failing = Some((reason, Instant::now() + DRAIN_MAX));
+            self.worker.handle_shutdown(now);
         }
     }
 
@@ -350,7 +379,7 @@ impl Shell {
                 self.worker.handle_lost(now);
             }
             MembershipEvent::CommitFinished(result) => self.take_commit(now, result),
-            MembershipEvent::Left => self.ended = Some(Ended::Stopped),
+            MembershipEvent::Left => self.ended = Some(self.end()),
             MembershipEvent::Fatal(reason) => self.ended = Some(Ended::Failed(reason)),
         }
     }
@@ -390,7 +419,16 @@ impl Shell {
             LaneEvent::OutOfRange { tag, .. } | LaneEvent::Lost { tag } => {
                 self.worker.handle_lane_lost(now, tag);
             }
-            LaneEvent::Stalled { .. } | LaneEvent::AllStalled { .. } => {}
+            LaneEvent::Stalled { .. } => {}
+            LaneEvent::AllStalled { lanes } => {
+                // Said of slices that were given back since, it concerns nobody.
+                if self.worker.owned().next().is_some() {
+                    let reason = format!(
+                        "nothing can be read although there are records: {lanes} lanes for a minute"
+                    );
+                    self.fail(now, reason);
+                }
+            }
         }
     }
 
@@ -617,4 +655,38 @@ fn slices(partitions: &[i32]) -> impl Iterator<Item = Slice> {
     partitions
         .iter()
         .filter_map(|partition| u16::try_from(*partition).ok().map(Slice))
+}
+
+#[cfg(test)]
+mod tests {
+    use postrider_config::Config;
+
+    use super::*;
+
+    #[test]
+    fn a_dispatcher_that_can_read_nothing_drains_and_ends_with_a_failure() {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let mut settings = DispatcherSettings::from_config(&Config::default(), "test");
+        // Nobody answers there, and nobody has to.
+        settings.client.brokers = "127.0.0.1:9".to_owned();
+        let metrics = Metrics::new("test");
+        let handle = runtime.handle().clone();
+        let mut shell = Shell::new(&settings, metrics, handle, never()).unwrap();
+        let stalled = || LaneEvent::AllStalled { lanes: 3 };
+        let now = shell.clock.now();
+        // Without a slice there is nothing to be read.
+        shell.take_record(now, stalled());
+        assert!(shell.failing.is_none());
+
+        shell.worker.handle_assigned([Slice(0)]);
+        shell.take_record(now, stalled());
+        let orders: Vec<Order> = std::iter::from_fn(|| shell.worker.poll_order()).collect();
+        let leaves = orders.iter().any(|order| matches!(order, Order::Leave));
+        assert!(leaves, "{orders:?}");
+        shell.take_membership(now, MembershipEvent::Left);
+        match shell.run() {
+            Ended::Failed(reason) => assert!(reason.contains("nothing can be read"), "{reason}"),
+            Ended::Stopped => panic!("it would not be started again"),
+        }
+    }
 }

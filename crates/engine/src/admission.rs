@@ -4,7 +4,7 @@
 //! most a part of what is free (dynamic thresholds after Choudhury and Hahne, 1998), so that one
 //! endpoint alone may use much, many busy ones share, and there is always room for one more that
 //! was idle. An endpoint that does not admit (breaker open, gate closed) gets less, a paused one
-//! nothing. Leaves what is done with what does not fit to [`crate::slice`].
+//! nothing. Leaves what is done with what does not fit to `slice`.
 
 use crate::offsets::HOLES_MAX;
 use crate::slice::HELD_BYTES_MAX;

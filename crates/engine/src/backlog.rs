@@ -13,7 +13,7 @@
 //!   endpoints' records between: nothing here assumes offset + 1.
 //!
 //! Leaves when an endpoint is busy to [`crate::admission`] and `health`, the reading itself to
-//! [`crate::lane`], and what becomes of a delivery to [`crate::slice`].
+//! [`crate::lane`], and what becomes of a delivery to `slice`.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;

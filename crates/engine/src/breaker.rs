@@ -12,7 +12,7 @@
 //! ```
 //!
 //! Decides when requests may start again, and how many. It changes with the result that is the
-//! evidence, not later. A success never opens it. Leaves asks of the receiver to [`crate::gate`]:
+//! evidence, not later. A success never opens it. Leaves asks of the receiver to `gate`:
 //! they are no results.
 //!
 //! Old attempts: what started at or before the last opening was sent to a receiver that was

@@ -2,7 +2,7 @@
 //!
 //! Decides when reading stops and goes on again (at a bound, and at half of it, so that it does
 //! not stop and go with each record), and how far ahead of its delay a rung is read. Leaves what
-//! a record is to [`crate::slice`].
+//! a record is to `slice`.
 
 use crate::commit_map::CommitMap;
 use crate::offsets::OffsetTracker;

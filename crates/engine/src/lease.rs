@@ -116,6 +116,11 @@ impl Lease {
 }
 
 impl Term {
+    /// Whether attempts could start at some time.
+    pub(crate) const fn was_held(&self) -> bool {
+        self.renewed.is_some()
+    }
+
     /// The deadline an attempt gets that asks for this one.
     pub(crate) fn deadline(&self, asked: Duration) -> Duration {
         asked.min(self.length.saturating_sub(USABLE_MIN))

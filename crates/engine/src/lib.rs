@@ -17,7 +17,13 @@
 //! | frontier, holes | [`offsets`] |
 //! | what is committed beside the frontier | [`commit_map`] |
 //! | when a lane is read, reading ahead of a rung | [`lane`] |
-//! | life of a delivery, what settles it, holding and moving it | `slice` |
+//! | life of a delivery, holding it | `slice` |
+//! | the way of a record into memory | `slice/enter` |
+//! | what settles a record | `slice/settle` |
+//! | what ends or moves without an attempt | `slice/give_up` |
+//! | the end of an ownership | `slice/drain` |
+//! | fences of others behind ours | `slice/overtaken` |
+//! | ordered endpoints' keys | `slice/ordered` |
 //! | which attempt starts | `slice/start` |
 //! | what the end of an attempt leads to | `slice/finish` |
 //! | the way over the backlog | `slice/spill` |

@@ -1,7 +1,7 @@
 //! When a failed delivery is tried again, or that it is given up.
 //!
 //! Decides the next due time from the endpoint's policy: the wait of the schedule, its jitter, the
-//! window. Leaves the way there (memory or a rung) to [`crate::slice`].
+//! window. Leaves the way there (memory or a rung) to `slice`.
 
 use std::time::Duration;
 

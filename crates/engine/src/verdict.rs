@@ -2,7 +2,7 @@
 //!
 //! Decides whether the receiver took the event, failed, asked for a pause, is gone, or can never
 //! be sent to. Leaves when the next attempt is due to [`crate::schedule`], what `Retry-After` says
-//! to [`crate::retry_after`], and what becomes of the endpoint to [`crate::slice`]. The endpoint's
+//! to [`crate::retry_after`], and what becomes of the endpoint to `slice`. The endpoint's
 //! own success matcher belongs here when it comes.
 
 use postrider_domain::{AttemptResult, DeadLetterReason, ErrorKind, Response, Timestamp};

@@ -4,7 +4,7 @@
 //! answered, what may be committed, and how the slices share the worker's requests in flight.
 //! The broker fences commits by member and never by partition, so the rule "only what is owned or
 //! draining is committed" holds here and nowhere else (ADR 0002). Leaves the deliveries to
-//! [`crate::slice`], the claim to `fence`, the lease to `lease`, the group protocol to the shell.
+//! `slice`, the claim to `fence`, the lease to `lease`, the group protocol to the shell.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
@@ -453,7 +453,9 @@ impl Worker {
         }
         if room.lease_wanted && !self.lease_wanted {
             self.lease_wanted = true;
-            self.observe(Observation::LeaseEnded);
+            if self.lease.term().was_held() {
+                self.observe(Observation::LeaseEnded);
+            }
             self.commits.hurry_renewal(self.lease.renewal_at(now));
             self.commit_if_due(now);
         }

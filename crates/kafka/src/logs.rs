@@ -1,6 +1,7 @@
 //! Where logs begin and end.
 //!
-//! Decides that any number of partitions is asked about with two requests per broker, and when a
+//! Decides that any number of partitions is asked about with two requests per broker (and two per
+//! topic where one of them is refused, so that a topic that is gone hides no other), and when a
 //! topic or partition counts as absent: when the metadata says so, not when its leader is missing.
 //! Leaves asking again, and what an answer means, to the readers.
 
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
+use tracing::debug;
 
 use crate::client::LogContext;
 
@@ -45,8 +47,8 @@ pub(crate) fn look(
         return Ok(Vec::new());
     }
     let deadline = Instant::now() + wait;
-    let low = ends(client, places, Offset::Beginning, deadline)?;
-    let high = ends(client, places, Offset::End, deadline)?;
+    let low = ends_by_topic(client, places, Offset::Beginning, deadline)?;
+    let high = ends_by_topic(client, places, Offset::End, deadline)?;
     let mut topics = Topics {
         client,
         known: BTreeMap::new(),
@@ -64,6 +66,60 @@ pub(crate) fn look(
 }
 
 /// One end of every log, where there is an answer.
+///
+/// librdkafka fails the whole question when a broker refuses one partition of it, and asks that
+/// broker again for a topic that was deleted: nothing but our asking for the topic's metadata makes
+/// it forget who led it. So the topics are asked about one by one then; those that are refused have
+/// no ends.
+fn ends_by_topic(
+    client: &BaseConsumer<LogContext>,
+    places: &[&Place],
+    which: Offset,
+    deadline: Instant,
+) -> Result<Vec<Option<i64>>, KafkaError> {
+    let refusal = match ends(client, places, which, deadline) {
+        Err(error) if is_refusal(&error) => error,
+        answer => return answer,
+    };
+    debug!(error = %refusal, "a topic is in the way of others: they are asked about one by one");
+    let mut of_topic: BTreeMap<&Arc<str>, Vec<usize>> = BTreeMap::new();
+    for (number, (topic, _)) in places.iter().enumerate() {
+        of_topic.entry(topic).or_default().push(number);
+    }
+    let mut found = vec![None; places.len()];
+    for numbers in of_topic.into_values() {
+        let places: Vec<&Place> = numbers.iter().map(|number| places[*number]).collect();
+        let answer = match ends(client, &places, which, deadline) {
+            Err(error) if is_refusal(&error) => continue,
+            answer => answer?,
+        };
+        for (number, end) in numbers.into_iter().zip(answer) {
+            found[number] = end;
+        }
+    }
+    Ok(found)
+}
+
+/// Whether a broker answered, for a partition asked about, that it does not tell.
+fn is_refusal(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode as Code;
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            Code::UnknownTopicOrPartition
+                | Code::NotLeaderForPartition
+                | Code::LeaderNotAvailable
+                | Code::ReplicaNotAvailable
+                | Code::KafkaStorageError
+                | Code::OffsetNotAvailable
+                | Code::FencedLeaderEpoch
+                | Code::UnknownLeaderEpoch
+                | Code::TopicAuthorizationFailed
+        )
+    )
+}
+
+/// One end of every log that this one request is answered about.
 fn ends(
     client: &BaseConsumer<LogContext>,
     places: &[&Place],
@@ -144,5 +200,67 @@ impl Topics<'_> {
             }
             _ => Partitions::Unknown,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_executor::block_on;
+    use postrider_test_support::{Broker, unique_prefix};
+    use rdkafka::admin::{AdminClient, AdminOptions};
+    use rdkafka::client::DefaultClientContext;
+
+    use super::*;
+    use crate::ClientSettings;
+    use crate::admin::{self, TopicSpec};
+
+    const LIMIT: Duration = Duration::from_secs(30);
+
+    fn topic(settings: &ClientSettings) -> Arc<str> {
+        let spec = TopicSpec {
+            name: format!("{}t", unique_prefix("logs")),
+            partitions: 2,
+            replication: 1,
+            configs: Vec::new(),
+        };
+        let name = spec.name.as_str().into();
+        let plan = admin::plan(settings, &[spec], LIMIT).unwrap();
+        assert_eq!(admin::apply(settings, &plan, LIMIT).unwrap(), []);
+        name
+    }
+
+    #[test]
+    fn a_topic_that_was_deleted_since_the_last_look_is_absent_and_hides_no_other() {
+        let settings = ClientSettings {
+            brokers: Broker::shared().bootstrap().to_owned(),
+            properties: Vec::new(),
+            client_id: "test".to_owned(),
+        };
+        let (gone, stays) = (topic(&settings), topic(&settings));
+        let client: BaseConsumer<LogContext> = settings
+            .consumer("g")
+            .create_with_context(LogContext::silent())
+            .unwrap();
+        let places: [Place; 4] = [
+            (Arc::clone(&stays), 0),
+            (Arc::clone(&gone), 0),
+            (Arc::clone(&gone), 1),
+            (Arc::clone(&stays), 1),
+        ];
+        let places: Vec<&Place> = places.iter().collect();
+        let there = Some(Log::Holds { low: 0, high: 0 });
+        let deadline = Instant::now() + LIMIT;
+        // A topic just made may not have a leader yet.
+        while look(&client, &places, LIMIT).unwrap() != [there; 4] {
+            assert!(Instant::now() < deadline, "the topics did not come");
+        }
+        let admin: AdminClient<DefaultClientContext> = settings.admin().create().unwrap();
+        let options = AdminOptions::new().operation_timeout(Some(LIMIT));
+        block_on(admin.delete_topics(&[&*gone], &options)).unwrap();
+        let absent = Some(Log::Absent);
+        let deadline = Instant::now() + LIMIT;
+        while look(&client, &places, LIMIT).unwrap() != [there, absent, absent, there] {
+            assert!(Instant::now() < deadline, "the topic is not missed");
+        }
     }
 }

@@ -6,6 +6,7 @@
 mod cli;
 mod commands;
 mod exit;
+mod granted;
 mod input;
 mod installation;
 mod output;

@@ -18,6 +18,12 @@ use crate::{kcat, text, wait_until};
 const INTAKE_PARTITIONS: i32 = 4;
 /// Largest record an intake topic takes: above what Postrider delivers.
 const INTAKE_BYTES_MAX: usize = 4 << 20;
+/// What the tests' brokers grant a group, and timeouts that fit into it.
+const DISPATCHER: &str = r#"[dispatcher]
+session = "15s"
+heartbeat = "1s"
+defaults.timeout = "2s"
+"#;
 /// How long a broker of a busy machine may take to make topics.
 const TOPICS_WITHIN: Duration = Duration::from_secs(60);
 
@@ -34,10 +40,11 @@ impl Installation {
     /// With all its topics. `intake` are the intake topics' names behind the prefix, all of them
     /// decoded as CloudEvents or as JSON with `/id`, `/type`, `/tenant`.
     pub fn new(broker: &Broker, slices: u16, intake: &[&str]) -> Self {
-        Self::with(broker, slices, intake, "")
+        Self::with(broker, slices, intake, DISPATCHER)
     }
 
-    /// With all its topics, and with further sections of the configuration file.
+    /// With all its topics, and with these sections of the configuration file in place of
+    /// `[dispatcher]` with what the tests' brokers grant.
     pub fn with(broker: &Broker, slices: u16, intake: &[&str], sections: &str) -> Self {
         let installation = Self::configured(broker, slices, intake, sections);
         installation.postrider(&["topics", "apply"]).expect_done();
@@ -49,7 +56,7 @@ impl Installation {
 
     /// With a configuration file only.
     pub fn without_topics(broker: &Broker, slices: u16, intake: &[&str]) -> Self {
-        Self::configured(broker, slices, intake, "")
+        Self::configured(broker, slices, intake, DISPATCHER)
     }
 
     fn configured(broker: &Broker, slices: u16, intake: &[&str], sections: &str) -> Self {

@@ -81,6 +81,7 @@ impl Promise {
         Self::TruthfulLog,
         Self::Commits,
         Self::SingleOwner,
+        Self::NotLate,
         Self::Progress,
     ];
 }
@@ -189,6 +190,8 @@ struct EndpointFacts {
     asked: BTreeMap<(Who, Claim), (Micros, Timestamp)>,
     /// Its receiver never failed: it waits for nothing but its pauses.
     always_well: bool,
+    /// It may be kept from requests until then.
+    unwell_until: Micros,
     /// The first attempt over the backlog that came furthest, by ownership.
     first_over_backlog: (Option<(Who, Claim)>, i64),
     /// By ownership: what a lost one left behind is not counted against the next.
@@ -370,6 +373,7 @@ impl Audit {
                 limits: limits::Limits::default(),
                 asked: BTreeMap::new(),
                 always_well: true,
+                unwell_until: 0,
                 first_over_backlog: (None, i64::MIN),
                 in_flight: BTreeMap::new(),
             });
@@ -460,7 +464,8 @@ impl Audit {
                 )
             });
         }
-        if running >= self.in_flight_max {
+        // Endpoints that hang, and those nothing is known of, share half of it.
+        if running >= self.in_flight_max.div_ceil(2) {
             self.full_until.insert(who, Micros::MAX);
         }
         if let Some((owner, since)) = self.owners.get(&ticket.slice).copied()
@@ -504,7 +509,9 @@ impl Audit {
         let running = facts.in_flight.entry((who, claim)).or_default();
         *running += 1;
         let (running, most) = (*running, facts.concurrency_max);
-        if running >= u32::from(facts.concurrency) {
+        // It begins small, and anew after a failure.
+        let sure = if facts.always_well { 4 } else { 1 };
+        if running >= u32::from(facts.concurrency).min(sure) {
             facts.full_until = Micros::MAX;
         }
         if running > u32::from(most) {
@@ -540,6 +547,11 @@ impl Audit {
         let facts = self.endpoints.get_mut(&endpoint)?;
         facts.full_until = facts.full_until.min(now);
         facts.always_well &= is_success(result);
+        if !is_success(result) {
+            // Its breaker opens for no longer, its gate for as long as was asked.
+            let asked = wait_asked_for(result).map_or(0, |wait| wait.as_micros() as u64);
+            facts.unwell_until = facts.unwell_until.max(now + asked + 75 * MICROS);
+        }
         if let Some(wait) = wait_asked_for(result) {
             let until = facts.asked.entry((who, claim_of(ticket))).or_default();
             *until = (now, until.1.max(shows + wait));

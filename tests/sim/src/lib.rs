@@ -26,6 +26,9 @@
 //! | clocks that differ | `clock` |
 //! | promises | `audit` |
 //!
+//! `tests/sim/mutants.sh` puts faults into a copy of the engine, one at a time, and prints what found
+//! them: a promise that no fault can break is not checked.
+//!
 //! Not modelled: bodies and signatures, a broker that loses what it acknowledged, records too large
 //! for their topic.
 #![warn(missing_docs)]

@@ -637,7 +637,9 @@ impl World {
             self.trace(|_| "broker: the acknowledgement is lost".to_owned());
             (after, Input::WriteFailed(id, write, WriteFailure::Passing))
         } else if self.plan.faults.write_late && self.chance(30) {
-            (self.rng.u64(100_000..10 * MICROS), Input::Acked(id, offset))
+            let after = self.rng.u64(100_000..10 * MICROS);
+            self.audit.disturb(self.now, after + 5 * MICROS);
+            (after, Input::Acked(id, offset))
         } else {
             (after, Input::Acked(id, offset))
         };

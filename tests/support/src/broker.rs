@@ -24,7 +24,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(300);
 
 /// A broker and the addresses its clients start from.
 ///
-/// Its groups have sessions of 6 s and heartbeats of 1 s, topics do not appear by themselves
+/// Its groups have sessions of 15 s and heartbeats of 1 s, topics do not appear by themselves
 /// (`kafka/server.properties`).
 pub struct Broker {
     bootstrap: String,

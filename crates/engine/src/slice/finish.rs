@@ -69,6 +69,11 @@ impl SliceEngine {
         match verdict {
             Verdict::Delivered => flow.health.succeeded(now, started_at),
             Verdict::Asked { until } => flow.health.asked(now, started_at, until),
+            // It is there and answers, only not to this request.
+            Verdict::Failed {
+                likely_permanent: true,
+                ..
+            } => flow.health.not_started(started_at),
             Verdict::Failed { kind, .. } => match failure(kind) {
                 Some(failure) => flow.health.failed(now, started_at, failure, draw),
                 None => flow.health.not_started(started_at),

@@ -1,14 +1,20 @@
 //! What the reader does about silence: against two brokers, one that it reads and one that is
 //! looked at, so that the first can be made to say nothing.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use crossbeam_channel::bounded;
+use futures_executor::block_on;
 use postrider_domain::NewRecord;
 use postrider_test_support::{Broker, unique_prefix};
+use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::client::DefaultClientContext;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 
 use super::*;
 use crate::admin::{self, TopicSpec};
+use crate::logs::{Log, look};
 use crate::{EmbeddedBroker, Writer};
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -150,6 +156,16 @@ fn write_and_abort(settings: &ClientSettings, topic: &str, partition: i32) {
         abort.join().unwrap()
     });
     done.unwrap();
+    // The end of the log as readers see it comes with the marker, a moment after the answer.
+    let client: BaseConsumer<LogContext> = settings
+        .consumer("g")
+        .create_with_context(LogContext::silent())
+        .unwrap();
+    let place = (topic.into(), partition);
+    let whole = Some(Log::Holds { low: 0, high: 3 });
+    while look(&client, &[&place], LIMIT).unwrap() != [whole] {
+        assert!(Instant::now() < deadline, "no marker");
+    }
 }
 
 #[test]
@@ -200,4 +216,51 @@ fn a_look_tells_records_from_offsets_without_any() {
         Finding::Absent,
     ];
     assert_eq!(findings, expected);
+}
+
+#[test]
+fn a_topic_that_is_deleted_while_it_is_read_is_lost_and_other_lanes_are_still_looked_at() {
+    let ((settings, gone), (_, other)) = (real(), real());
+    let (gone, other): (Arc<str>, Arc<str>) = (gone.into(), other.into());
+    write(&settings, &gone, 0);
+    let mut looker = Looker::start(&settings, "g", "test").unwrap();
+    // As in a worker that has run for a while: who leads the topic is known, and not asked again
+    // as for one that is read.
+    let at_end = |topic: &Arc<str>, next| Look {
+        place: (Arc::clone(topic), 0),
+        number: 0,
+        next: Some(next),
+    };
+    let looks = vec![at_end(&gone, 1), at_end(&other, 0)];
+    assert!(looker.look(looks).is_ok());
+    let deadline = Instant::now() + LIMIT;
+    while looker.findings().is_ok_and(|findings| findings.is_empty()) {
+        assert!(Instant::now() < deadline, "no findings");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let (events, happened) = bounded(8);
+    let reader = LaneReader::start_with(&settings, "g", "test", events, looker, QUICK).unwrap();
+    reader.read(&gone, 0, None, "gone");
+    reader.read(&other, 1, None, "other");
+    match happened.recv_timeout(LIMIT).unwrap() {
+        LaneEvent::Record(tag, _) => assert_eq!(tag, "gone"),
+        unexpected => panic!("{unexpected:?}"),
+    }
+    let admin: AdminClient<DefaultClientContext> = settings.admin().create().unwrap();
+    let options = AdminOptions::new().operation_timeout(Some(LIMIT));
+    block_on(admin.delete_topics(&[&*gone], &options)).unwrap();
+    reader.read(&other, 2, Some(500), "outside");
+    let mut alarms = BTreeSet::new();
+    while alarms.len() < 2 {
+        alarms.insert(match happened.recv_timeout(LIMIT).unwrap() {
+            LaneEvent::Lost { tag } | LaneEvent::OutOfRange { tag, .. } => tag,
+            unexpected => panic!("{unexpected:?}"),
+        });
+    }
+    assert_eq!(alarms, BTreeSet::from(["gone", "outside"]));
+    write(&settings, &other, 1);
+    match happened.recv_timeout(LIMIT).unwrap() {
+        LaneEvent::Record(tag, record) => assert_eq!((tag, record.origin.offset), ("other", 0)),
+        unexpected => panic!("{unexpected:?}"),
+    }
 }

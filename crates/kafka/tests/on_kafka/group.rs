@@ -13,7 +13,7 @@ fn a_groups_own_settings_win_over_the_brokers() {
     let world = World::new("granted");
     // As in the settings of the tests' broker.
     let usual = Granted {
-        session: Duration::from_secs(6),
+        session: Duration::from_secs(15),
         heartbeat: Duration::from_secs(1),
     };
     assert_eq!(granted(&world.settings, &world.group, LIMIT), Some(usual));

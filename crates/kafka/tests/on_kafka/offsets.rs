@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, bounded};
 use futures_executor::block_on;
 use postrider_kafka::GroupProtocol;
 use postrider_kafka::membership::{CommitResult, Membership, MembershipEvent};
-use postrider_kafka::offsets::{Fault, Log, Standing};
+use postrider_kafka::offsets::{Fault, Log, OffsetReader, Standing};
 use rdkafka::admin::AdminOptions;
 use rdkafka::{Offset, TopicPartitionList};
 
@@ -87,6 +87,36 @@ fn a_place_that_does_not_exist_is_said_to_be_absent() {
     // Also when nothing else is asked for.
     let alone = world.standings_of(vec![("there-is-no-such-topic".into(), 0)]);
     assert_eq!(alone[0].log, Log::Absent);
+}
+
+/// A take-over must not wait for a topic that somebody deleted: the lanes of the others go on.
+#[test]
+fn a_topic_that_is_deleted_between_two_questions_is_absent_and_the_others_are_answered() {
+    let (world, gone) = (World::new("takeover"), World::new("gone"));
+    world.write(0, &["a", "b"]);
+    let _member = committed(&world, &[(0, 1)]);
+    let (answers, answered) = bounded(1);
+    let reader = OffsetReader::start(&world.settings, &world.group, move |(), standings| {
+        drop(answers.send(standings));
+    });
+    let reader = reader.unwrap();
+    let ask = || {
+        reader.fetch((), vec![(gone.topic.clone(), 0), (world.topic.clone(), 0)]);
+        answered.recv_timeout(LIMIT).unwrap()
+    };
+    assert_eq!(ask(), [standing(None, 0, 0), standing(Some(1), 0, 2)]);
+    gone.delete();
+    let absent = Standing {
+        committed: None,
+        log: Log::Absent,
+    };
+    let deadline = std::time::Instant::now() + LIMIT;
+    while ask() != [absent.clone(), standing(Some(1), 0, 2)] {
+        assert!(
+            std::time::Instant::now() < deadline,
+            "the topic is not missed"
+        );
+    }
 }
 
 /// What a topic made anew rests on: with the old topic its offsets go, so that nothing says that

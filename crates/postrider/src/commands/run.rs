@@ -65,6 +65,7 @@ pub(crate) fn run(arguments: &Arguments, at: &Where, no_color: bool) -> Result<(
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     installation.check_topics(&settings, &names)?;
     if has(Role::Dispatcher) {
+        installation.check_granted(&settings)?;
         raise_open_files(installation.config.dispatcher.in_flight_max);
     }
     let runtime = runtime()?;

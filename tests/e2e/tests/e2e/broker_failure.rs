@@ -14,7 +14,7 @@ const EVENTS: usize = 1_500;
 const ENDPOINTS: usize = 10;
 /// How long the broker stays away: longer than the sessions of its groups, and long enough for
 /// clients to wait between their tries.
-const AWAY: Duration = Duration::from_secs(10);
+const AWAY: Duration = Duration::from_secs(18);
 
 #[test]
 fn nothing_is_lost_or_repeated_when_the_broker_dies_and_comes_back() {

@@ -165,11 +165,33 @@ fn an_endpoint_is_paused_and_resumed_once() {
 #[test]
 fn a_lease_that_could_never_hold_is_refused() {
     let installation = Installation::without_topics(Broker::shared(), 2, &["orders"]);
-    let mut text = fs::read_to_string(installation.config()).expect("it was written");
-    text.push_str("\n[dispatcher]\nsession = \"20s\"\nheartbeat = \"3s\"\n");
+    let text = fs::read_to_string(installation.config()).expect("it was written");
+    let text = text.replace("defaults.timeout = \"2s\"", "defaults.timeout = \"15s\"");
     fs::write(installation.config(), text).expect("it was written before");
-    let parts = ["dispatcher.defaults.timeout", "at most 5s", "at least 30s"];
+    let parts = ["dispatcher.defaults.timeout", "at most 2s", "at least 28s"];
     for command in [["run", "dispatcher"], ["config", "check"]] {
         installation.postrider(&command).expect_refusal(64, &parts);
+    }
+}
+
+/// What the tests' broker grants is 15 s and 1 s; a group may have its own.
+#[test]
+fn a_session_or_heartbeat_that_the_brokers_do_not_grant_is_refused() {
+    let installation = Installation::new(Broker::shared(), 2, &["orders"]);
+    let granted = fs::read_to_string(installation.config()).expect("it was written");
+    let text = granted
+        .replace("session = \"15s\"", "session = \"16s\"")
+        .replace("heartbeat = \"1s\"", "heartbeat = \"900ms\"");
+    fs::write(installation.config(), text).expect("it was written before");
+    let group = installation.topic("dispatcher");
+    let parts = [
+        &*group,
+        "dispatcher.session is 16s, the brokers grant 15s",
+        "group.consumer.session.timeout.ms",
+        "dispatcher.heartbeat is 900ms, the brokers grant 1s",
+        "group.consumer.heartbeat.interval.ms",
+    ];
+    for command in [["run"].as_slice(), &["run", "dispatcher"]] {
+        installation.postrider(command).expect_refusal(64, &parts);
     }
 }

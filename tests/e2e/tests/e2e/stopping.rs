@@ -8,8 +8,8 @@ use postrider_test_support::{Broker, Receiver, Reply};
 
 use crate::{SOON, endpoint, event, wait_until_ready};
 
-/// How long the slow receiver takes.
-const SLOW: Duration = Duration::from_secs(2);
+/// How long the slow receiver takes: less than the timeout.
+const SLOW: Duration = Duration::from_secs(1);
 /// Draining beside that: writes, a commit, leaving both groups.
 const LEAVING: Duration = Duration::from_secs(8);
 const EVENTS: usize = 60;

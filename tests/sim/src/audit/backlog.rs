@@ -146,8 +146,10 @@ impl Audit {
         let told = self.states.entry(slice).or_default();
         let copies = told.copies.get(&start.endpoint.id);
         let waits = copies.into_iter().flatten().find(|(_, (other, live))| {
+            let earlier = *other < item;
             let other = &self.items[*other as usize];
-            *live
+            earlier
+                && *live
                 && !other.had_turn
                 && other.backlog_at.is_some()
                 && !other.forked

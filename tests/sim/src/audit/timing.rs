@@ -4,7 +4,11 @@
 //! it read and the one it set itself; and by true time the shortest wait that any configuration of
 //! the endpoint asked for must have passed since the last attempt ended, less what the clocks of
 //! the installation differ by. Late is an attempt that starts more than [`LATE`] after it was due,
-//! its endpoint and its worker had room, and nothing was wrong any more.
+//! its endpoint and its worker had room, and nothing was wrong any more. An endpoint that failed has
+//! room for one until its breaker opens for certain, and one that never did has room for four: it
+//! learns how much the receiver bears. Half of a worker's room is for those that hang. What a limit
+//! holds up, replays and repetitions of the router are not late. With endpoints beside it that are
+//! dead, hang or ask to wait, this is also what isolation means.
 
 use postrider_domain::Timestamp;
 
@@ -74,12 +78,16 @@ impl Audit {
         let admits = [
             due_at,
             facts.full_until,
+            facts.unwell_until,
             worker_full,
             facts.changed_at + 60 * MICROS,
             self.disturbed_until,
         ];
         let admitted_at = admits.into_iter().max().unwrap_or(0);
-        if facts.active && now > admitted_at.saturating_add(LATE + self.clock_spread) {
+        // A limit holds attempts up, and replays have time.
+        let repeated = self.items[item as usize].forked;
+        let prompt = facts.active && !facts.limits.ever() && !self.is_replay(item) && !repeated;
+        if prompt && now > admitted_at.saturating_add(LATE + self.clock_spread) {
             let late = (now - admitted_at) as f64 / 1e6;
             self.broken(now, Promise::NotLate, || {
                 format!("attempt {attempt} of #{item} starts {late:.3} s late")

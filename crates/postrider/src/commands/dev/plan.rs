@@ -55,7 +55,7 @@ impl Kind {
         match self {
             Self::Healthy => "answers 200",
             Self::Flaky => "answers 500 twice, then 200",
-            Self::Dead => "always answers 503",
+            Self::Dead => "always answers 404",
         }
     }
 
@@ -321,7 +321,7 @@ mod tests {
                 headers: names.into_iter().map(header).collect(),
             },
             result: AttemptResult::Response(Response {
-                status: 503,
+                status: 404,
                 headers: ["content-length", "date"].map(header).into(),
                 body: Bytes::new(),
                 truncated: false,
@@ -350,7 +350,7 @@ mod tests {
         assert!(bytes(attempt::encode(&tried, "t".into())) < ATTEMPT_BYTES);
         let reason = DeadLetterReason::AttemptsExhausted;
         let given_up =
-            dead_letter::of_delivery(&made, 4, reason, Some(503), &origin, "t".into(), 7);
+            dead_letter::of_delivery(&made, 4, reason, Some(404), &origin, "t".into(), 7);
         assert!(bytes(given_up) < DEAD_LETTER_BYTES);
         let written = endpoint::to_record(&endpoint, report.started_at);
         assert!(written.len() as u64 + 200 < ENDPOINT_BYTES);

@@ -208,7 +208,7 @@ fn behaviour(demo: &DemoEndpoint, secret: Secret) -> Behaviour {
             ..healthy
         },
         Kind::Dead => Behaviour {
-            status: Some(503),
+            status: Some(404),
             ..healthy
         },
     }
