@@ -168,6 +168,8 @@ impl Backlog {
             return false;
         }
         self.full = None;
+        // A former owner's append may have come late.
+        self.end = self.end.max(offset + 1);
         let new = self.offsets.read(offset) == Reading::New;
         // After a rewind, what is still in memory comes by again.
         new && fate == Fate::Take && self.held.insert(offset)

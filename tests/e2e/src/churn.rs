@@ -2,7 +2,7 @@
 //! on; then the journal is audited for double owners, time without an owner, losses, repeats and
 //! commits that go backwards.
 //!
-//! Decides what a course is made of. What is done when is in [`course`], what it leaves behind in
+//! Decides what a course is made of. What is done when is in `course`, what it leaves behind in
 //! [`journal`], what that shows in `audit`.
 
 mod arrivals;

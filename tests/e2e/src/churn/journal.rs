@@ -99,7 +99,7 @@ pub enum What {
 /// An event that was published; exactly one endpoint wants it.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Event {
-    /// Its number, from 0; the id is [`event_id`] of it.
+    /// Its number, from 0; the id is `event_id` of it.
     pub number: usize,
     /// The slice of its endpoint.
     pub slice: u16,
