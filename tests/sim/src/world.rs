@@ -722,6 +722,8 @@ impl World {
         let mut after = self.latency() + 3_000;
         if self.plan.faults.commit_late && self.chance(40) {
             after += self.rng.u64(MICROS..8 * MICROS);
+            // Several in a row, and the lease runs out.
+            self.audit.disturb(self.now, 60 * MICROS);
         }
         let answer = match self.group.fence(member) {
             Fence::UnknownMember => CommitAnswer::NotAMember,

@@ -193,6 +193,9 @@ impl SliceEngine {
         let (hold_until, lane, ordered) = (entry.hold_until, entry.lane, entry.key.is_some());
         if draining && ordered {
             self.block(now, id, until);
+        } else if draining && self.may_stay(now, id) {
+            // It is where it waits.
+            self.drop_entry(id);
         } else if draining {
             self.write_retry(now, id, until.unwrap_or(now));
         } else if hold_until <= now && lane != Lane::Backlog {
