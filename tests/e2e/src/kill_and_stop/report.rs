@@ -55,7 +55,10 @@ pub struct Report {
     duplicates: usize,
     /// Deliveries that the crash may repeat.
     bound: usize,
-    /// Deliveries received twice that the crash does not excuse.
+    /// Deliveries whose request ended without an answer in time, so that it was made again; the
+    /// receiver may have taken both.
+    retried: usize,
+    /// Deliveries received twice that neither excuses.
     unexcused: Vec<String>,
     /// How long before the kill the oldest repeated one had finished, in ms.
     oldest_repeat_ms: u64,
@@ -91,8 +94,10 @@ impl Report {
         let repeatable: BTreeSet<&str> = killed
             .map(|killed| senders.repeatable(receipts, killed))
             .unwrap_or_default();
+        let retried = senders.retried();
         let repeated = repeated(receipts);
-        let unexcused = repeated.keys().filter(|id| !repeatable.contains(**id));
+        let excused = |id: &str| repeatable.contains(id) || retried.contains(id);
+        let unexcused = repeated.keys().filter(|id| !excused(id));
         let unexcused: Vec<String> = unexcused.map(|id| (*id).to_owned()).collect();
         let age_ms = |killed: Ended| {
             let finished = |id: &&str| senders.finished_ms(id, killed);
@@ -110,7 +115,8 @@ impl Report {
             refused: receipts.iter().filter(|r| r.verdict != "ok").count(),
             unrecorded: unrecorded(&observed.attempts, receipts),
             duplicates: repeated.values().map(|arrivals| arrivals.len() - 1).sum(),
-            bound: repeatable.len(),
+            bound: repeatable.union(&retried).count(),
+            retried: retried.len(),
             oldest_repeat_ms: killed.and_then(age_ms).unwrap_or_default(),
             stop: stopped.map(|stopped| senders.stop(stopped, &unexcused)),
             unexcused,
@@ -191,11 +197,13 @@ impl fmt::Display for Report {
         if let Some(stop) = &self.stop {
             writeln!(
                 f,
-                "duplicates {} (bound {}: in flight at SIGKILL, or finished within {} ms before it; \
+                "duplicates {} (bound {}: in flight at SIGKILL, or finished within {} ms before it, \
+             or tried again without an answer in time, {}; \
              the oldest repeated one {} ms before), without an excuse {}",
                 self.duplicates,
                 self.bound,
                 REPEATED_MS + COMMIT_MS,
+                self.retried,
                 self.oldest_repeat_ms,
                 self.unexcused.len()
             )?;
@@ -248,6 +256,13 @@ impl<'a> Senders<'a> {
             .filter(|(receipt, id)| is_repeatable(receipt, id))
             .map(|(_, id)| id)
             .collect()
+    }
+
+    /// Deliveries with an attempt that got no answer in time: the receiver always answers 200.
+    fn retried(&self) -> BTreeSet<&'a str> {
+        let failed = |attempts: &&Vec<&Attempt>| attempts.iter().any(|a| a.outcome == "retry");
+        let of = self.0.iter().filter(|(_, attempts)| failed(attempts));
+        of.map(|(id, _)| *id).collect()
     }
 
     /// When the killed worker finished this delivery; `None` = it did not get to say so.
