@@ -54,7 +54,7 @@ impl Kind {
     pub(super) const fn behaviour(self) -> &'static str {
         match self {
             Self::Healthy => "answers 200",
-            Self::Flaky => "answers 500 twice, then 200",
+            Self::Flaky => "answers 409 twice, then 200",
             Self::Dead => "always answers 404",
         }
     }

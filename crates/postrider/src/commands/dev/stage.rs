@@ -204,7 +204,7 @@ fn behaviour(demo: &DemoEndpoint, secret: Secret) -> Behaviour {
         Kind::Healthy => healthy,
         Kind::Flaky => Behaviour {
             fail_first: Some(FLAKY_FAILS),
-            status: Some(500),
+            status: Some(409),
             ..healthy
         },
         Kind::Dead => Behaviour {
