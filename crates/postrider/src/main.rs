@@ -9,6 +9,7 @@ mod exit;
 mod granted;
 mod input;
 mod installation;
+mod leaderless;
 mod output;
 mod receiver;
 
