@@ -274,7 +274,7 @@ mod tests {
             requests: 4,
         };
         assert_eq!(joined.counts(&[0, 1, 2]), counts);
-        assert_eq!(joined.of(&[0..3], |endpoint| endpoint == 7), [0, 2]);
+        assert_eq!(joined.of(&[0..1, 2..3], |endpoint| endpoint == 7), [0, 2]);
     }
 
     #[test]

@@ -99,6 +99,9 @@ impl Down {
     }
 }
 
+/// Some of the endpoints.
+type Group = fn(u32) -> bool;
+
 /// Whether a neighbour is in the slice of the endpoint that is away.
 fn shares_slice(number: u32) -> bool {
     number.is_multiple_of(2)
@@ -228,14 +231,14 @@ fn neighbours(report: &mut Report, joined: &Joined<'_>, course: &Course) {
         ("away", &course.away),
         ("draining", &course.draining),
     ];
-    let groups: [(&str, fn(u32) -> bool); 3] = [
+    let groups: [(&str, Group); 3] = [
         ("all", |number| number != DOWN),
         ("of its slice", |number| {
             number != DOWN && shares_slice(number)
         }),
         ("of other slices", |number| !shares_slice(number)),
     ];
-    let spread = |events: &Range<usize>, group: fn(u32) -> bool| {
+    let spread = |events: &Range<usize>, group: Group| {
         let numbers = joined.of(std::slice::from_ref(events), group);
         Spread::of(joined.latencies(&numbers))
     };
