@@ -1,0 +1,57 @@
+//! Load experiments against real workers on a real broker.
+//!
+//! Each is one command. It starts a broker, an installation, its workers (the `postrider` built
+//! into the same folder) and the receivers, prints tables and marks, leaves them and all it
+//! measured in `target/bench/NAME`, and exits 1 when a mark is missed:
+//!
+//! ```sh
+//! cargo build --release -p postrider -p postrider-bench
+//! target/release/bench sick       # 10 % hang, 5 % fail: what the healthy feel of it; 8 min
+//! target/release/bench down       # one is away while 200 000 deliveries for it come; 12 min
+//! target/release/bench retries    # 1 000 000 retries wait; 80 min
+//! target/release/bench down --deliveries 20000 --before 20 --rest 50    # smaller; see --help
+//! ```
+//!
+//! | file | holds |
+//! | --- | --- |
+//! | `report.md`, `report.json` | settings, tables, marks |
+//! | `events.csv` | every event: when it was meant to be written, was sent, was acknowledged |
+//! | `requests.bin` | every request in order of arrival ([`sink::log`]) |
+//! | `samples.csv` | memory, CPU and file descriptors of every process, once a second |
+//! | `router.log`, `dispatcher-N.log` | what the workers logged |
+//!
+//! How it measures:
+//!
+//! - *Open model.* When an event is to be written is fixed before anything runs ([`plan`]), and
+//!   latencies count from that time, not from when it was written: who is slow is not forgiven
+//!   the events that waited for it.
+//! - *Receivers* are a process of their own ([`sink`]), told apart by path, and write each request
+//!   down before they answer it. All times are of one machine's clock.
+//! - *Percentiles* are exact: all values are kept ([`stats`]).
+//! - *Ratios.* Broker, workers, receivers and load share the machine, so marks are ratios within
+//!   one run, or counts.
+//!
+//! A new experiment is a file in `profiles`: which endpoints there are, what happens in which
+//! order, and the marks.
+
+pub mod audit;
+pub mod load;
+pub mod plan;
+pub mod profiles;
+pub mod report;
+pub mod rig;
+pub mod samples;
+pub mod sink;
+pub mod stats;
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Microseconds since the epoch.
+///
+/// # Panics
+/// Before 1970.
+pub fn now_us() -> u64 {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
+    let micros = since_epoch.expect("after 1970").as_micros();
+    u64::try_from(micros).expect("before the year 584 556")
+}

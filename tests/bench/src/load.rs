@@ -1,0 +1,182 @@
+//! Writes planned events to the intake topic, each as soon as its time has come.
+//!
+//! Decides what an event looks like and what is remembered of it. Nothing here waits for the
+//! system under test: an event that cannot be written in time is written late, and its latency
+//! counts from the time it was meant for all the same. An idempotent producer writes each once.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::ensure;
+use bytes::Bytes;
+use postrider_domain::NewRecord;
+use postrider_kafka::producer::ANY_PARTITION;
+use postrider_kafka::{ClientSettings, Producer};
+
+use crate::now_us;
+use crate::plan::Planned;
+
+/// How long everything written may take to be acknowledged.
+const FLUSH_WITHIN: Duration = Duration::from_secs(60);
+/// Between two attempts to queue while the producer's queue is full.
+const FULL_PAUSE: Duration = Duration::from_millis(1);
+
+/// An event that was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// When it was meant to be written, microseconds since the epoch.
+    pub intended_us: u64,
+    /// When it was handed to the producer.
+    pub sent_us: u64,
+    /// The endpoint it is for.
+    pub endpoint: u32,
+}
+
+/// The id of event `number`.
+pub fn event_id(number: usize) -> String {
+    format!("e{number}")
+}
+
+/// The number in an id; `None` = not an event of ours.
+pub fn event_number(id: &str) -> Option<usize> {
+    id.strip_prefix('e')?.parse().ok()
+}
+
+/// The tenant of an endpoint, which nobody shares.
+pub fn tenant(endpoint: u32) -> String {
+    format!("t{endpoint}")
+}
+
+/// Writes events of one size to one topic; numbers go on from plan to plan.
+pub struct Load {
+    producer: Producer<usize>,
+    topic: Arc<str>,
+    padding: String,
+    /// By number; 0 = not acknowledged yet, [`FAILED`] = given up.
+    acks: Arc<RwLock<Vec<AtomicU64>>>,
+    events: Vec<Event>,
+}
+
+const FAILED: u64 = u64::MAX;
+
+impl Load {
+    /// Of events with `padding` bytes beside what they need.
+    ///
+    /// # Errors
+    /// No producer can be made.
+    pub fn new(client: &ClientSettings, topic: &str, padding: usize) -> anyhow::Result<Self> {
+        let acks: Arc<RwLock<Vec<AtomicU64>>> = Arc::default();
+        let told = Arc::clone(&acks);
+        let producer = Producer::new(client, move |number: usize, outcome| {
+            let at = if outcome.is_ok() { now_us() } else { FAILED };
+            let acks = told.read().unwrap_or_else(PoisonError::into_inner);
+            acks[number].store(at, Ordering::Relaxed);
+        })?;
+        Ok(Self {
+            producer,
+            topic: topic.into(),
+            padding: "x".repeat(padding),
+            acks,
+            events: Vec::new(),
+        })
+    }
+
+    /// Every event so far, by number.
+    pub fn events(&self) -> &[Event] {
+        &self.events
+    }
+
+    /// Carries out a plan from now on, calling `each` about once a second; when it began,
+    /// microseconds since the epoch.
+    ///
+    /// # Errors
+    /// Not all of it was acknowledged in the end.
+    pub fn run(&mut self, plan: &[Planned], mut each: impl FnMut()) -> anyhow::Result<u64> {
+        let first = self.events.len();
+        {
+            let mut acks = self.acks.write().unwrap_or_else(PoisonError::into_inner);
+            acks.resize_with(first + plan.len(), AtomicU64::default);
+        }
+        let (began, began_us) = (Instant::now(), now_us());
+        let mut called = began;
+        for planned in plan {
+            let due = began + Duration::from_micros(planned.at_us);
+            loop {
+                if called.elapsed() >= Duration::from_secs(1) {
+                    called = Instant::now();
+                    each();
+                }
+                let left = due.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    break;
+                }
+                thread::sleep(left.min(Duration::from_secs(1)));
+            }
+            self.send(began_us + planned.at_us, planned.endpoint);
+        }
+        self.producer.flush(FLUSH_WITHIN);
+        let acks = self.acks.read().unwrap_or_else(PoisonError::into_inner);
+        let missing = acks[first..].iter().filter(|ack| {
+            let at = ack.load(Ordering::Relaxed);
+            at == 0 || at == FAILED
+        });
+        let missing = missing.count();
+        ensure!(missing == 0, "{missing} events were not acknowledged");
+        Ok(began_us)
+    }
+
+    fn send(&mut self, intended_us: u64, endpoint: u32) {
+        let number = self.events.len();
+        let (id, tenant) = (event_id(number), tenant(endpoint));
+        let json = format!(
+            r#"{{"id":"{id}","type":"payment.captured","tenant":"{tenant}","padding":"{}"}}"#,
+            self.padding
+        );
+        let record = NewRecord {
+            topic: Arc::clone(&self.topic),
+            partition: ANY_PARTITION,
+            // what belongs together is in one partition, in the order it was written
+            key: Some(Bytes::from(tenant)),
+            value: Some(Bytes::from(json)),
+            headers: Vec::new(),
+        };
+        self.events.push(Event {
+            intended_us,
+            sent_us: now_us(),
+            endpoint,
+        });
+        let mut tag = number;
+        while let Err((_, back)) = self.producer.send(&record, tag) {
+            tag = back;
+            thread::sleep(FULL_PAUSE);
+        }
+    }
+
+    /// Writes every event as a line: number, endpoint, when it was meant, sent and acknowledged.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn save(&self, path: &Path) -> io::Result<()> {
+        let mut out = BufWriter::new(File::create(path)?);
+        writeln!(out, "event,endpoint,intended_us,sent_us,acked_us")?;
+        let acks = self.acks.read().unwrap_or_else(PoisonError::into_inner);
+        for (number, event) in self.events.iter().enumerate() {
+            let Event {
+                intended_us,
+                sent_us,
+                endpoint,
+            } = event;
+            let acked_us = acks[number].load(Ordering::Relaxed);
+            writeln!(
+                out,
+                "{number},{endpoint},{intended_us},{sent_us},{acked_us}"
+            )?;
+        }
+        out.flush()
+    }
+}

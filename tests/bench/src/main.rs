@@ -1,0 +1,91 @@
+//! `bench PROFILE`: one load experiment; prints tables and marks, exits 1 when a mark is missed.
+//! Uses the `postrider` built into the same folder.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use postrider_bench::profiles::{down, retries, sick};
+use postrider_bench::report::Folder;
+use postrider_bench::rig::{Place, Setting};
+use postrider_bench::sink;
+
+/// Load experiments against real workers on a real broker
+#[derive(Parser)]
+struct Arguments {
+    /// Where the files of the run go [default: target/bench/PROFILE]
+    #[arg(long, global = true)]
+    folder: Option<PathBuf>,
+    #[command(subcommand)]
+    profile: Profile,
+}
+
+#[derive(Subcommand)]
+enum Profile {
+    /// 10 % of the endpoints hang, 5 % fail: what the healthy feel of it
+    Sick(sick::Sick),
+    /// One endpoint is away while very many deliveries for it arrive
+    Down(down::Down),
+    /// Very many retries wait: whether memory depends on how many
+    Retries(retries::Retries),
+    /// The receivers, as a process of their own
+    #[command(hide = true)]
+    Sink {
+        /// The file it writes
+        #[arg(long)]
+        log: PathBuf,
+    },
+}
+
+impl Profile {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Sick(_) => "sick",
+            Self::Down(_) => "down",
+            Self::Retries(_) => "retries",
+            Self::Sink { .. } => "sink",
+        }
+    }
+
+    fn setting(&self) -> Option<Setting> {
+        match self {
+            Self::Sick(plan) => Some(plan.setting),
+            Self::Down(plan) => Some(plan.setting),
+            Self::Retries(plan) => Some(plan.setting),
+            Self::Sink { .. } => None,
+        }
+    }
+}
+
+fn main() -> anyhow::Result<ExitCode> {
+    let Arguments { folder, profile } = Arguments::parse();
+    if let Profile::Sink { log } = &profile {
+        sink::run(log)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/bench");
+    let folder = Folder::new(&folder.unwrap_or_else(|| target.join(profile.name())))?;
+    let Some(setting) = profile.setting() else {
+        return Ok(ExitCode::SUCCESS);
+    };
+    let broker = setting.broker();
+    let place = Place {
+        broker: &broker,
+        program: std::env::current_exe()?,
+        folder,
+    };
+    let report = match &profile {
+        Profile::Sick(plan) => sick::run(plan, &place)?,
+        Profile::Down(plan) => down::run(plan, &place)?,
+        Profile::Retries(plan) => retries::run(plan, &place)?,
+        Profile::Sink { .. } => return Ok(ExitCode::SUCCESS),
+    };
+    report.save(&place.folder)?;
+    write!(io::stdout().lock(), "{report}")?;
+    Ok(if report.is_good() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}

@@ -1,0 +1,46 @@
+//! One experiment per file: its load, its course, its marks.
+
+pub mod down;
+pub mod retries;
+pub mod sick;
+
+use crate::audit::{self, Attempted, Joined};
+use crate::report::Report;
+use crate::rig::Rig;
+use crate::sink::log::Arrival;
+use crate::stats::Spread;
+
+/// What every experiment is held to, whatever it does: after the workers were stopped in order,
+/// nothing is lost, given up, sent to the wrong receiver or left out of the log of attempts.
+fn common_marks(
+    report: &mut Report,
+    rig: &Rig,
+    joined: &Joined<'_>,
+    arrivals: &[Arrival],
+    attempts: &[Attempted],
+) -> anyhow::Result<()> {
+    let all: Vec<usize> = (0..joined.events.len()).collect();
+    let counts = joined.counts(&all);
+    let installation = &rig.installation;
+    let mut dead = 0;
+    let dead_letters = installation.topic("dead-letters");
+    audit::read(&installation.client(), &dead_letters, |_| dead += 1)?;
+    let late = Spread::of(joined.written_late());
+    report.numbers(
+        "All events",
+        &[
+            ("events", counts.events.to_string()),
+            ("requests", counts.requests.to_string()),
+            ("repeated after a success", counts.repeats.to_string()),
+            ("attempt records of requests", attempts.len().to_string()),
+            ("written late, p99 ms", crate::report::millis(late.p99)),
+            ("written late, max ms", crate::report::millis(late.max)),
+        ],
+    );
+    report.none("lost", counts.lost);
+    report.none("dead letters", dead);
+    report.none("strays", joined.strays);
+    let unrecorded = audit::unrecorded(arrivals, attempts);
+    report.none("requests without an attempt record", unrecorded);
+    Ok(())
+}

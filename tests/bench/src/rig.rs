@@ -1,0 +1,297 @@
+//! Everything an experiment runs on: an installation with its workers, the sink, the load.
+//!
+//! Decides how they are started, in which order, and when what was written has arrived. Leaves the
+//! course of an experiment to its profile.
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use postrider_domain::{EndpointId, SliceCount};
+use postrider_e2e::{Installation, Process, SECRET};
+use postrider_test_support::Broker;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::load::{Load, tenant};
+use crate::plan::{Planned, Stream, plan};
+use crate::report::Folder;
+use crate::samples::Sampler;
+use crate::sink::log::{Arrival, Reader};
+use crate::sink::{Door, Sink};
+
+const INTAKE: &str = "events";
+/// How long a process may take to start or to stop on a busy machine.
+const START_WITHIN: Duration = Duration::from_secs(60);
+const STOP_WITHIN: Duration = Duration::from_secs(90);
+/// How often the sink's log is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// Between session and the longest deadline that fits into it; with 2 s it is the 15 s of the
+/// tests' broker.
+const SESSION_MARGIN_MS: u64 = 13_000;
+const HEARTBEAT_MS: u64 = 1_000;
+
+/// What all experiments have in common.
+#[derive(Clone, Copy, Debug, Args, Serialize)]
+pub struct Setting {
+    /// Slices of the installation
+    #[arg(long, default_value_t = 16)]
+    pub slices: u16,
+    /// Dispatchers that share them
+    #[arg(long, default_value_t = 1)]
+    pub dispatchers: usize,
+    /// Deadline of an attempt, milliseconds
+    #[arg(long, default_value_t = 15_000)]
+    pub timeout_ms: u64,
+    /// Bytes of an event beside its id, type and tenant
+    #[arg(long, default_value_t = 950)]
+    pub padding: usize,
+    /// What is drawn at random is drawn from this
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+}
+
+impl Setting {
+    fn session_ms(&self) -> u64 {
+        self.timeout_ms + SESSION_MARGIN_MS
+    }
+
+    /// A broker of the experiment's own that grants the session this takes.
+    pub fn broker(&self) -> Broker {
+        Broker::own_with(&[
+            (
+                "group.consumer.session.timeout.ms",
+                &self.session_ms().to_string(),
+            ),
+            (
+                "group.consumer.heartbeat.interval.ms",
+                &HEARTBEAT_MS.to_string(),
+            ),
+        ])
+    }
+
+    fn sections(&self) -> String {
+        format!(
+            "[dispatcher]\nsession = \"{}ms\"\nheartbeat = \"{HEARTBEAT_MS}ms\"\n\
+             [dispatcher.defaults]\ntimeout = \"{}ms\"\n",
+            self.session_ms(),
+            self.timeout_ms
+        )
+    }
+}
+
+/// Where an experiment runs and what it leaves.
+pub struct Place<'a> {
+    /// The broker, which grants the session that the timeout takes.
+    pub broker: &'a Broker,
+    /// The program with the sink in it.
+    pub program: PathBuf,
+    /// Where its files go.
+    pub folder: Folder,
+}
+
+/// The id of an endpoint.
+pub fn endpoint_id(number: u32) -> String {
+    format!("ep_{number}")
+}
+
+/// The slice of an endpoint.
+///
+/// # Panics
+/// When it is no id, or there are no such slices.
+pub fn slice_of(id: &str, slices: u16) -> u16 {
+    let id: EndpointId = id.parse().expect("letters and digits");
+    let slices = SliceCount::new(slices).expect("1 to 256 slices");
+    slices.slice_of(&id).0
+}
+
+/// It, running. Everything ends when it is dropped.
+pub struct Rig {
+    /// What the processes use.
+    pub sampler: Sampler,
+    workers: Vec<Process>,
+    /// The receivers.
+    pub sink: Sink,
+    /// The events.
+    pub load: Load,
+    /// The installation.
+    pub installation: Installation,
+    reader: Reader,
+    arrivals: Vec<Arrival>,
+    delivered: Vec<bool>,
+    setting: Setting,
+}
+
+impl Rig {
+    /// Starts everything; `define` says which endpoints there are, given the sink.
+    ///
+    /// # Errors
+    /// Something does not start.
+    pub fn start(
+        place: &Place<'_>,
+        setting: Setting,
+        define: impl FnOnce(&Sink) -> Vec<Value>,
+    ) -> anyhow::Result<Self> {
+        let sink = Sink::start(&place.program, place.folder.file("requests.bin"))?;
+        let sections = setting.sections();
+        let installation = Installation::with(place.broker, setting.slices, &[INTAKE], &sections);
+        apply(&installation, &define(&sink));
+        let start = |role: &str, name: &str| {
+            let log = place.folder.file(&format!("{name}.log"));
+            installation.worker_logging_to(&[role], log)
+        };
+        let mut names = vec!["router".to_owned()];
+        let mut workers = vec![start("router", "router")];
+        for number in 1..=setting.dispatchers {
+            let name = format!("dispatcher-{number}");
+            workers.push(start("dispatcher", &name));
+            names.push(name);
+        }
+        workers[0].wait_for_log(START_WITHIN, "intake partitions taken over");
+        for dispatcher in &mut workers[1..] {
+            dispatcher.wait_for_log(START_WITHIN, "slices assigned");
+        }
+        let mut sampled: Vec<(String, u32)> = names
+            .into_iter()
+            .zip(workers.iter().map(Process::pid))
+            .collect();
+        sampled.push(("sink".to_owned(), sink.pid()));
+        sampled.push(("bench".to_owned(), std::process::id()));
+        let client = installation.client();
+        Ok(Self {
+            sampler: Sampler::start(sampled),
+            workers,
+            load: Load::new(&client, &installation.topic(INTAKE), setting.padding)?,
+            reader: sink.reader()?,
+            sink,
+            installation,
+            arrivals: Vec::new(),
+            delivered: Vec::new(),
+            setting,
+        })
+    }
+
+    /// Carries out streams side by side; the numbers of the events.
+    ///
+    /// # Errors
+    /// Not everything could be written.
+    pub fn run(&mut self, streams: &[Stream]) -> anyhow::Result<Range<usize>> {
+        let planned = plan(streams, self.setting.seed + self.load.events().len() as u64);
+        self.run_plan(&planned)
+    }
+
+    fn run_plan(&mut self, planned: &[Planned]) -> anyhow::Result<Range<usize>> {
+        let first = self.load.events().len();
+        self.load.run(planned, || {})?;
+        Ok(first..self.load.events().len())
+    }
+
+    /// An event for each of these endpoints: from then on they are known to be well.
+    ///
+    /// # Errors
+    /// Not everything could be written, or it does not arrive.
+    pub fn greet(&mut self, endpoints: Range<u32>, rate: f64) -> anyhow::Result<()> {
+        let count = endpoints.len();
+        let stream = Stream {
+            endpoints,
+            rate,
+            count,
+        };
+        let events = self.run(&[stream])?;
+        let missing = self.wait_for_delivery(events, START_WITHIN)?;
+        anyhow::ensure!(missing == 0, "{missing} first deliveries did not arrive");
+        Ok(())
+    }
+
+    /// Waits until these events were answered well; how many were not in time.
+    ///
+    /// # Errors
+    /// The sink's log cannot be read.
+    pub fn wait_for_delivery(
+        &mut self,
+        events: Range<usize>,
+        limit: Duration,
+    ) -> anyhow::Result<usize> {
+        let deadline = Instant::now() + limit;
+        loop {
+            self.look()?;
+            let known =
+                events.start.min(self.delivered.len())..events.end.min(self.delivered.len());
+            let delivered = self.delivered[known].iter().filter(|is| **is).count();
+            let missing = events.len() - delivered;
+            if missing == 0 || Instant::now() >= deadline {
+                return Ok(missing);
+            }
+            thread::sleep(LOOK_EVERY);
+        }
+    }
+
+    /// Every request so far.
+    ///
+    /// # Errors
+    /// The sink's log cannot be read.
+    pub fn arrivals(&mut self) -> anyhow::Result<&[Arrival]> {
+        self.look()?;
+        Ok(&self.arrivals)
+    }
+
+    fn look(&mut self) -> anyhow::Result<()> {
+        let more = self.reader.more()?;
+        self.delivered.resize(self.load.events().len(), false);
+        for arrival in more.iter().filter(|arrival| arrival.is_success()) {
+            let number = usize::try_from(arrival.event).unwrap_or(usize::MAX);
+            if let Some(delivered) = self.delivered.get_mut(number) {
+                *delivered = true;
+            }
+        }
+        self.arrivals.extend(more);
+        Ok(())
+    }
+
+    /// Ends the workers in order, so that all they know is written.
+    ///
+    /// # Errors
+    /// One of them ended badly.
+    pub fn stop_workers(&mut self) -> anyhow::Result<()> {
+        for worker in &self.workers {
+            worker.terminate();
+        }
+        for worker in &mut self.workers {
+            let code = worker.wait(STOP_WITHIN);
+            anyhow::ensure!(code == Some(0), "a worker ended with {code:?}");
+        }
+        Ok(())
+    }
+
+    /// Writes events and samples beside the sink's log.
+    ///
+    /// # Errors
+    /// The folder cannot be written to.
+    pub fn save(&self, folder: &Folder) -> anyhow::Result<()> {
+        self.load.save(&folder.file("events.csv"))?;
+        self.sampler.save(&folder.file("samples.csv"))?;
+        Ok(())
+    }
+}
+
+/// An endpoint of its own tenant, whose requests come to the receiver of the same number.
+pub fn endpoint(id: &str, number: u32, sink: &Sink, door: Door) -> Value {
+    json!({
+        "id": id,
+        "tenant": tenant(number),
+        "url": sink.url(number, door),
+        "signing": { "scheme": "standard", "secrets": [{ "id": "s1", "value": SECRET }] },
+    })
+}
+
+fn apply(installation: &Installation, endpoints: &[Value]) {
+    let documents: Vec<String> = endpoints.iter().map(Value::to_string).collect();
+    let file = installation.file("endpoints.json", documents.join("\n").as_bytes());
+    let file: &Path = &file;
+    let path = file.to_str().expect("the paths of tests are UTF-8");
+    installation
+        .postrider(&["endpoint", "apply", "-f", path])
+        .expect_done();
+}

@@ -1,0 +1,115 @@
+//! Every experiment, small: its course is gone through, its auditor finds everything, nothing is
+//! lost. Marks about speed are for a quiet machine and a release build, and are not looked at here.
+//!
+//! Needs the binary: `cargo build -p postrider` first.
+
+use std::path::PathBuf;
+
+use postrider_bench::profiles::{down, retries, sick};
+use postrider_bench::report::{Folder, Report, Verdict};
+use postrider_bench::rig::{Place, Setting};
+use postrider_test_support::Broker;
+use tempfile::TempDir;
+
+/// Of the tests' broker.
+const SETTING: Setting = Setting {
+    slices: 4,
+    dispatchers: 1,
+    timeout_ms: 2_000,
+    padding: 200,
+    seed: 1,
+};
+
+/// Runs an experiment; the marks in `needed` are kept, and the others that are counts too.
+fn run(
+    needed: &[&str],
+    experiment: impl FnOnce(&Place<'_>) -> anyhow::Result<Report>,
+) -> (TempDir, Report) {
+    let folder = TempDir::new().expect("a folder for its files");
+    let place = Place {
+        broker: Broker::shared(),
+        program: PathBuf::from(env!("CARGO_BIN_EXE_bench")),
+        folder: Folder::new(folder.path()).expect("the folder is ours"),
+    };
+    let report = experiment(&place).expect("it can be carried out");
+    report.save(&place.folder).expect("the folder is ours");
+    for name in needed {
+        assert!(
+            report.marks.iter().any(|mark| mark.what == *name),
+            "no mark {name:?}:\n{report}"
+        );
+    }
+    let counts = report.marks.iter().filter(|mark| mark.bound == "0");
+    for mark in counts {
+        assert_eq!(mark.verdict, Verdict::Kept, "{}:\n{report}", mark.what);
+    }
+    for file in [
+        "report.json",
+        "report.md",
+        "events.csv",
+        "requests.bin",
+        "samples.csv",
+    ] {
+        let size = place.folder.file(file).metadata().expect(file).len();
+        assert!(size > 0, "{file} is empty");
+    }
+    (folder, report)
+}
+
+#[test]
+fn sick() {
+    let plan = sick::Sick {
+        endpoints: 20,
+        rate: 40.0,
+        seconds: 1.0,
+        warm_up: 0.5,
+        rounds: 1,
+        settle: 60.0,
+        setting: SETTING,
+    };
+    let needed = [
+        "healthy p99, sick ÷ well",
+        "lost",
+        "lost of healthy endpoints",
+    ];
+    run(&needed, |place| sick::run(&plan, place));
+}
+
+#[test]
+fn down() {
+    let plan = down::Down {
+        deliveries: 500,
+        arrive: 250.0,
+        limit: 500,
+        neighbours: 8,
+        rate: 20.0,
+        before: 1.0,
+        rest: 1.0,
+        setting: SETTING,
+    };
+    let needed = [
+        "never attempted, not exactly one record in backlog",
+        "overtook more than can be in flight with it",
+        "requests without an attempt record",
+    ];
+    run(&needed, |place| down::run(&plan, place));
+}
+
+#[test]
+fn retries() {
+    let plan = retries::Retries {
+        retries: 100,
+        spread: 3.0,
+        rate: 100.0,
+        endpoints: 10,
+        setting: SETTING,
+    };
+    let (_folder, report) = run(&["early", "dead letters"], |place| {
+        retries::run(&plan, place)
+    });
+    let slope = report
+        .marks
+        .iter()
+        .find(|mark| mark.what == "bytes per waiting retry");
+    assert_eq!(slope.expect("a mark").verdict, Verdict::NotJudged);
+}
