@@ -491,7 +491,8 @@ impl World {
         }
     }
 
-    /// Orders first, then requests as long as there is room.
+    /// Orders first, then requests as long as there is room, until there are neither: asking for a
+    /// request may lead to orders.
     pub(crate) fn carry_out(&mut self, host: usize) {
         loop {
             let process = &mut self.processes[host];
@@ -502,15 +503,9 @@ impl World {
             if let Some(action) = node.poll_action() {
                 self.obey(host, action);
             } else if let Some(start) = node.poll_attempt(now) {
-                let life = process.life;
-                self.asked_for(host, &start);
-                let channel = Channel::Alone(self.unique());
-                let after = match self.rng.u8(..32) {
-                    0 => self.rng.u64(..60_000),
-                    _ => self.rng.u64(..300),
-                };
-                let input = Input::Launch(Box::new(start), self.now);
-                self.hand(host, life, after, channel, input);
+                self.ask_for(host, start);
+            } else if let Some(action) = node.poll_action() {
+                self.obey(host, action);
             } else {
                 break;
             }
@@ -667,15 +662,22 @@ impl World {
     }
 
     /// The engine asks for an attempt.
-    fn asked_for(&mut self, host: usize, start: &StartAttempt) {
+    fn ask_for(&mut self, host: usize, start: StartAttempt) {
         let process = &self.processes[host];
-        let who = (host, process.life);
+        let life = process.life;
         let ticket = start.ticket;
         let failed = |id: &WriteId| id.slice == ticket.slice && id.claim == ticket.claim;
         if let Some(id) = process.failed_writes.iter().find(|id| failed(id)) {
             self.audit.started_on_failed_writes(self.now, host, *id);
         }
-        self.audit.polled(self.now, who, start);
+        self.audit.polled(self.now, (host, life), &start);
+        let channel = Channel::Alone(self.unique());
+        let after = match self.rng.u8(..32) {
+            0 => self.rng.u64(..60_000),
+            _ => self.rng.u64(..300),
+        };
+        let input = Input::Launch(Box::new(start), self.now);
+        self.hand(host, life, after, channel, input);
     }
 
     /// The request is handed to the kernel, if it is not too late.
