@@ -22,7 +22,7 @@
 //! | the engine's interface, the only file that knows it | `engine` |
 //! | endpoints and events | `traffic` |
 //! | receivers | `receiver` |
-//! | faults and healing | `nemesis` |
+//! | faults and healing | `nemesis`, `freeze` |
 //! | clocks that differ | `clock` |
 //! | promises | `audit` |
 //!
@@ -36,6 +36,7 @@
 mod audit;
 mod clock;
 mod engine;
+mod freeze;
 mod group;
 mod logs;
 mod nemesis;

@@ -13,6 +13,10 @@ use postrider_domain::{Lane, Slice};
 pub(crate) enum Strike {
     Crash,
     Freeze,
+    /// Frozen, awake for less than it takes to be heard, and frozen again.
+    Doze,
+    /// An administrator takes the member out of the group.
+    Removal,
     Stop,
     Cut,
     Coordinator,
@@ -27,6 +31,9 @@ impl World {
         let kinds: Vec<Strike> = [
             (faults.crash, Strike::Crash),
             (faults.freeze, Strike::Freeze),
+            (faults.freeze, Strike::Doze),
+            // With others beside it nothing could keep the two apart.
+            (faults.removal && self.plan.workers == 1, Strike::Removal),
             (faults.stop, Strike::Stop),
             (faults.cut, Strike::Cut),
             (faults.coordinator, Strike::Coordinator),
@@ -79,6 +86,16 @@ impl World {
                 self.audit.disturb(self.now, length + 4 * MINUTE);
                 self.freeze(host, length);
             }
+            Strike::Doze if running => {
+                let session = self.settings.session.as_micros() as u64;
+                let first = self.rng.u64(session / 2..session);
+                let awake = self.rng.u64(..300_000);
+                self.audit.disturb(self.now, first + length + 4 * MINUTE);
+                self.freeze(host, first);
+                let life = self.processes[host].life;
+                self.later(first + awake, Event::Freeze(host, life, length));
+            }
+            Strike::Removal => self.remove_member(host),
             Strike::Stop if running && !self.processes[host].shutting_down => {
                 self.audit.disturb(self.now, 5 * MINUTE);
                 let (life, channel) = (self.processes[host].life, Channel::Alone(self.unique()));
@@ -101,7 +118,7 @@ impl World {
             }
             Strike::EndpointChange => self.change_endpoint(),
             Strike::Retention => self.expire_records(),
-            Strike::Freeze | Strike::Stop | Strike::Cut => {}
+            Strike::Freeze | Strike::Doze | Strike::Stop | Strike::Cut => {}
         }
     }
 
@@ -112,17 +129,6 @@ impl World {
             1 | 2 => self.rng.u64(5 * MICROS..70 * MICROS),
             _ => self.rng.u64(MINUTE..10 * MINUTE),
         }
-    }
-
-    fn freeze(&mut self, host: usize, length: Micros) {
-        self.trace(|_| format!("w{host} freezes for {:.3} s", length as f64 / 1e6));
-        self.fall_silent(host);
-        let process = &mut self.processes[host];
-        process.state = State::Frozen(self.now);
-        process.wake_at = Micros::MAX;
-        process.deadline = None;
-        let life = process.life;
-        self.later(length, Event::Thaw(host, life));
     }
 
     fn cut(&mut self, host: usize, length: Micros) {
@@ -136,6 +142,20 @@ impl World {
         let process = &mut self.processes[host];
         process.cut_until = self.now + length;
         self.later(length, Event::CutEnds(host));
+    }
+
+    /// A member is taken out of the group though it is well, and hears of it with its next heartbeat.
+    fn remove_member(&mut self, host: usize) {
+        let process = &self.processes[host];
+        let life = process.life;
+        let Some(member) = process.membership.id else {
+            return;
+        };
+        if self.group.remove(member) {
+            self.trace(|_| format!("broker: member {member} (w{host}) is removed by hand"));
+            self.audit.memory_lost(self.now, (host, life), "removed");
+            self.plan_heartbeat(host, life, false);
+        }
     }
 
     /// The oldest segments of a lane go, as far as they are settled.

@@ -50,6 +50,8 @@ pub(crate) struct Faults {
     pub(crate) stop: bool,
     pub(crate) cut: bool,
     pub(crate) coordinator: bool,
+    /// The only member of the group is removed by hand.
+    pub(crate) removal: bool,
     pub(crate) partition_outage: bool,
     /// Writes that fail and are not on the log.
     pub(crate) write_fails: bool,
@@ -89,6 +91,7 @@ impl Plan {
             retention: on(300),
             garbage: on(200),
             sick_receivers: on(850),
+            removal: on(400),
         };
         let skewed = on(400);
         let any_skew = Promise::KEPT.contains(&Promise::AnySkew);

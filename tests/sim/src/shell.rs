@@ -4,7 +4,7 @@
 //! Decides when a process wakes, what it starts with, and the client library's side of the group.
 //! Leaves the broker's side to `world`, the judgement to `audit`.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 use postrider_domain::{
     AttemptError, AttemptReport, AttemptResult, ErrorKind, Lane, Phases, RequestSummary, Slice,
@@ -129,7 +129,7 @@ impl World {
     }
 
     /// The coordinator can hear of it again: what is overdue is sent at once, nothing else.
-    fn speak_up(&mut self, host: usize) {
+    pub(crate) fn speak_up(&mut self, host: usize) {
         let interval = self.heartbeat_interval();
         let process = &mut self.processes[host];
         let (life, membership) = (process.life, &mut process.membership);
@@ -232,48 +232,6 @@ impl World {
         }
     }
 
-    pub(crate) fn thaw(&mut self, host: usize, life: u32) {
-        let process = &mut self.processes[host];
-        if process.life != life || !matches!(process.state, State::Frozen(_)) {
-            return;
-        }
-        process.state = State::Running;
-        let cut = process.cut_until > self.now;
-        let stuck = std::mem::take(&mut process.stuck);
-        let inbox = std::mem::take(&mut process.inbox);
-        self.trace(|_| format!("w{host} thaws"));
-        for (channel, request) in stuck {
-            self.send(host, channel, request);
-        }
-        let mut waiting: BTreeMap<Channel, VecDeque<Input>> = BTreeMap::new();
-        for (channel, input) in inbox {
-            waiting.entry(channel).or_default().push_back(input);
-        }
-        let mut timed_out = false;
-        while !waiting.is_empty() {
-            if !timed_out && self.rng.u8(..4) == 0 {
-                timed_out = true;
-                self.wake(host);
-            }
-            let channel = waiting.keys().nth(self.rng.usize(..waiting.len())).copied();
-            let channel = channel.expect("a channel that waits");
-            let inputs = waiting.get_mut(&channel).expect("a known channel");
-            let input = inputs.pop_front().expect("an input that waits");
-            if inputs.is_empty() {
-                waiting.remove(&channel);
-            }
-            self.take_input(host, input);
-            if self.rng.bool() {
-                self.carry_out(host);
-            }
-        }
-        self.wake(host);
-        if !cut {
-            self.speak_up(host);
-        }
-        self.refetch(host, life);
-    }
-
     pub(crate) fn cut_ends(&mut self, host: usize) {
         let process = &mut self.processes[host];
         if process.cut_until == 0 || process.cut_until > self.now {
@@ -289,21 +247,6 @@ impl World {
         }
     }
 
-    /// Long polls that a freeze swallowed are asked again.
-    fn refetch(&mut self, host: usize, life: u32) {
-        let process = &self.processes[host];
-        if process.life != life {
-            return;
-        }
-        let waiting = process.readers.iter().filter(|(_, reader)| reader.waits);
-        let waiting: Vec<_> = waiting
-            .map(|(key, reader)| (*key, reader.reading))
-            .collect();
-        for ((slice, lane), reading) in waiting {
-            self.send(host, Channel::Lane(slice, lane), Request::Fetch(reading));
-        }
-    }
-
     fn with_node(&mut self, host: usize, act: impl FnOnce(&mut Node, postrider_domain::Timestamp)) {
         let process = &mut self.processes[host];
         let now = process.clock.shows(self.now);
@@ -312,7 +255,7 @@ impl World {
         }
     }
 
-    fn take_input(&mut self, host: usize, input: Input) {
+    pub(crate) fn take_input(&mut self, host: usize, input: Input) {
         match input {
             Input::Heartbeat(answer) => self.hear(host, answer),
             Input::Joined(member) => {
@@ -491,7 +434,8 @@ impl World {
         }
     }
 
-    /// Orders first, then requests as long as there is room.
+    /// Orders first, then requests as long as there is room, until there are neither: asking for a
+    /// request may lead to orders.
     pub(crate) fn carry_out(&mut self, host: usize) {
         loop {
             let process = &mut self.processes[host];
@@ -502,15 +446,9 @@ impl World {
             if let Some(action) = node.poll_action() {
                 self.obey(host, action);
             } else if let Some(start) = node.poll_attempt(now) {
-                let life = process.life;
-                self.asked_for(host, &start);
-                let channel = Channel::Alone(self.unique());
-                let after = match self.rng.u8(..32) {
-                    0 => self.rng.u64(..60_000),
-                    _ => self.rng.u64(..300),
-                };
-                let input = Input::Launch(Box::new(start), self.now);
-                self.hand(host, life, after, channel, input);
+                self.ask_for(host, start);
+            } else if let Some(action) = node.poll_action() {
+                self.obey(host, action);
             } else {
                 break;
             }
@@ -667,15 +605,22 @@ impl World {
     }
 
     /// The engine asks for an attempt.
-    fn asked_for(&mut self, host: usize, start: &StartAttempt) {
+    fn ask_for(&mut self, host: usize, start: StartAttempt) {
         let process = &self.processes[host];
-        let who = (host, process.life);
+        let life = process.life;
         let ticket = start.ticket;
         let failed = |id: &WriteId| id.slice == ticket.slice && id.claim == ticket.claim;
         if let Some(id) = process.failed_writes.iter().find(|id| failed(id)) {
             self.audit.started_on_failed_writes(self.now, host, *id);
         }
-        self.audit.polled(self.now, who, start);
+        self.audit.polled(self.now, (host, life), &start);
+        let channel = Channel::Alone(self.unique());
+        let after = match self.rng.u8(..32) {
+            0 => self.rng.u64(..60_000),
+            _ => self.rng.u64(..300),
+        };
+        let input = Input::Launch(Box::new(start), self.now);
+        self.hand(host, life, after, channel, input);
     }
 
     /// The request is handed to the kernel, if it is not too late.

@@ -57,6 +57,7 @@ pub(crate) enum Event {
     /// A member was not heard of since this silence of its process began.
     Expire(MemberId, usize, u32, u32),
     Start(usize),
+    Freeze(usize, u32, Micros),
     Thaw(usize, u32),
     CutEnds(usize),
     Strike(Strike),
@@ -206,6 +207,7 @@ impl World {
             Event::Heartbeat(host, life) => self.heartbeat_due(host, life),
             Event::Expire(member, host, life, silence) => self.expire(member, host, life, silence),
             Event::Start(host) => self.start(host),
+            Event::Freeze(host, life, length) => self.freeze_again(host, life, length),
             Event::Thaw(host, life) => self.thaw(host, life),
             Event::CutEnds(host) => self.cut_ends(host),
             Event::Strike(strike) => self.strike(strike),
@@ -572,13 +574,13 @@ impl World {
             }
             let (reading, life) = (reader.reading, process.life);
             let at = self.now + self.rng.u64(..500);
-            // The fetch is with the broker already.
+            // The fetch is with the broker already, and is answered whatever its sender does now.
             self.at(
                 at,
                 Event::Broker(
                     host,
                     life,
-                    self.now.min(at),
+                    0,
                     Channel::Lane(slice, lane),
                     Request::Fetch(reading),
                 ),

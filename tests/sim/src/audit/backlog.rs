@@ -119,6 +119,8 @@ impl Audit {
     fn check_order(&mut self, now: Micros, by: (Who, Claim), item: u32, start: &StartAttempt) {
         let entry = &self.items[item as usize];
         let (slice, exempt) = (entry.slice, entry.held_up || entry.forked);
+        // Of one that lies there twice it is not known which copy came.
+        let twice = entry.spilled.get(&0).is_some_and(|copies| *copies > 1);
         let at = entry.backlog_at;
         let Some(facts) = self.endpoints.get_mut(&start.endpoint.id) else {
             return;
@@ -131,7 +133,9 @@ impl Audit {
         }
         let furthest = facts.first_over_backlog.1;
         if let Some(at) = at {
-            facts.first_over_backlog.1 = furthest.max(at);
+            if !twice {
+                facts.first_over_backlog.1 = furthest.max(at);
+            }
             if at < furthest && !self.is_excused(item) {
                 self.broken(now, Promise::BacklogOrder, || {
                     format!("#{item} at {at} of the backlog comes after the one at {furthest}")
