@@ -9,6 +9,7 @@ mod duplicates;
 mod endpoints;
 mod limits;
 mod loss;
+mod order;
 mod progress;
 mod promise;
 mod requests;
@@ -54,6 +55,8 @@ struct Item {
     /// Where it lies in the backlog since its endpoint was paused, without an attempt, and how often it was put there by attempts.
     backlog_at: Option<i64>,
     spilled: BTreeMap<u32, u32>,
+    /// By which name it waits for others, where its endpoint never had another order.
+    key: Option<Box<str>>,
     /// It came over `redeliveries`.
     replay: bool,
     /// Its turn came.
@@ -180,6 +183,7 @@ impl Audit {
             failures: 0,
             backlog_at: None,
             spilled: BTreeMap::new(),
+            key: None,
             replay: false,
             had_turn: false,
             held_up: false,

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use postrider_domain::{Endpoint, EndpointId, EndpointState, Timestamp};
 
 use super::limits::Limits;
+use super::order::Order;
 use super::{Audit, Who};
 use crate::clock::Micros;
 use crate::engine::{Claim, WorkerSettings};
@@ -35,6 +36,7 @@ pub(super) struct EndpointFacts {
     /// It had no room for another request until then.
     pub(super) full_until: Micros,
     pub(super) limits: Limits,
+    pub(super) order: Order,
     /// By ownership: until when its receiver asked to be left alone, and when it did.
     pub(super) asked: BTreeMap<(Who, Claim), (Micros, Timestamp)>,
     /// Its receiver never failed: it waits for nothing but its pauses.
@@ -76,6 +78,7 @@ impl Audit {
                 dead: false,
                 full_until: 0,
                 limits: Limits::default(),
+                order: Order::default(),
                 asked: BTreeMap::new(),
                 always_well: true,
                 unwell_until: 0,
@@ -83,6 +86,7 @@ impl Audit {
                 in_flight: BTreeMap::new(),
             });
         facts.limits.configured(endpoint);
+        facts.order.configured(endpoint);
         facts.changed_at = now;
         facts.paused = endpoint.is_some_and(|endpoint| endpoint.state == EndpointState::Paused);
         facts.active = endpoint.is_some_and(|endpoint| endpoint.state == EndpointState::Active);

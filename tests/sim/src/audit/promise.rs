@@ -28,6 +28,8 @@ pub enum Promise {
     OneCopy,
     /// First attempts that come over the backlog keep its order, and nothing overtakes them.
     BacklogOrder,
+    /// P5: of an ordering key, one after the other.
+    Order,
     /// P8: requests in flight, sizes of commits.
     Bounds,
     /// P10: attempt records agree with requests.
@@ -53,6 +55,7 @@ impl Promise {
         Self::WritesFirst,
         Self::OneCopy,
         Self::BacklogOrder,
+        Self::Order,
         Self::Bounds,
         Self::TruthfulLog,
         Self::Commits,

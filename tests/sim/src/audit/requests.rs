@@ -102,6 +102,7 @@ impl Audit {
         let key = (who, ticket.slice, claim_of(ticket), ticket);
         let (item, attempt, _) = self.requests.remove(&key)?;
         self.full_until.insert(who, now);
+        self.leaves_its_key(who, claim_of(ticket), item);
         let entry = self.item(item);
         if is_ask(result) {
             // It uses up no attempt.

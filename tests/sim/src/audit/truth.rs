@@ -80,6 +80,7 @@ impl Audit {
         lost: bool,
     ) {
         self.check_reason(now, item, attempts, Outcome::DeadLettered(reason));
+        self.check_may_be_given_up(now, item, attempts, reason);
         self.end_item(now, item, "dead_lettered");
         if lost {
             self.forked(item);
