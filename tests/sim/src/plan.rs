@@ -31,6 +31,8 @@ pub(crate) struct Plan {
     pub(crate) limits: bool,
     /// Whether deliveries are sent again on request.
     pub(crate) replays: bool,
+    /// Whether endpoints have an order.
+    pub(crate) ordered: bool,
     /// Largest difference of a worker's wall clock from true time, either way.
     pub(crate) clock_offset: Micros,
     /// Largest error of a worker's clock rate, in millionths, either way.
@@ -100,7 +102,7 @@ impl Plan {
         } else {
             (8 * MICROS, 4)
         };
-        let (limits, replays) = (on(500), on(300));
+        let (limits, replays, ordered) = (on(500), on(300), on(350));
         let orders_after_each = on(500);
         let default_broker = on(700);
         let workers = [1, 1, 2, 2, 3, 4][rng.usize(..6)];
@@ -127,6 +129,7 @@ impl Plan {
             faults,
             limits,
             replays,
+            ordered,
             clock_offset: if skewed {
                 [50_000, MICROS, largest][rng.usize(..3)]
             } else {

@@ -628,7 +628,7 @@ impl World {
         let process = &mut self.processes[host];
         let (life, shows) = (process.life, process.clock.shows(self.now));
         if Node::is_too_late(&start, shows) {
-            self.audit.not_started(&start);
+            self.audit.not_started((host, life), &start);
             self.with_node(host, |node, now| node.not_started(now, start.ticket));
             return;
         }

@@ -33,6 +33,9 @@ pub(crate) struct Merchant {
     dead: bool,
 }
 
+/// What events are ordered by.
+const ORDERING_KEYS: [&str; 4] = ["k0", "k1", "k2", "k3"];
+
 /// What the workers of an installation are told.
 pub(crate) fn worker_settings(plan: &Plan, rng: &mut fastrand::Rng) -> WorkerSettings {
     WorkerSettings {
@@ -105,7 +108,8 @@ impl World {
         self.trace(|world| format!("{} is now {mood:?}", world.merchants[n].id));
     }
 
-    /// Receivers answer again, but for the dead ones; paused endpoints are resumed.
+    /// Receivers answer again, but for the dead ones; paused endpoints are resumed, blocked ones
+    /// released.
     pub(crate) fn heal_merchants(&mut self) {
         for n in 0..self.merchants.len() {
             let healthy = Mood::healthy(&mut self.rng);
@@ -113,9 +117,15 @@ impl World {
             if !merchant.dead {
                 merchant.mood = healthy;
             }
-            let paused = |endpoint: &&mut Endpoint| endpoint.state == EndpointState::Paused;
-            if let Some(endpoint) = merchant.endpoint.as_mut().filter(paused) {
-                endpoint.state = EndpointState::Active;
+            let waits = |endpoint: &&mut Endpoint| {
+                endpoint.state == EndpointState::Paused
+                    || endpoint.on_exhausted == OnExhausted::Block
+            };
+            if let Some(endpoint) = merchant.endpoint.as_mut().filter(waits) {
+                if endpoint.state == EndpointState::Paused {
+                    endpoint.state = EndpointState::Active;
+                }
+                endpoint.on_exhausted = OnExhausted::Continue;
                 self.publish(n);
             }
         }
@@ -124,7 +134,12 @@ impl World {
     /// Someone changes an endpoint.
     pub(crate) fn change_endpoint(&mut self) {
         let n = self.rng.usize(..self.merchants.len());
-        let fresh = self.configuration(&self.merchants[n].id.clone());
+        let mut fresh = self.configuration(&self.merchants[n].id.clone());
+        if let Some(endpoint) = &self.merchants[n].endpoint
+            && self.rng.u8(..4) > 0
+        {
+            fresh.ordering = endpoint.ordering;
+        }
         let choice = self.rng.u8(..10);
         let merchant = &mut self.merchants[n];
         match (&mut merchant.endpoint, choice) {
@@ -158,7 +173,8 @@ impl World {
             let shown = endpoint
                 .as_ref()
                 .map(|e| (e.state, e.concurrency, e.timeout, e.retry.as_ref()));
-            format!("{id} of slice {slice} is configured: {shown:?}")
+            let order = endpoint.as_ref().map(|e| (e.ordering, e.on_exhausted));
+            format!("{id} of slice {slice} is configured: {shown:?}, {order:?}")
         });
         self.audit
             .endpoint_changed(self.now, &id, endpoint.as_ref(), &self.settings);
@@ -174,6 +190,11 @@ impl World {
             .then(|| Duration::from_secs([1, 5, 15, 20][rng.usize(..4)]));
         let policy = retry(rng);
         let rate_limit = (self.plan.limits && rng.bool()).then(|| limit(rng));
+        let (ordering, on_exhausted) = if self.plan.ordered {
+            order(rng)
+        } else {
+            (Ordering::None, OnExhausted::Continue)
+        };
         Endpoint {
             id: id.clone(),
             tenant: "acme".parse().expect("a valid tenant"),
@@ -189,8 +210,8 @@ impl World {
             timeout,
             retry: rng.bool().then_some(policy),
             rate_limit,
-            ordering: Ordering::None,
-            on_exhausted: OnExhausted::Continue,
+            ordering,
+            on_exhausted,
             headers: Vec::new(),
             description: "".into(),
             metadata: Vec::new(),
@@ -201,6 +222,13 @@ impl World {
     pub(crate) fn burst(&mut self) {
         let events = self.rng.u32(1..=self.plan.burst_max);
         for _ in 0..events {
+            // Few, so that many wait for each other.
+            let key = if self.plan.ordered {
+                self.rng.usize(..ORDERING_KEYS.len() + 1)
+            } else {
+                ORDERING_KEYS.len()
+            };
+            let key = ORDERING_KEYS.get(key).copied();
             let fan_out = self.rng.usize(1..=self.merchants.len().min(3));
             let first = self.rng.usize(..self.merchants.len());
             for n in first..first + fan_out {
@@ -211,7 +239,7 @@ impl World {
                 } else {
                     Lane::Deliveries
                 };
-                self.deliver(n, lane);
+                self.deliver(n, lane, key);
             }
         }
         if self.plan.faults.garbage && self.rng.u8(..4) == 0 {
@@ -219,7 +247,7 @@ impl World {
         }
     }
 
-    fn deliver(&mut self, n: usize, lane: Lane) {
+    fn deliver(&mut self, n: usize, lane: Lane, key: Option<&str>) {
         let merchant = &self.merchants[n];
         let routed = merchant
             .endpoint
@@ -244,7 +272,7 @@ impl World {
                 event_type: "t".into(),
                 tenant: "acme".parse().expect("a valid tenant"),
                 time: None,
-                ordering_key: None,
+                ordering_key: key.map(Into::into),
                 content_type: None,
                 traceparent: None,
                 extensions: Vec::new(),
@@ -260,10 +288,12 @@ impl World {
                 world.merchants[n].id
             )
         });
-        self.append(slice, lane, item, LaneBody::Delivery(Arc::new(delivery)));
         if lane == Lane::Redeliveries {
             self.audit.replayed(item);
-        } else if self.plan.faults.router_repeats && self.chance(60) {
+        }
+        self.audit.keyed(item, key);
+        self.append(slice, lane, item, LaneBody::Delivery(Arc::new(delivery)));
+        if lane != Lane::Redeliveries && self.plan.faults.router_repeats && self.chance(60) {
             let after = [MICROS, MINUTE, 30 * MINUTE][self.rng.usize(..3)];
             let after: Micros = self.rng.u64(..after);
             self.later(after, Event::Repeat(item));
@@ -306,6 +336,22 @@ impl World {
             LaneBody::Garbage(Arc::new(record)),
         );
     }
+}
+
+/// A rule, and what becomes of a head that is given up.
+fn order(rng: &mut fastrand::Rng) -> (Ordering, OnExhausted) {
+    let rules = [
+        Ordering::None,
+        Ordering::Key,
+        Ordering::Key,
+        Ordering::Endpoint,
+    ];
+    let ends = [
+        OnExhausted::Continue,
+        OnExhausted::Continue,
+        OnExhausted::Block,
+    ];
+    (rules[rng.usize(..4)], ends[rng.usize(..3)])
 }
 
 /// From one a day to 50 a second.

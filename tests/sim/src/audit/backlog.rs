@@ -106,12 +106,14 @@ impl Audit {
         if self.items[item as usize].requests == 0 && start.attempt == 1 {
             self.check_order(now, (who, claim), item, start);
         }
+        self.check_key(now, who, item, start);
         self.item(item).had_turn = true;
     }
 
     /// An attempt that the engine asked for was not made.
-    pub(crate) fn not_started(&mut self, start: &StartAttempt) {
+    pub(crate) fn not_started(&mut self, who: Who, start: &StartAttempt) {
         let item = self.item_of(start.delivery.id);
+        self.leaves_its_key(who, claim_of(start.ticket), item);
         self.item(item).held_up = true;
     }
 
@@ -125,7 +127,7 @@ impl Audit {
         let Some(facts) = self.endpoints.get_mut(&start.endpoint.id) else {
             return;
         };
-        if !facts.always_well || exempt || self.outcast.contains(&by.0) {
+        if !facts.always_well || !facts.order.is_none() || exempt || self.outcast.contains(&by.0) {
             return;
         }
         if facts.first_over_backlog.0 != Some(by) {

@@ -56,6 +56,9 @@ impl Audit {
         attempts: u32,
         (slice, lane, offset): (Slice, Lane, i64),
     ) {
+        if let Lane::Retry(rung) = lane {
+            self.check_stays(now, item, rung);
+        }
         if lane == Lane::Backlog {
             self.check_copies(now, item, attempts, offset);
         }
@@ -131,6 +134,7 @@ impl Audit {
 
     /// A visible end is on its log.
     pub(super) fn end_item(&mut self, now: Micros, item: u32, how: &'static str) {
+        self.ends_in_its_key(now, item);
         let entry = self.item(item);
         if std::mem::replace(&mut entry.ended, true) {
             self.check_second_end(now, item, how);

@@ -47,7 +47,10 @@ impl Audit {
                 )
             });
         }
+        let turn_since = self.has_its_turn_since(item);
         let entry = &self.items[item as usize];
+        // A head that is released by hand has no time to wait for.
+        let released = entry.key.is_some() && entry.next.is_none();
         let Some(facts) = self.endpoints.get(&start.endpoint.id) else {
             return;
         };
@@ -58,6 +61,7 @@ impl Audit {
             None
         };
         if let Some(floor) = floor
+            && !released
             && now + self.clock_spread + 2_000 < entry.last_end + floor
             && !self.is_excused(item)
         {
@@ -71,6 +75,9 @@ impl Audit {
         let due_ago = due.map_or(Micros::MAX, |due| shows.since(due).as_micros() as u64);
         let due_at = if attempt == 1 {
             entry.made_at
+        } else if due.is_none() && entry.key.is_some() {
+            // A predecessor's head: what it was told of it, the auditor is not.
+            now
         } else {
             now.saturating_sub(due_ago)
         };
@@ -81,12 +88,15 @@ impl Audit {
             facts.unwell_until,
             worker_full,
             facts.changed_at + 60 * MICROS,
+            turn_since.unwrap_or(0),
             self.disturbed_until,
         ];
         let admitted_at = admits.into_iter().max().unwrap_or(0);
         // A limit holds attempts up, and replays have time.
         let repeated = self.items[item as usize].forked;
-        let prompt = facts.active && !facts.limits.ever() && !self.is_replay(item) && !repeated;
+        let ordered = !facts.order.is_none() && turn_since.is_none();
+        let prompt =
+            facts.active && !ordered && !facts.limits.ever() && !self.is_replay(item) && !repeated;
         if prompt && now > admitted_at.saturating_add(LATE + self.clock_spread) {
             let late = (now - admitted_at) as f64 / 1e6;
             self.broken(now, Promise::NotLate, || {
