@@ -2,7 +2,6 @@
 //! the `postrider` built into the same folder.
 
 use std::fs;
-use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -10,6 +9,7 @@ use std::time::Duration;
 use clap::{Parser, ValueEnum};
 use postrider_e2e::churn::journal::Setting;
 use postrider_e2e::churn::{Course, Experiment, audit, run};
+use postrider_e2e::conclude;
 
 /// Dispatchers join, leave, die and freeze, the broker fails, events trickle on; then the audit
 #[derive(Parser)]
@@ -111,17 +111,7 @@ fn main() -> anyhow::Result<ExitCode> {
         fs::write(folder.join("report.md"), report.to_string())?;
         report
     };
-    let mut out = io::stdout().lock();
-    write!(out, "{report}")?;
-    let wrong = report.wrong();
-    for words in &wrong {
-        writeln!(out, "WRONG: {words}")?;
-    }
-    Ok(if wrong.is_empty() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(conclude(&report, &report.wrong())?)
 }
 
 /// The seed, or the experiment; and the broker's setting where it is not the short one.
