@@ -249,6 +249,23 @@ fn a_kill_excuses_what_was_not_committed_and_no_more() {
 }
 
 #[test]
+fn a_count_that_died_with_its_worker_is_no_repeat_and_one_that_did_not_is() {
+    for (killed_at, unexcused) in [(Some(10_000), 0), (Some(52_000), 1), (None, 1)] {
+        let mut story = Story::of(60);
+        if let Some(at) = killed_at {
+            story.action(at, What::Kill { worker: 1 });
+        }
+        story.delivers(1, 0..51, 0);
+        // taken, and the answer came too late
+        let late = story.journal.attempts.last_mut().expect("one");
+        late.outcome = "retry".into();
+        story.delivers(2, 50..51, 55_000);
+        let repeats = story.audit().repeats;
+        assert_eq!((repeats.requests, repeats.unexcused.len()), (1, unexcused));
+    }
+}
+
+#[test]
 fn losses_and_requests_without_records_are_named() {
     let mut story = Story::of(10);
     story.delivers(1, 0..98, 0);

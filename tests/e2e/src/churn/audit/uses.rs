@@ -33,6 +33,8 @@ pub(crate) struct Use {
     pub(crate) arrived_ms: Option<u64>,
     /// Whether it was answered 2xx.
     pub(crate) taken: bool,
+    /// Whether its record says that it failed: of one that was taken, for want of an answer.
+    pub(crate) failed: bool,
 }
 
 /// All of them, by start.
@@ -81,6 +83,7 @@ impl Uses {
                 ended_ms: None,
                 arrived_ms: Some(receipt.arrived_ms),
                 taken: is_taken,
+                failed: false,
             };
             let records = by_event.get(&event).map_or(&[][..], Vec::as_slice);
             let fits = records.iter().filter(|index| fits(&all[**index], &made));
@@ -113,6 +116,7 @@ fn of_record(attempted: &Attempted, lives: &Lives) -> Use {
         ended_ms: Some(attempted.ended_ms),
         arrived_ms: None,
         taken: false,
+        failed: attempted.outcome != "delivered",
     }
 }
 
