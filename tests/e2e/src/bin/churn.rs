@@ -29,7 +29,7 @@ struct Arguments {
     /// How the broker is set
     #[arg(long, value_enum, default_value_t = BrokerSetting::Short)]
     broker: BrokerSetting,
-    /// Traffic [default: 50; 200 in an experiment]
+    /// Traffic [default: 50; 200 in an experiment about slices]
     #[arg(long)]
     events_per_second: Option<u32>,
     /// Endpoints that share it
@@ -88,7 +88,8 @@ fn main() -> anyhow::Result<ExitCode> {
         audit(folder)?
     } else {
         let (session_ms, heartbeat_ms, timeout_ms) = arguments.broker.times();
-        let calm = arguments.experiment.is_some();
+        let subject = arguments.experiment.and_then(Experiment::subject);
+        let calm = arguments.experiment.is_some() && subject.is_none();
         let setting = Setting {
             name,
             session_ms,
@@ -99,6 +100,7 @@ fn main() -> anyhow::Result<ExitCode> {
             events_per_second: arguments
                 .events_per_second
                 .unwrap_or(if calm { 200 } else { 50 }),
+            subject,
         };
         let course = match arguments.experiment {
             Some(experiment) => Course::Experiment(experiment, arguments.times),

@@ -7,6 +7,9 @@ use super::super::journal::{
 };
 use super::{Audit, Cause, Verdict};
 
+mod limit;
+mod order;
+
 /// The beginning, ms: a whole second.
 const T0: u64 = 1_700_000_000_000;
 
@@ -21,6 +24,7 @@ impl Story {
         let events = (0..seconds * 10).map(|n| Event {
             number: n as usize,
             slice: 0,
+            subject: None,
             sent_ms: T0 + n * 100,
             acked_ms: Some(T0 + n * 100),
             tries: 1,
@@ -39,6 +43,7 @@ impl Story {
                     slices: 1,
                     endpoints: 1,
                     events_per_second: 10,
+                    subject: None,
                 },
                 actions: Vec::new(),
                 events: events.collect(),

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::super::journal::{Action, Attempted, Journal, What, event_number};
+use super::super::journal::{Action, Attempted, Journal, What, event_of};
 
 /// How long before its attempt a request may seem to arrive, ms: clocks are rounded.
 const SLACK_MS: u64 = 50;
@@ -61,8 +61,7 @@ impl Uses {
         let mut taken = BTreeSet::new();
         let mut nobodys = 0;
         for receipt in &journal.requests {
-            let id = receipt.event.as_ref().and_then(|id| id.as_str());
-            let Some(event) = id.and_then(event_number) else {
+            let Some(event) = event_of(receipt) else {
                 continue;
             };
             let is_taken = (200..300).contains(&receipt.status);
