@@ -9,9 +9,11 @@ mod arrivals;
 mod audit;
 mod commits;
 mod course;
+mod endpoints;
 mod fleet;
 pub mod journal;
 mod report;
+mod subject;
 mod trickle;
 
 use std::path::PathBuf;
@@ -21,6 +23,7 @@ pub use course::Experiment;
 use fleet::Fleet;
 use journal::{Folder, Journal, Setting};
 pub use report::Report;
+pub use subject::Subject;
 
 /// What is to be done.
 #[derive(Clone, Copy, Debug)]

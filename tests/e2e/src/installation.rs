@@ -38,7 +38,7 @@ pub struct Installation {
 
 impl Installation {
     /// With all its topics. `intake` are the intake topics' names behind the prefix, all of them
-    /// decoded as CloudEvents or as JSON with `/id`, `/type`, `/tenant`.
+    /// decoded as CloudEvents or as JSON with `/id`, `/type`, `/tenant` and perhaps `/key`.
     pub fn new(broker: &Broker, slices: u16, intake: &[&str]) -> Self {
         Self::with(broker, slices, intake, DISPATCHER)
     }
@@ -97,6 +97,7 @@ decode = "auto"
 id = "/id"
 type = "/type"
 tenant = "/tenant"
+ordering_key = "/key"
 
 [egress]
 allow_http = true

@@ -13,7 +13,10 @@ pub mod kill_and_stop;
 pub mod process;
 pub mod records;
 
+use std::fmt::Display;
+use std::io::{self, Write};
 use std::path::Path;
+use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -52,6 +55,23 @@ pub fn now_ms() -> u64 {
 pub fn millis(at: SystemTime) -> u64 {
     let since_epoch = at.duration_since(UNIX_EPOCH).expect("after 1970");
     u64::try_from(since_epoch.as_millis()).expect("before the year 584 million")
+}
+
+/// Prints a report and what is wrong in it; how the program that made it ends.
+///
+/// # Errors
+/// Nobody reads it.
+pub fn conclude(report: &impl Display, wrong: &[String]) -> io::Result<ExitCode> {
+    let mut out = io::stdout().lock();
+    write!(out, "{report}")?;
+    for words in wrong {
+        writeln!(out, "WRONG: {words}")?;
+    }
+    Ok(if wrong.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 fn text(path: &Path) -> &str {

@@ -41,7 +41,7 @@ HEAD_BYTES_MAX = 64 * 1024
 def main():
     arguments = parse_arguments()
     secrets = read_secrets(arguments)
-    script = Script(arguments.always, arguments.fail_first, arguments.delay)
+    script = Script(arguments)
     log = os.open(arguments.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     senders = Senders(arguments.senders) if arguments.senders else None
     asyncio.run(serve(arguments.port, lambda: Connection(secrets, script, log, senders)))
@@ -73,6 +73,15 @@ def parse_arguments():
         default=[],
         metavar="PREFIX=N",
         help="answer the first N requests of each webhook-id with 500, then 200",
+    )
+    parser.add_argument(
+        "--fail-share",
+        type=rule,
+        action="append",
+        default=[],
+        metavar="PREFIX=PERCENT",
+        help="answer the first attempt of so many events with 500, the second of a third of them "
+        "too; which ones, depends on the event's id alone",
     )
     parser.add_argument(
         "--delay",
@@ -108,13 +117,14 @@ def read_secrets(arguments):
 class Script:
     """Which status a request gets, and when."""
 
-    def __init__(self, always, fail_first, delay):
-        self.always = always
-        self.fail_first = fail_first
-        self.delays = delay
+    def __init__(self, arguments):
+        self.always = arguments.always
+        self.fail_first = arguments.fail_first
+        self.fail_share = arguments.fail_share
+        self.delays = arguments.delay
         self.seen = {}
 
-    def status(self, path, webhook_id):
+    def status(self, path, webhook_id, attempt, event):
         for prefix, status in self.always:
             if path.startswith(prefix):
                 return status
@@ -123,10 +133,21 @@ class Script:
                 count = self.seen.get((path, webhook_id), 0) + 1
                 self.seen[path, webhook_id] = count
                 return 500 if count <= failures else 200
+        for prefix, percent in self.fail_share:
+            if path.startswith(prefix):
+                return 500 if attempt <= failing_attempts(str(event), percent) else 200
         return 200
 
     def delay_s(self, path):
         return next((ms / 1000 for prefix, ms in self.delays if path.startswith(prefix)), 0)
+
+
+def failing_attempts(event, percent):
+    """How many attempts of an event fail under --fail-share."""
+    drawn = int.from_bytes(hashlib.sha256(event.encode()).digest()[:4]) % 300
+    if drawn >= percent * 3:
+        return 0
+    return 2 if drawn < percent else 1
 
 
 class Senders:
@@ -232,17 +253,20 @@ class Connection(asyncio.Protocol):
     def receive(self, path, headers, body):
         arrived_ms = time.time_ns() // 1_000_000
         webhook_id = headers.get("webhook-id")
-        status = self.script.status(path, webhook_id)
+        attempt = headers.get("postrider-attempt")
+        event = event_id(body)
+        number = int(attempt) if attempt and attempt.isdigit() else 1
+        status = self.script.status(path, webhook_id, number, event)
         line = {
             "arrived_ms": arrived_ms,
             "path": path,
             "id": webhook_id,
             "timestamp": headers.get("webhook-timestamp"),
-            "attempt": headers.get("postrider-attempt"),
+            "attempt": attempt,
             "verdict": self.verdict(path, headers, body),
             "sha256": hashlib.sha256(body).hexdigest(),
             "sender": self.sender,
-            "event": event_id(body),
+            "event": event,
             "status": status,
         }
         os.write(self.log, json.dumps(line).encode() + b"\n")

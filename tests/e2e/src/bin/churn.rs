@@ -2,7 +2,6 @@
 //! the `postrider` built into the same folder.
 
 use std::fs;
-use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -10,6 +9,7 @@ use std::time::Duration;
 use clap::{Parser, ValueEnum};
 use postrider_e2e::churn::journal::Setting;
 use postrider_e2e::churn::{Course, Experiment, audit, run};
+use postrider_e2e::conclude;
 
 /// Dispatchers join, leave, die and freeze, the broker fails, events trickle on; then the audit
 #[derive(Parser)]
@@ -29,7 +29,7 @@ struct Arguments {
     /// How the broker is set
     #[arg(long, value_enum, default_value_t = BrokerSetting::Short)]
     broker: BrokerSetting,
-    /// Traffic [default: 50; 200 in an experiment]
+    /// Traffic [default: 50; 200 in an experiment about slices]
     #[arg(long)]
     events_per_second: Option<u32>,
     /// Endpoints that share it
@@ -88,7 +88,8 @@ fn main() -> anyhow::Result<ExitCode> {
         audit(folder)?
     } else {
         let (session_ms, heartbeat_ms, timeout_ms) = arguments.broker.times();
-        let calm = arguments.experiment.is_some();
+        let subject = arguments.experiment.and_then(Experiment::subject);
+        let calm = arguments.experiment.is_some() && subject.is_none();
         let setting = Setting {
             name,
             session_ms,
@@ -99,6 +100,7 @@ fn main() -> anyhow::Result<ExitCode> {
             events_per_second: arguments
                 .events_per_second
                 .unwrap_or(if calm { 200 } else { 50 }),
+            subject,
         };
         let course = match arguments.experiment {
             Some(experiment) => Course::Experiment(experiment, arguments.times),
@@ -111,17 +113,7 @@ fn main() -> anyhow::Result<ExitCode> {
         fs::write(folder.join("report.md"), report.to_string())?;
         report
     };
-    let mut out = io::stdout().lock();
-    write!(out, "{report}")?;
-    let wrong = report.wrong();
-    for words in &wrong {
-        writeln!(out, "WRONG: {words}")?;
-    }
-    Ok(if wrong.is_empty() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(conclude(&report, &report.wrong())?)
 }
 
 /// The seed, or the experiment; and the broker's setting where it is not the short one.

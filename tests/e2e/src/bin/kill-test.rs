@@ -1,10 +1,10 @@
 //! The experiment of `kill_and_stop` at any size; prints plain numbers, exits 1 when a promise
 //! does not hold. Uses the `postrider` built into the same folder.
 
-use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
+use postrider_e2e::conclude;
 use postrider_e2e::kill_and_stop::{Plan, run};
 use postrider_test_support::Broker;
 
@@ -39,15 +39,5 @@ fn main() -> anyhow::Result<ExitCode> {
         calm,
     };
     let report = run(Broker::shared(), plan);
-    let mut out = io::stdout().lock();
-    write!(out, "{report}")?;
-    let wrong = report.wrong();
-    for words in &wrong {
-        writeln!(out, "WRONG: {words}")?;
-    }
-    Ok(if wrong.is_empty() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(conclude(&report, &report.wrong())?)
 }

@@ -1,12 +1,14 @@
 //! What has arrived while a course goes on. Leaves what it means to the audit.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::PathBuf;
 
 use postrider_test_support::{Receipt, Verifier};
 
-use super::journal::event_number;
+use super::endpoints::Endpoints;
+use super::journal::event_of;
 
 /// What arrived so far, read from the receiver's log as it grows.
 pub(super) struct Arrivals {
@@ -15,19 +17,28 @@ pub(super) struct Arrivals {
     requests: usize,
     events: usize,
     arrived: Vec<bool>,
-    /// The highest number that arrived of each slice; numbers take turns by slice.
+    /// By path.
+    slices: HashMap<String, u16>,
+    /// The highest number that arrived of each slice.
     newest: Vec<Option<usize>>,
+    /// The path of the experiment's subject, and who sent the last request there.
+    subject: Option<String>,
+    sender: Option<u32>,
 }
 
 impl Arrivals {
-    pub(super) fn of(verifier: &Verifier, slices: u16) -> Self {
+    pub(super) fn of(verifier: &Verifier, endpoints: &Endpoints, slices: u16) -> Self {
+        let by_path = endpoints.iter().map(|e| (e.path.clone(), e.slice));
         Self {
             log: verifier.log(),
             read: 0,
             requests: 0,
             events: 0,
             arrived: Vec::new(),
+            slices: by_path.collect(),
             newest: vec![None; slices.into()],
+            subject: endpoints.subject.as_ref().map(|e| e.path.clone()),
+            sender: None,
         }
     }
 
@@ -67,8 +78,7 @@ impl Arrivals {
 
     fn take(&mut self, receipt: &Receipt) {
         self.requests += 1;
-        let id = receipt.event.as_ref().and_then(|id| id.as_str());
-        let Some(number) = id.and_then(event_number) else {
+        let Some(number) = event_of(receipt) else {
             return;
         };
         if self.arrived.len() <= number {
@@ -78,8 +88,17 @@ impl Arrivals {
             self.arrived[number] = true;
             self.events += 1;
         }
-        let slice = number % self.newest.len();
-        self.newest[slice] = self.newest[slice].max(Some(number));
+        let slice = self.slices.get(&receipt.path);
+        let newest = &mut self.newest[usize::from(*slice.expect("a path of ours"))];
+        *newest = (*newest).max(Some(number));
+        if self.subject.as_ref() == Some(&receipt.path) {
+            self.sender = receipt.sender;
+        }
+    }
+
+    /// The process that sent the last request for the experiment's subject.
+    pub(super) fn sender_for_subject(&self) -> Option<u32> {
+        self.sender
     }
 
     /// Whether every slice got an event of this number or a later one.

@@ -2,10 +2,13 @@
 //!
 //! Decides who sent which request and joins what the parts find: who owned a slice when
 //! (`owners`), how long it had no owner (`gaps`), what was sent twice (`repeats`), what woken
-//! workers did (`woken`), what the group's offsets did (`commits`). Leaves the words to `report`.
+//! workers did (`woken`), what the group's offsets did (`commits`), and whether the endpoint that an
+//! experiment is about kept its rate (`limit`) or its order (`order`). Leaves the words to `report`.
 
 mod effects;
 mod gaps;
+mod limit;
+mod order;
 mod owners;
 mod repeats;
 mod uses;
@@ -16,6 +19,8 @@ use std::collections::{BTreeSet, HashMap};
 use super::journal::{Committed, Journal, Setting, What};
 pub(super) use effects::{Cause, Effects};
 pub(super) use gaps::{Gap, Verdict};
+pub(super) use limit::{Limited, Peak, Why};
+pub(super) use order::Ordered;
 pub(super) use owners::Overlap;
 pub(super) use repeats::Repeats;
 use uses::Uses;
@@ -45,6 +50,8 @@ pub(super) struct Audit {
     pub(super) backwards: Vec<(Committed, Committed)>,
     /// How workers ended that ended otherwise than they were told to.
     pub(super) failed: Vec<What>,
+    pub(super) limited: Option<Limited>,
+    pub(super) ordered: Option<Ordered>,
     /// How often each action was taken.
     pub(super) actions: Vec<(&'static str, usize)>,
 }
@@ -79,6 +86,8 @@ impl Audit {
             repeats: Repeats::of(&uses, &journal.events, &effects),
             woken: woken::woken(&journal.setting, &runs, &effects),
             overlaps,
+            limited: Limited::of(journal, &uses),
+            ordered: Ordered::of(journal),
             commits: journal.commits.len(),
             backwards: backwards(&journal.commits),
             failed: failed(journal),

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use clap::ValueEnum;
 
 use super::fleet::Fleet;
+use super::subject::Subject;
 
 /// One experiment, as often as it is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -19,8 +20,15 @@ pub enum Experiment {
     Sigkill,
     /// SIGKILL for the broker, which is the coordinator, and a start
     Coordinator,
+    /// An endpoint with a rate limit moves: SIGTERM and SIGKILL by turns
+    Limit,
+    /// An endpoint with an ordering moves: SIGTERM and SIGKILL by turns
+    Order,
 }
 
+/// How long the subject of an experiment stays with an owner at least: long against the second
+/// that a limit begins with.
+const STAYS: Duration = Duration::from_secs(25);
 /// Fewer dispatchers than this are soon joined by another.
 const WORKERS_MIN: usize = 3;
 const WORKERS_MAX: usize = 5;
@@ -103,38 +111,72 @@ fn step(fleet: &mut Fleet, random: &mut fastrand::Rng, step: Step) {
     }
 }
 
+/// Something done to a dispatcher.
+type Deed = fn(&mut Fleet, u32);
+
 impl Experiment {
+    /// The endpoint it is about; `None` = about slices.
+    pub fn subject(self) -> Option<Subject> {
+        match self {
+            Self::Limit => Some(Subject::Limited(50)),
+            Self::Order => Some(Subject::Ordered(2_000)),
+            Self::HandOver | Self::Zombie | Self::Sigterm | Self::Sigkill | Self::Coordinator => {
+                None
+            }
+        }
+    }
+
+    /// What is done, one after the other.
+    fn steps(self, times: usize) -> Vec<Deed> {
+        let (terminate, kill): (Deed, Deed) = (Fleet::terminate, Fleet::kill);
+        match self {
+            Self::HandOver => [vec![terminate; times], vec![kill; times]].concat(),
+            Self::Sigterm => vec![terminate; times],
+            Self::Sigkill => vec![kill; times],
+            Self::Zombie => vec![freeze_and_wake; times],
+            Self::Coordinator => vec![|fleet, _| fleet.kill_broker(Duration::from_secs(1)); times],
+            Self::Limit | Self::Order => {
+                let by_turns = [terminate, kill].into_iter().cycle();
+                by_turns.take(times).collect()
+            }
+        }
+    }
+
     /// Does it `times` times, each time with as many dispatchers as before.
     pub(super) fn run(self, fleet: &mut Fleet, times: usize) -> anyhow::Result<()> {
         let settled_within = fleet.setting.session() + SETTLED_WITHIN;
-        let steps: &[fn(&mut Fleet, u32)] = match self {
-            Self::HandOver => &[Fleet::terminate, Fleet::kill],
-            Self::Sigterm => &[Fleet::terminate],
-            Self::Sigkill => &[Fleet::kill],
-            Self::Zombie => &[freeze_and_wake],
-            Self::Coordinator => &[|fleet, _| fleet.kill_broker(Duration::from_secs(1))],
-        };
-        for step in steps {
-            for _ in 0..times {
-                let running = fleet.running();
-                // the oldest: it has owned slices for longest
-                let one = *running.first().expect("somebody runs");
-                step(fleet, one);
+        for step in self.steps(times) {
+            let one = self.next(fleet, settled_within)?;
+            step(fleet, one);
+            anyhow::ensure!(
+                fleet.settle(settled_within),
+                "not all slices are served after worker {one} was dealt with"
+            );
+            if !fleet.running().contains(&one) {
+                let another = fleet.start_worker();
                 anyhow::ensure!(
-                    fleet.settle(settled_within),
-                    "not all slices are served after worker {one} was dealt with"
+                    fleet.wait_for_slices(another, 1, settled_within),
+                    "worker {another} got no slices"
                 );
-                if !fleet.running().contains(&one) {
-                    let another = fleet.start_worker();
-                    anyhow::ensure!(
-                        fleet.wait_for_slices(another, 1, settled_within),
-                        "worker {another} got no slices"
-                    );
-                }
-                anyhow::ensure!(fleet.settle(settled_within), "not all slices are served");
             }
+            anyhow::ensure!(fleet.settle(settled_within), "not all slices are served");
+        }
+        if let Some(subject) = self.subject() {
+            fleet.pause(STAYS);
+            fleet.wait_for_events(subject.events_min());
         }
         Ok(())
+    }
+
+    /// With whom something is done: the owner of what it is about, else the oldest dispatcher,
+    /// which has owned slices for longest.
+    fn next(self, fleet: &mut Fleet, limit: Duration) -> anyhow::Result<u32> {
+        if self.subject().is_none() {
+            return Ok(*fleet.running().first().expect("somebody runs"));
+        }
+        fleet.pause(STAYS);
+        let owner = fleet.wait_for_owner(limit);
+        owner.ok_or_else(|| anyhow::anyhow!("nobody is at work for the endpoint it is about"))
     }
 }
 

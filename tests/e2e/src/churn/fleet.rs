@@ -13,13 +13,22 @@ use postrider_test_support::{Broker, Verifier};
 
 use super::arrivals::Arrivals;
 use super::commits;
+use super::endpoints::Endpoints;
 use super::journal::{Action, Attempted, Folder, Setting, What, event_number};
-use super::trickle::{Endpoint, Trickle, endpoints};
+use super::trickle::Trickle;
 use crate::{Installation, LOOK_EVERY, Process, SECRET, kcat, now_ms, records};
 
 const INTAKE: &str = "payments";
-/// Endpoints below `/slow` take so long to answer, and each request says who sent it.
-const RULES: [&str; 4] = ["--delay", "/slow=300", "--senders", "postrider"];
+/// Endpoints below `/slow` take so long to answer, those below `/failing` refuse so many of a
+/// hundred events at first, and each request says who sent it.
+const RULES: [&str; 6] = [
+    "--delay",
+    "/slow=300",
+    "--fail-share",
+    "/failing=10",
+    "--senders",
+    "postrider",
+];
 /// How long a process may take to start or stop on a busy machine.
 const STOP_WITHIN: Duration = Duration::from_secs(90);
 /// How often a line says how it goes.
@@ -63,14 +72,14 @@ impl Fleet {
         let verifier = Verifier::start(SECRET, &RULES);
         let installation =
             Installation::with(&broker, setting.slices, &[INTAKE], &sections(&setting));
-        let endpoints = endpoints(&setting);
-        installation.endpoints(&yaml(&endpoints, &verifier));
+        let endpoints = Endpoints::of(&setting);
+        installation.endpoints(&endpoints.yaml(&verifier));
         let router = installation.worker_logging_to(&["router"], folder.file("router.log"));
         let client = installation.client();
         let topic = installation.topic(INTAKE);
         let mut fleet = Self {
+            arrivals: Arrivals::of(&verifier, &endpoints, setting.slices),
             trickle: Trickle::start(&client, topic, endpoints, &setting)?,
-            arrivals: Arrivals::of(&verifier, setting.slices),
             setting,
             folder,
             broker,
@@ -232,6 +241,28 @@ impl Fleet {
         false
     }
 
+    /// The dispatcher at work for the experiment's subject, as soon as one is.
+    pub(super) fn wait_for_owner(&mut self, limit: Duration) -> Option<u32> {
+        let deadline = Instant::now() + limit;
+        while Instant::now() < deadline {
+            self.pause(LOOK_EVERY);
+            self.arrivals.look();
+            let sender = self.arrivals.sender_for_subject();
+            let mut running = self.workers.iter().filter(|w| w.state == State::Running);
+            if let Some(owner) = running.find(|w| Some(w.process.pid()) == sender) {
+                return Some(owner.number);
+            }
+        }
+        None
+    }
+
+    /// Waits until the experiment's subject got so many events.
+    pub(super) fn wait_for_events(&mut self, count: usize) {
+        while self.trickle.of_subject() < count {
+            self.pause(LOOK_EVERY);
+        }
+    }
+
     /// Waits until a dispatcher has got slices `times` times since it was started; whether it did
     /// in time.
     pub(super) fn wait_for_slices(&mut self, number: u32, times: usize, limit: Duration) -> bool {
@@ -343,11 +374,7 @@ impl Fleet {
         if !self.trickle.stop() {
             eprintln!("not every event was acknowledged");
         }
-        let deadline = Instant::now() + limit;
-        while self.arrivals.events() < self.trickle.count() && Instant::now() < deadline {
-            self.pause(LOOK_EVERY);
-            self.arrivals.look();
-        }
+        self.wait_for_all(limit);
         self.stop_all();
         self.save_what_is_known()?;
         self.broker.copy_logs(self.folder.path())?;
@@ -355,6 +382,19 @@ impl Fleet {
         let group = self.installation.topic("dispatcher");
         let commits = commits::of_group(self.installation.bootstrap(), &group);
         self.folder.write("commits.jsonl", &commits)
+    }
+
+    /// Everything arrived, or nothing new did for so long: a limit lets much wait.
+    fn wait_for_all(&mut self, standstill: Duration) {
+        let mut deadline = Instant::now() + standstill;
+        while self.arrivals.events() < self.trickle.count() && Instant::now() < deadline {
+            let before = self.arrivals.events();
+            self.pause(LOOK_EVERY);
+            self.arrivals.look();
+            if self.arrivals.events() > before {
+                deadline = Instant::now() + standstill;
+            }
+        }
     }
 
     fn stop_all(&mut self) {
@@ -425,15 +465,4 @@ fn sections(setting: &Setting) -> String {
          [dispatcher.defaults]\ntimeout = \"{}ms\"\n",
         setting.session_ms, setting.heartbeat_ms, setting.timeout_ms
     )
-}
-
-fn yaml(endpoints: &[Endpoint], verifier: &Verifier) -> String {
-    let documents = endpoints.iter().map(|Endpoint { id, path, .. }| {
-        format!(
-            "---\nid: {id}\ntenant: {id}\nurl: {}\n\
-             signing: {{ scheme: standard, secrets: [{{ id: s1, value: {SECRET} }}] }}\n",
-            verifier.url(path)
-        )
-    });
-    documents.collect()
 }

@@ -20,6 +20,8 @@ use postrider_test_support::Receipt;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::subject::Subject;
+
 /// How the broker and Postrider are set, and how much traffic there is.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Setting {
@@ -37,6 +39,9 @@ pub struct Setting {
     pub endpoints: usize,
     /// Events a second, over all slices in turn.
     pub events_per_second: u32,
+    /// What the experiment is about, beside them.
+    #[serde(default)]
+    pub subject: Option<Subject>,
 }
 
 impl Setting {
@@ -103,6 +108,9 @@ pub struct Event {
     pub number: usize,
     /// The slice of its endpoint.
     pub slice: u16,
+    /// Its place among the events of the experiment's subject; `None` = it is of the trickle.
+    #[serde(default)]
+    pub subject: Option<usize>,
     /// When it was handed to the producer, ms since the epoch.
     pub sent_ms: u64,
     /// When Kafka acknowledged it; `None` = not yet.
@@ -119,6 +127,11 @@ pub(super) fn event_id(number: usize) -> String {
 /// The number in the id of an event.
 pub(super) fn event_number(id: &str) -> Option<usize> {
     id.strip_prefix("event-")?.parse().ok()
+}
+
+/// The number of the event that a request brought.
+pub(super) fn event_of(receipt: &Receipt) -> Option<usize> {
+    event_number(receipt.event.as_ref()?.as_str()?)
 }
 
 /// A record of `attempts`, as far as the audit asks.

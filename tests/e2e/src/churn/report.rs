@@ -1,6 +1,9 @@
 //! The audit in words: a table, the list of what is above its bound with what was done around it,
 //! and what should not be.
 
+mod limit;
+mod order;
+
 use std::fmt;
 
 use super::audit::{Audit, Cause, Gap, Verdict};
@@ -47,7 +50,9 @@ impl Report {
         let broken = broken.map(|(count, what)| format!("{count} {what}"));
         let ends: Vec<String> = audit.failed.iter().copied().map(done).collect();
         let ends = (!ends.is_empty()).then(|| format!("unasked: {}", ends.join(", ")));
-        broken.chain(ends).collect()
+        let limited = audit.limited.iter().flat_map(limit::wrong);
+        let ordered = audit.ordered.iter().flat_map(order::wrong);
+        broken.chain(ends).chain(limited).chain(ordered).collect()
     }
 
     fn past_session(&self) -> impl Iterator<Item = &super::audit::Woken> {
@@ -284,6 +289,12 @@ impl fmt::Display for Report {
         writeln!(f, "| what | |\n| --- | --- |")?;
         for (what, count) in rows {
             writeln!(f, "| {what} | {count} |")?;
+        }
+        if let Some(limited) = &audit.limited {
+            limit::write(f, limited, |ms| self.at(ms))?;
+        }
+        if let Some(ordered) = &audit.ordered {
+            order::write(f, ordered)?;
         }
         self.write_handovers(f)?;
         self.write_above(f)?;

@@ -1,6 +1,7 @@
-//! A steady trickle of events, to every slice in turn, through failures of the broker.
+//! A steady trickle of events, to every slice in turn, and those of the experiment's subject beside
+//! it, through failures of the broker.
 //!
-//! Decides who gets which event, and remembers when Kafka acknowledged it. An idempotent producer
+//! Decides who gets which event when, and remembers when Kafka acknowledged it. An idempotent producer
 //! writes each once; only one it gave up (30 s) is handed over again, and is marked.
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,51 +11,14 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use postrider_domain::{EndpointId, NewRecord, SliceCount};
+use postrider_domain::NewRecord;
 use postrider_kafka::producer::ANY_PARTITION;
 use postrider_kafka::{ClientSettings, Producer};
 
+use super::endpoints::{Endpoint, Endpoints};
 use super::journal::{Event, Setting, event_id};
+use super::subject::Subject;
 use crate::now_ms;
-
-/// Every so many endpoints of a slice answer slowly, so that something is always in flight.
-const SLOW_EVERY: usize = 8;
-
-/// An endpoint that the events are for.
-#[derive(Clone, Debug)]
-pub(super) struct Endpoint {
-    /// Its id, and its tenant, which nobody shares.
-    pub(super) id: String,
-    /// Its path at the receiver.
-    pub(super) path: String,
-    /// Its slice.
-    pub(super) slice: u16,
-}
-
-/// The same number of endpoints for each slice, those of one slice one after the other.
-pub(super) fn endpoints(setting: &Setting) -> Vec<Endpoint> {
-    let slices = SliceCount::new(setting.slices).expect("1 to 256 slices");
-    let per_slice = setting.endpoints.div_ceil(usize::from(setting.slices));
-    let mut by_slice = vec![Vec::new(); usize::from(setting.slices)];
-    let mut number = 0;
-    while by_slice.iter().any(|slice| slice.len() < per_slice) {
-        let id = format!("ep_{number}");
-        number += 1;
-        let valid: EndpointId = id.parse().expect("letters and digits");
-        let slice = slices.slice_of(&valid).0;
-        let there = &mut by_slice[usize::from(slice)];
-        if there.len() < per_slice {
-            let speed = if there.len() % SLOW_EVERY == SLOW_EVERY - 1 {
-                "slow"
-            } else {
-                "fast"
-            };
-            let path = format!("/{speed}/{id}");
-            there.push(Endpoint { id, path, slice });
-        }
-    }
-    by_slice.concat()
-}
 
 /// The trickle, until [`Trickle::stop`] or dropped.
 pub(super) struct Trickle {
@@ -78,30 +42,30 @@ impl Trickle {
     pub(super) fn start(
         client: &ClientSettings,
         topic: String,
-        endpoints: Vec<Endpoint>,
+        endpoints: Endpoints,
         setting: &Setting,
     ) -> anyhow::Result<Self> {
         let shared = Arc::new(Shared {
             events: Mutex::default(),
             stopped: AtomicBool::new(false),
         });
-        let (sender, failed): (Sender<usize>, Receiver<usize>) = channel();
+        let (sender, failed): (Sender<Sent>, Receiver<Sent>) = channel();
         let told = Arc::clone(&shared);
-        let producer = Producer::new(client, move |number: usize, outcome| match outcome {
-            Ok(_) => told.events()[number].acked_ms = Some(now_ms()),
+        let producer = Producer::new(client, move |sent: Sent, outcome| match outcome {
+            Ok(_) => told.events()[sent.number].acked_ms = Some(now_ms()),
             // nobody is there to take it once the trickle has ended
-            Err(_) => drop(sender.send(number)),
+            Err(_) => drop(sender.send(sent)),
         })?;
         let writer = Writer {
             producer,
             topic: topic.into(),
             endpoints,
-            slices: usize::from(setting.slices),
+            subject: setting.subject,
             shared: Arc::clone(&shared),
             failed,
         };
-        let every = Duration::from_secs(1) / setting.events_per_second;
-        let thread = thread::spawn(move || writer.run(every));
+        let trickle = Beat::of(setting.events_per_second, 0);
+        let thread = thread::spawn(move || writer.run(trickle));
         Ok(Self {
             shared,
             thread: Some(thread),
@@ -111,6 +75,12 @@ impl Trickle {
     /// How many events there were so far.
     pub(super) fn count(&self) -> usize {
         self.shared.events().len()
+    }
+
+    /// How many of them the subject got.
+    pub(super) fn of_subject(&self) -> usize {
+        let last = self.shared.events().iter().rev().find_map(|e| e.subject);
+        last.map_or(0, |place| place + 1)
     }
 
     /// The events so far.
@@ -132,32 +102,71 @@ impl Drop for Trickle {
     }
 }
 
+/// An event that Kafka has not answered for.
+struct Sent {
+    number: usize,
+    record: NewRecord,
+}
+
+/// When the next event of a stream is due.
+struct Beat {
+    every: Duration,
+    next: Instant,
+    count: usize,
+    /// So many come at once.
+    ahead: usize,
+}
+
+impl Beat {
+    fn of(per_second: u32, ahead: usize) -> Self {
+        Self {
+            every: Duration::from_secs(1) / per_second,
+            next: Instant::now(),
+            count: 0,
+            ahead,
+        }
+    }
+
+    /// Waits for it; its place in the stream.
+    fn wait(&mut self) -> usize {
+        thread::sleep(self.next.saturating_duration_since(Instant::now()));
+        let place = self.count;
+        self.count += 1;
+        if self.count >= self.ahead {
+            self.next += self.every;
+        }
+        place
+    }
+}
+
 struct Writer {
-    producer: Producer<usize>,
+    producer: Producer<Sent>,
     topic: Arc<str>,
-    endpoints: Vec<Endpoint>,
-    slices: usize,
+    endpoints: Endpoints,
+    subject: Option<Subject>,
     shared: Arc<Shared>,
-    failed: Receiver<usize>,
+    failed: Receiver<Sent>,
 }
 
 impl Writer {
-    fn run(self, every: Duration) {
-        let mut next = Instant::now();
+    fn run(self, mut trickle: Beat) {
+        let mut subject = self.subject.map(|subject| {
+            (
+                subject,
+                Beat::of(subject.events_per_second(), subject.ahead()),
+            )
+        });
         while !self.shared.stopped.load(Ordering::Relaxed) {
-            let number = self.shared.events().len();
-            let event = Event {
-                number,
-                slice: self.endpoint(number).slice,
-                sent_ms: now_ms(),
-                acked_ms: None,
-                tries: 0,
-            };
-            self.shared.events().push(event);
-            self.send(number);
+            match &mut subject {
+                Some((subject, beat)) if beat.next < trickle.next => {
+                    let place = beat.wait();
+                    let endpoint = self.endpoints.subject.as_ref();
+                    let endpoint = endpoint.expect("a subject has its endpoint");
+                    self.publish(endpoint, Some(place), subject.key(place));
+                }
+                _ => self.publish(self.endpoints.at(trickle.wait()), None, None),
+            }
             self.send_failed();
-            next += every;
-            thread::sleep(next.saturating_duration_since(Instant::now()));
         }
         for _ in 0..10 {
             self.producer.flush(Duration::from_secs(10));
@@ -166,61 +175,46 @@ impl Writer {
     }
 
     fn send_failed(&self) {
-        for number in self.failed.try_iter() {
-            self.send(number);
+        for sent in self.failed.try_iter() {
+            self.send(sent);
         }
     }
 
-    /// Slices take turns, and so do the endpoints of each.
-    fn endpoint(&self, number: usize) -> &Endpoint {
-        let per_slice = self.endpoints.len() / self.slices;
-        let (round, slice) = (number / self.slices, number % self.slices);
-        &self.endpoints[slice * per_slice + round % per_slice]
-    }
-
-    fn send(&self, number: usize) {
-        let (id, tenant) = (event_id(number), &self.endpoint(number).id);
-        let json = format!(r#"{{"id":"{id}","type":"payment.captured","tenant":"{tenant}"}}"#);
+    /// Events of one ordering key go to one partition: beyond it there is no order.
+    fn publish(&self, endpoint: &Endpoint, subject: Option<usize>, key: Option<usize>) {
+        let number = self.shared.events().len();
+        self.shared.events().push(Event {
+            number,
+            slice: endpoint.slice,
+            subject,
+            sent_ms: now_ms(),
+            acked_ms: None,
+            tries: 0,
+        });
+        let (id, tenant) = (event_id(number), &endpoint.id);
+        let key = key.map(|key| format!("key-{key}"));
+        let member = key.as_deref().map(|key| format!(r#","key":"{key}""#));
+        let member = member.unwrap_or_default();
+        let json =
+            format!(r#"{{"id":"{id}","type":"payment.captured","tenant":"{tenant}"{member}}}"#);
         let record = NewRecord {
             topic: Arc::clone(&self.topic),
             partition: ANY_PARTITION,
-            key: None,
+            key: key.map(Bytes::from),
             value: Some(Bytes::from(json)),
             headers: Vec::new(),
         };
-        self.shared.events()[number].tries += 1;
-        let mut tag = number;
+        self.send(Sent { number, record });
+    }
+
+    fn send(&self, sent: Sent) {
+        self.shared.events()[sent.number].tries += 1;
+        let record = sent.record.clone();
+        let mut tag = sent;
         // the queue is full only while the broker is away
         while let Err((_, back)) = self.producer.send(&record, tag) {
             tag = back;
             thread::sleep(Duration::from_millis(100));
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use super::super::journal::Setting;
-    use super::endpoints;
-
-    #[test]
-    fn every_slice_has_as_many_endpoints_as_any_other() {
-        let setting = Setting {
-            name: String::new(),
-            session_ms: 0,
-            heartbeat_ms: 0,
-            timeout_ms: 0,
-            slices: 16,
-            endpoints: 200,
-            events_per_second: 1,
-        };
-        let mut count: BTreeMap<u16, usize> = BTreeMap::new();
-        for endpoint in endpoints(&setting) {
-            *count.entry(endpoint.slice).or_default() += 1;
-        }
-        assert_eq!(count.len(), 16);
-        assert!(count.values().all(|count| *count == 13), "{count:?}");
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Excused is what its worker had in flight when it was killed or frozen, or had finished too late
 //! for a commit (`docs/delivery.md`); what an event published twice repeats; and what an
-//! attempt without an answer repeats by the schedule.
+//! attempt without an answer repeats by the schedule, under the same number when its worker was
+//! killed or frozen while the delivery waited in memory.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,6 +14,9 @@ use super::uses::{Use, Uses};
 /// A second of work that a crash may repeat, and the longest an acknowledgement and a commit may
 /// take on a busy machine.
 const COMMIT_MS: u64 = 1_500;
+
+/// The longest a failed delivery waits in memory, with its count nowhere else.
+const IN_MEMORY_MS: u64 = 45_000;
 
 #[derive(Debug, Default)]
 pub(crate) struct Repeats {
@@ -47,7 +51,7 @@ impl Repeats {
             found.requests += made.len() - 1;
             let scheduled = made
                 .windows(2)
-                .filter(|pair| pair[1].attempt > pair[0].attempt);
+                .filter(|pair| pair[1].attempt > pair[0].attempt || count_lost(pair[0], effects));
             let scheduled = scheduled.count();
             found.scheduled += scheduled;
             let twice = events.get(*event).is_some_and(|event| event.tries > 1);
@@ -57,6 +61,18 @@ impl Repeats {
         }
         found
     }
+}
+
+/// Whether an attempt failed, and its worker was killed or frozen while its delivery waited in
+/// memory: then it is made once more under the same number.
+fn count_lost(made: &Use, effects: &Effects) -> bool {
+    let Some(ended_ms) = made.ended_ms.filter(|_| made.failed) else {
+        return false;
+    };
+    effects.all.iter().any(|effect| {
+        effect.worker == Some(made.worker)
+            && (ended_ms..=ended_ms + IN_MEMORY_MS).contains(&effect.from_ms)
+    })
 }
 
 /// What a worker did that no commit tells of. What it starts after it woke is not excused.

@@ -7,6 +7,9 @@ use super::super::journal::{
 };
 use super::{Audit, Cause, Verdict};
 
+mod limit;
+mod order;
+
 /// The beginning, ms: a whole second.
 const T0: u64 = 1_700_000_000_000;
 
@@ -21,6 +24,7 @@ impl Story {
         let events = (0..seconds * 10).map(|n| Event {
             number: n as usize,
             slice: 0,
+            subject: None,
             sent_ms: T0 + n * 100,
             acked_ms: Some(T0 + n * 100),
             tries: 1,
@@ -39,6 +43,7 @@ impl Story {
                     slices: 1,
                     endpoints: 1,
                     events_per_second: 10,
+                    subject: None,
                 },
                 actions: Vec::new(),
                 events: events.collect(),
@@ -246,6 +251,23 @@ fn a_kill_excuses_what_was_not_committed_and_no_more() {
     let audit = story.audit();
     assert_eq!(audit.repeats.requests, 2);
     assert_eq!(audit.repeats.unexcused, [(50, T0 + 5_000)]);
+}
+
+#[test]
+fn a_count_that_died_with_its_worker_is_no_repeat_and_one_that_did_not_is() {
+    for (killed_at, unexcused) in [(Some(10_000), 0), (Some(52_000), 1), (None, 1)] {
+        let mut story = Story::of(60);
+        if let Some(at) = killed_at {
+            story.action(at, What::Kill { worker: 1 });
+        }
+        story.delivers(1, 0..51, 0);
+        // taken, and the answer came too late
+        let late = story.journal.attempts.last_mut().expect("one");
+        late.outcome = "retry".into();
+        story.delivers(2, 50..51, 55_000);
+        let repeats = story.audit().repeats;
+        assert_eq!((repeats.requests, repeats.unexcused.len()), (1, unexcused));
+    }
 }
 
 #[test]

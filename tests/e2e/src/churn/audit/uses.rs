@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::super::journal::{Action, Attempted, Journal, What, event_number};
+use super::super::journal::{Action, Attempted, Journal, What, event_of};
 
 /// How long before its attempt a request may seem to arrive, ms: clocks are rounded.
 const SLACK_MS: u64 = 50;
@@ -33,6 +33,8 @@ pub(crate) struct Use {
     pub(crate) arrived_ms: Option<u64>,
     /// Whether it was answered 2xx.
     pub(crate) taken: bool,
+    /// Whether its record says that it failed: of one that was taken, for want of an answer.
+    pub(crate) failed: bool,
 }
 
 /// All of them, by start.
@@ -59,8 +61,7 @@ impl Uses {
         let mut taken = BTreeSet::new();
         let mut nobodys = 0;
         for receipt in &journal.requests {
-            let id = receipt.event.as_ref().and_then(|id| id.as_str());
-            let Some(event) = id.and_then(event_number) else {
+            let Some(event) = event_of(receipt) else {
                 continue;
             };
             let is_taken = (200..300).contains(&receipt.status);
@@ -81,6 +82,7 @@ impl Uses {
                 ended_ms: None,
                 arrived_ms: Some(receipt.arrived_ms),
                 taken: is_taken,
+                failed: false,
             };
             let records = by_event.get(&event).map_or(&[][..], Vec::as_slice);
             let fits = records.iter().filter(|index| fits(&all[**index], &made));
@@ -113,6 +115,7 @@ fn of_record(attempted: &Attempted, lives: &Lives) -> Use {
         ended_ms: Some(attempted.ended_ms),
         arrived_ms: None,
         taken: false,
+        failed: attempted.outcome != "delivered",
     }
 }
 
