@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use crate::clock::{MICROS, Micros};
+use crate::clock::{MICROS, MINUTE, Micros};
 use crate::process::{Channel, Input, State};
 use crate::world::{Event, Request, World};
 
@@ -20,6 +20,11 @@ impl World {
         process.deadline = None;
         let life = process.life;
         self.later(length, Event::Thaw(host, life));
+        // What comes meanwhile waits for it.
+        let burst = self.rng.u64(..length.min(MINUTE));
+        if self.elapsed() + burst < self.plan.faulty_for {
+            self.later(burst, Event::Burst);
+        }
     }
 
     /// It was awake for a moment.
@@ -85,7 +90,7 @@ impl World {
             .collect();
         let mut late = BTreeMap::new();
         for lane in lanes {
-            if self.chance(300) {
+            if self.chance(500) {
                 late.insert(lane, self.rng.u64(..10 * MICROS));
             }
         }

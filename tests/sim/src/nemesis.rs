@@ -88,7 +88,7 @@ impl World {
             }
             Strike::Doze if running => {
                 let session = self.settings.session.as_micros() as u64;
-                let first = self.rng.u64(session / 2..session);
+                let first = self.rng.u64(session - 10 * MICROS..session);
                 let awake = self.rng.u64(..300_000);
                 self.audit.disturb(self.now, first + length + 4 * MINUTE);
                 self.freeze(host, first);
