@@ -45,6 +45,20 @@ struct Key {
     waiting: VecDeque<EntryId>,
     /// Its head is in flight, or waits in memory for another attempt.
     busy: bool,
+    /// How many of it end without an attempt, and are not settled.
+    ending: usize,
+}
+
+impl Key {
+    /// Whether the first that waits may be attempted.
+    fn is_free(&self) -> bool {
+        !self.busy && self.ending == 0 && !self.waiting.is_empty()
+    }
+
+    /// Whether nothing is known of it.
+    fn is_empty(&self) -> bool {
+        !self.busy && self.ending == 0 && self.waiting.is_empty()
+    }
 }
 
 impl Keys {
@@ -52,7 +66,7 @@ impl Keys {
     pub(crate) fn push(&mut self, key: u64, entry: EntryId) {
         let of = self.keys.entry(key).or_default();
         of.waiting.push_back(entry);
-        if !of.busy && of.waiting.len() == 1 {
+        if of.is_free() && of.waiting.len() == 1 {
             self.ready.push_back(key);
         }
     }
@@ -63,7 +77,9 @@ impl Keys {
         debug_assert!(of.busy, "the head of a key was taken twice");
         of.busy = false;
         of.waiting.push_front(entry);
-        self.ready.push_front(key);
+        if of.is_free() {
+            self.ready.push_front(key);
+        }
     }
 
     /// The next head.
@@ -84,9 +100,33 @@ impl Keys {
             return;
         };
         of.busy = false;
-        if of.waiting.is_empty() {
+        self.go_on(key);
+    }
+
+    /// One that is not its head ends without an attempt: nobody of the key goes until
+    /// [`Self::ended`].
+    pub(crate) fn ends(&mut self, key: u64) {
+        self.keys.entry(key).or_default().ending += 1;
+        self.ready.retain(|ready| *ready != key);
+    }
+
+    /// It is settled.
+    pub(crate) fn ended(&mut self, key: u64) {
+        let Some(of) = self.keys.get_mut(&key) else {
+            return;
+        };
+        let left = of.ending.checked_sub(1);
+        of.ending = left.expect("it ends once");
+        self.go_on(key);
+    }
+
+    fn go_on(&mut self, key: u64) {
+        let Some(of) = self.keys.get(&key) else {
+            return;
+        };
+        if of.is_empty() {
             self.keys.remove(&key);
-        } else {
+        } else if of.is_free() && !self.ready.contains(&key) {
             self.ready.push_back(key);
         }
     }
@@ -102,7 +142,7 @@ impl Keys {
         of.waiting.remove(at);
         if of.waiting.is_empty() {
             self.ready.retain(|ready| *ready != key);
-            if !of.busy {
+            if of.is_empty() {
                 self.keys.remove(&key);
             }
         }
@@ -111,7 +151,7 @@ impl Keys {
     /// How many of a key are in memory and unsettled.
     pub(crate) fn len_of(&self, key: u64) -> usize {
         let of = self.keys.get(&key);
-        of.map_or(0, |of| of.waiting.len() + usize::from(of.busy))
+        of.map_or(0, |of| of.waiting.len() + usize::from(of.busy) + of.ending)
     }
 
     /// Those of a key that wait behind its head.
@@ -126,7 +166,7 @@ impl Keys {
         let mut taken = Vec::new();
         self.keys.retain(|_, of| {
             taken.extend(std::mem::take(&mut of.waiting));
-            of.busy
+            !of.is_empty()
         });
         taken
     }
@@ -208,9 +248,9 @@ impl Left {
         true
     }
 
-    /// Attempts that were made of the head at this offset.
-    pub(crate) fn attempts(&self, offset: i64) -> Option<u32> {
-        self.heads.get(&offset).map(|head| head.attempts)
+    /// What is known of the head at this offset.
+    pub(crate) fn head(&self, offset: i64) -> Option<Head> {
+        self.heads.get(&offset).copied()
     }
 
     /// A record is settled, or in memory with another count of attempts.
@@ -292,6 +332,9 @@ mod tests {
         assert_eq!(keys.next(), Some(11));
         keys.pop();
         keys.put_back(1, 11);
+        keys.ends(1);
+        assert_eq!(keys.pop(), None, "one before it is not settled");
+        keys.ended(1);
         assert_eq!(keys.pop(), Some(11), "the head again, not its follower");
         keys.free(1);
         keys.free(2);
@@ -311,7 +354,7 @@ mod tests {
         assert_eq!(left.take_due(at(99)), None);
         assert_eq!(left.take_due(at(100)), Some(40));
         assert!(!left.leaves(at(100), 40, 7, 0));
-        assert_eq!(left.attempts(40), Some(1));
+        assert_eq!(left.head(40).map(|head| head.attempts), Some(1));
         assert!(!left.leaves(at(100), 41, 7, 1), "behind it in memory");
     }
 

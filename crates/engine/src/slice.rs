@@ -38,7 +38,7 @@ use std::time::Duration;
 use postrider_catalog::{Catalog, Lookup};
 use postrider_domain::{
     AttemptReport, DeadLetterReason, Delivery, DiscardReason, Endpoint, EndpointId, EndpointState,
-    Lane, Outcome, Remembered, Rung, Slice, Timestamp,
+    Head, Lane, Outcome, Remembered, Rung, Slice, Timestamp,
 };
 
 use crate::backlog::{Backlog, Passes};
@@ -129,12 +129,13 @@ pub(crate) struct SliceEngine {
     orders: VecDeque<Order>,
 }
 
-/// What is known of a record of an ordered endpoint when it is taken in.
+/// What is known of a record of a backlog when it is taken in.
 #[derive(Clone, Copy, Debug)]
 struct Ordered {
-    key: u64,
-    /// Attempts made of it, if it was a head before.
-    attempts: Option<u32>,
+    /// `None` = it waits for no other any more.
+    key: Option<u64>,
+    /// If it was a failed head before.
+    head: Option<Head>,
 }
 
 /// What a write is for.
@@ -261,6 +262,8 @@ impl SliceEngine {
         flow.gone.confirmed = remembered.gone;
         flow.saving.stored = true;
         self.flows.insert(id.clone(), flow);
+        // Its rule may have changed while nobody owned it.
+        self.reorder(now, &id);
         self.forget_gone_if_changed(now, &id);
     }
 

@@ -16,6 +16,7 @@ impl SliceEngine {
             bytes,
             content,
         } = record;
+        let (key, head) = ordered.map_or((None, None), |ordered| (ordered.key, ordered.head));
         let attempts = match &content {
             Content::Delivery(delivery) => {
                 if reading.lane == Lane::Redeliveries {
@@ -31,8 +32,7 @@ impl SliceEngine {
                     self.settle_offset(now, reading.lane, offset, Some(&endpoint));
                     return;
                 }
-                let attempts = ordered.and_then(|ordered| ordered.attempts);
-                attempts.unwrap_or(delivery.attempts)
+                head.map_or(delivery.attempts, |head| head.attempts)
             }
             Content::Unreadable { .. } => 0,
         };
@@ -60,7 +60,7 @@ impl SliceEngine {
             started_at: now,
             unproven: false,
             counted: false,
-            key: ordered.map(|ordered| ordered.key),
+            key,
             heads_key: false,
             appended_at,
             ahead,
@@ -87,6 +87,13 @@ impl SliceEngine {
         }
         let due = entry.delivery().due;
         self.entries.insert(id, entry);
+        if key.is_none()
+            && let Some(due) = head.and_then(|head| head.due)
+            && due > now
+        {
+            // It waits for no other, only for its time.
+            return self.write_retry(now, id, due);
+        }
         match reading.lane {
             Lane::Retry(rung) => {
                 let left = appended_at + rung.delay();

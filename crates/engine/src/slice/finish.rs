@@ -10,9 +10,7 @@
 use std::time::Duration;
 
 use postrider_catalog::Lookup;
-use postrider_domain::{
-    AttemptReport, AttemptResult, EndpointId, Lane, OnExhausted, Outcome, Rung, Timestamp,
-};
+use postrider_domain::{AttemptReport, AttemptResult, EndpointId, Lane, Outcome, Rung, Timestamp};
 
 use super::{Draining, SliceEngine};
 use crate::concurrency::Failure;
@@ -105,6 +103,7 @@ impl SliceEngine {
         let version = endpoint.version;
         self.flow(id).gone.confirmed = Some(version);
         self.observe(Observation::EndpointGone(id.clone()));
+        self.reorder(now, id);
         self.save_soon(now, id, Duration::ZERO);
         self.requeue(now, id);
     }
@@ -167,12 +166,6 @@ impl SliceEngine {
             (_, due) if ordered => self.block(now, id, due),
             (_, due) => self.write_retry(now, id, due.unwrap_or(now)),
         }
-    }
-
-    /// Whether a delivery that is given up stays at the head of its key.
-    fn blocks(&self, endpoint: &EndpointId) -> bool {
-        let found = self.catalog.find(endpoint);
-        matches!(found, Lookup::Known(e) if e.on_exhausted == OnExhausted::Block)
     }
 
     /// The receiver asked for a pause: it is at the head of its queue again.

@@ -34,6 +34,7 @@ impl SliceEngine {
             Outcome::Discarded(_) | Outcome::Delivered | Outcome::Retry => {
                 self.clear_timer(id);
                 self.entry(id).state = EntryState::Settling;
+                self.hold_key(id);
                 self.write_attempt(now, id, None, ending, None);
             }
         }
@@ -122,6 +123,14 @@ impl SliceEngine {
     }
 
     pub(super) fn give_up(&mut self, now: Timestamp, id: EntryId, reason: DeadLetterReason) {
+        let spent = matches!(
+            reason,
+            DeadLetterReason::AttemptsExhausted | DeadLetterReason::WindowPassed
+        );
+        if spent && self.stays_for_its_key(id) {
+            return self.block(now, id, None);
+        }
+        self.hold_key(id);
         self.write_attempt(now, id, None, Outcome::DeadLettered(reason), None);
         self.write_dead_letter(id, reason);
     }

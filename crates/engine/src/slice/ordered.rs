@@ -28,17 +28,17 @@ impl SliceEngine {
         }
     }
 
-    /// What is known of a record of an ordered endpoint's backlog; `None` = it waits for no other.
+    /// What is known of a record of a backlog that waits for others, or did when it was attempted.
     pub(super) fn ordered(
         &self,
         id: &EndpointId,
         delivery: &Delivery,
         offset: i64,
     ) -> Option<Ordered> {
-        let key = key_of(self.ordering(id), delivery)?;
+        let key = key_of(self.ordering(id), delivery);
         let backlog = self.flows.get(id)?.backlog.as_ref()?;
-        let attempts = backlog.left.attempts(offset);
-        Some(Ordered { key, attempts })
+        let head = backlog.left.head(offset);
+        (key.is_some() || head.is_some()).then_some(Ordered { key, head })
     }
 
     /// A head that waited in memory is due.
@@ -97,6 +97,29 @@ impl SliceEngine {
         offset
     }
 
+    /// Whether a delivery that failed and is given up waits at the head of its key instead.
+    pub(super) fn stays_for_its_key(&self, id: EntryId) -> bool {
+        let entry = &self.entries[&id];
+        entry.key.is_some() && entry.attempts > 0 && self.blocks(&entry.delivery().endpoint)
+    }
+
+    /// Whether a delivery that is given up stays at the head of its key.
+    pub(super) fn blocks(&self, endpoint: &EndpointId) -> bool {
+        let found = self.catalog.find(endpoint);
+        matches!(found, Lookup::Known(e) if e.on_exhausted == OnExhausted::Block)
+    }
+
+    /// One that ends without an attempt has its place in its key until that is written.
+    pub(super) fn hold_key(&mut self, id: EntryId) {
+        let entry = &self.entries[&id];
+        if let Some(key) = entry.key
+            && !entry.heads_key
+        {
+            let endpoint = entry.delivery().endpoint.clone();
+            self.flow(&endpoint).keys.ends(key);
+        }
+    }
+
     /// A delivery of a key is settled: the next one follows.
     pub(super) fn follow_on(
         &mut self,
@@ -108,6 +131,8 @@ impl SliceEngine {
         let flow = self.flow(endpoint);
         if heads_key {
             flow.keys.free(key);
+        } else {
+            flow.keys.ended(key);
         }
         if flow.keys.len_of(key) == 0
             && let Some(backlog) = &mut flow.backlog
@@ -125,10 +150,11 @@ impl SliceEngine {
             Lookup::Known(endpoint) => (endpoint.ordering, endpoint.on_exhausted),
             Lookup::Deleted | Lookup::Unknown => (Ordering::None, OnExhausted::Continue),
         };
+        let ending = self.ending(id).is_some();
         let Some(backlog) = self.flow(id).backlog.as_mut() else {
             return;
         };
-        if on_exhausted == OnExhausted::Continue {
+        if on_exhausted == OnExhausted::Continue || ending {
             backlog.left.release(now);
         }
         if ordering == Ordering::None

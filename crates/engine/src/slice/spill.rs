@@ -203,15 +203,16 @@ impl SliceEngine {
         let Some(flow) = self.flows.get_mut(id) else {
             return Fate::NoRoom;
         };
-        let in_memory = ordered.map_or(0, |ordered| flow.keys.len_of(ordered.key));
+        let key = ordered.and_then(|ordered| ordered.key);
+        let in_memory = key.map_or(0, |key| flow.keys.len_of(key));
         let Some(backlog) = &mut flow.backlog else {
             return Fate::NoRoom;
         };
         if stays || !self.passes.has_room(backlog, window, record.bytes) {
             return Fate::NoRoom;
         }
-        match ordered {
-            Some(Ordered { key, .. }) if self.passes.wants(backlog, record.offset) => {
+        match key {
+            Some(key) if self.passes.wants(backlog, record.offset) => {
                 if backlog.left.leaves(now, record.offset, key, in_memory) {
                     Fate::Leave
                 } else {
@@ -300,7 +301,9 @@ impl SliceEngine {
             return;
         };
         self.passes.catch_up(backlog);
-        if !closed && let Some(from) = backlog.left.take_due(now) {
+        if (ending || !closed)
+            && let Some(from) = backlog.left.take_due(now)
+        {
             backlog.rewind(from);
         }
         let head_due = backlog.left.next_due();
@@ -317,7 +320,7 @@ impl SliceEngine {
                 self.look_again(id, expires + Duration::from_millis(1));
             }
             if let Some(due) = head_due
-                && !closed
+                && (ending || !closed)
             {
                 self.look_again(id, due);
             }

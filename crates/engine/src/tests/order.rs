@@ -148,6 +148,125 @@ fn a_head_that_is_given_up_lets_the_next_follow_or_blocks_until_released() {
 }
 
 #[test]
+fn who_follows_one_that_ends_unattempted_waits_until_that_is_written() {
+    let mut world = ordered();
+    world.endpoint("a", |e| {
+        e.retry = retry(&[]);
+        e.on_exhausted = OnExhausted::Block;
+    });
+    let bad = world.deliver_keyed("a", "k");
+    world.answer = Box::new(move |sent| {
+        let status = if sent.delivery == bad { 500 } else { 200 };
+        Answer::Status(status, QUICK)
+    });
+    let next = world.deliver_keyed("a", "k");
+    world.run_for(60 * SECOND);
+    assert_eq!((world.sent.len(), world.dead.len()), (1, 0), "it blocks");
+    world.endpoint("a", |e| e.on_exhausted = OnExhausted::Continue);
+    for _ in 0..20_000 {
+        world.run_for(Duration::from_micros(500));
+        let followed = world.sent.len() > 1;
+        assert!(!followed || world.dead.len() == 1, "its end came too late");
+    }
+    assert_eq!(world.sent[1].delivery, next);
+    assert!(world.all_committed() && world.remembers_nothing());
+}
+
+#[test]
+fn a_head_that_was_released_while_nobody_owned_it_goes() {
+    let mut world = ordered();
+    world.endpoint("a", |e| {
+        e.retry = retry(&[]);
+        e.on_exhausted = OnExhausted::Block;
+    });
+    let bad = world.deliver_keyed("a", "k");
+    world.deliver_keyed("a", "k");
+    world.answer = Box::new(move |sent| {
+        let status = if sent.delivery == bad { 500 } else { 200 };
+        Answer::Status(status, QUICK)
+    });
+    world.run_for(60 * SECOND);
+    world.revoke([SLICE]);
+    world.run_for(SECOND);
+    world.endpoint("a", |e| e.on_exhausted = OnExhausted::Continue);
+    world.assign([SLICE]);
+    world.run_for(60 * SECOND);
+    assert_eq!(world.dead, [(bad, DeadLetterReason::AttemptsExhausted, 1)]);
+    assert_eq!(world.sent.len(), 2);
+    assert!(world.all_committed() && world.remembers_nothing());
+}
+
+#[test]
+fn what_was_attempted_in_order_keeps_its_count_and_due_time_without_one() {
+    let mut world = ordered();
+    world.endpoint("a", |e| e.retry = retry(&[1, 300, 600]));
+    let bad = world.deliver_keyed("a", "k");
+    world.answer = Box::new(move |sent| {
+        let failed = sent.delivery == bad && sent.attempt < 3;
+        Answer::Status(if failed { 500 } else { 200 }, QUICK)
+    });
+    world.run_for(30 * SECOND);
+    world.endpoint("a", |e| e.ordering = Ordering::None);
+    world.run_for(200 * SECOND);
+    world.revoke([SLICE]);
+    world.run_for(SECOND);
+    world.assign([SLICE]);
+    world.run_for(3_600 * SECOND);
+    let attempts: Vec<u32> = world.sent.iter().map(|sent| sent.attempt).collect();
+    assert_eq!(attempts, [1, 2, 3]);
+    let waited = world.sent[2].at.since(world.sent[1].at);
+    assert!(waited >= 300 * SECOND, "early: {waited:?}");
+    assert!(world.all_committed() && world.remembers_nothing());
+}
+
+#[test]
+fn a_blocked_head_is_kept_though_its_window_passes_while_its_receiver_asks_to_wait() {
+    let mut world = ordered();
+    world.endpoint("a", |e| {
+        e.retry = retry(&[5, 10]);
+        e.on_exhausted = OnExhausted::Block;
+    });
+    let mut attempts = 0;
+    world.answer = Box::new(move |_| {
+        attempts += 1;
+        match attempts {
+            1 => Answer::Status(500, QUICK),
+            _ => Answer::RetryAfter(3_000, QUICK),
+        }
+    });
+    world.deliver_keyed("a", "k");
+    world.run_for(25 * 3_600 * SECOND);
+    assert!(world.dead.is_empty(), "it blocks");
+    world.endpoint("a", |e| e.on_exhausted = OnExhausted::Continue);
+    world.run_for(3_600 * SECOND);
+    assert_eq!(world.dead.len(), 1);
+    assert_eq!(world.dead[0].1, DeadLetterReason::WindowPassed);
+    assert!(world.all_committed() && world.remembers_nothing());
+}
+
+#[test]
+fn heads_of_a_disabled_endpoint_are_discarded() {
+    for (schedule, rule) in [
+        (vec![], OnExhausted::Block),
+        (vec![60], OnExhausted::Continue),
+    ] {
+        let mut world = ordered();
+        world.endpoint("a", |e| {
+            e.retry = retry(&schedule);
+            e.on_exhausted = rule;
+        });
+        world.answer = Box::new(|_| Answer::Status(500, QUICK));
+        world.deliver_keyed("a", "k");
+        world.deliver_keyed("a", "k");
+        world.run_for(30 * SECOND);
+        world.endpoint("a", |e| e.state = EndpointState::Disabled);
+        world.run_for(120 * SECOND);
+        assert_eq!((world.sent.len(), world.dead.len()), (1, 0), "{rule:?}");
+        assert!(world.all_committed() && world.remembers_nothing());
+    }
+}
+
+#[test]
 fn a_hundred_thousand_keys_of_one_endpoint_cost_no_more_memory_than_few() {
     let mut world = ordered();
     world.endpoint("a", |e| e.concurrency = Some(1_000));
