@@ -6,6 +6,7 @@
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
+use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -91,32 +92,31 @@ impl Load {
         &self.events
     }
 
-    /// Carries out a plan from now on, calling `each` about once a second; when it began,
-    /// microseconds since the epoch.
+    /// From the time these events were meant to be written to their acknowledgement, microseconds:
+    /// what the broker and the machine do to anybody, Postrider apart.
+    pub fn acknowledged(&self, events: Range<usize>) -> Vec<i64> {
+        let acks = self.acks.read().unwrap_or_else(PoisonError::into_inner);
+        let took = |number: usize| {
+            let acked = acks[number].load(Ordering::Relaxed);
+            acked as i64 - self.events[number].intended_us as i64
+        };
+        events.map(took).collect()
+    }
+
+    /// Carries out a plan from now on; the numbers of the events.
     ///
     /// # Errors
     /// Not all of it was acknowledged in the end.
-    pub fn run(&mut self, plan: &[Planned], mut each: impl FnMut()) -> anyhow::Result<u64> {
+    pub fn run(&mut self, plan: &[Planned]) -> anyhow::Result<Range<usize>> {
         let first = self.events.len();
         {
             let mut acks = self.acks.write().unwrap_or_else(PoisonError::into_inner);
             acks.resize_with(first + plan.len(), AtomicU64::default);
         }
         let (began, began_us) = (Instant::now(), now_us());
-        let mut called = began;
         for planned in plan {
             let due = began + Duration::from_micros(planned.at_us);
-            loop {
-                if called.elapsed() >= Duration::from_secs(1) {
-                    called = Instant::now();
-                    each();
-                }
-                let left = due.saturating_duration_since(Instant::now());
-                if left.is_zero() {
-                    break;
-                }
-                thread::sleep(left.min(Duration::from_secs(1)));
-            }
+            thread::sleep(due.saturating_duration_since(Instant::now()));
             self.send(began_us + planned.at_us, planned.endpoint);
         }
         self.producer.flush(FLUSH_WITHIN);
@@ -127,7 +127,7 @@ impl Load {
         });
         let missing = missing.count();
         ensure!(missing == 0, "{missing} events were not acknowledged");
-        Ok(began_us)
+        Ok(first..self.events.len())
     }
 
     fn send(&mut self, intended_us: u64, endpoint: u32) {

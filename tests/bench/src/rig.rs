@@ -16,7 +16,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::load::{Load, tenant};
-use crate::plan::{Planned, Stream, plan};
+use crate::plan::{Stream, plan};
 use crate::report::Folder;
 use crate::samples::Sampler;
 use crate::sink::log::{Arrival, Reader};
@@ -69,6 +69,8 @@ impl Setting {
                 "group.consumer.heartbeat.interval.ms",
                 &HEARTBEAT_MS.to_string(),
             ),
+            // nobody kills it: a busy machine must not look like a broker that failed
+            ("broker.session.timeout.ms", "18000"),
         ])
     }
 
@@ -179,13 +181,7 @@ impl Rig {
     /// Not everything could be written.
     pub fn run(&mut self, streams: &[Stream]) -> anyhow::Result<Range<usize>> {
         let planned = plan(streams, self.setting.seed + self.load.events().len() as u64);
-        self.run_plan(&planned)
-    }
-
-    fn run_plan(&mut self, planned: &[Planned]) -> anyhow::Result<Range<usize>> {
-        let first = self.load.events().len();
-        self.load.run(planned, || {})?;
-        Ok(first..self.load.events().len())
+        self.load.run(&planned)
     }
 
     /// An event for each of these endpoints: from then on they are known to be well.

@@ -215,6 +215,11 @@ fn judge(plan: &Down, mut rig: Rig, course: &Course, folder: &Folder) -> anyhow:
     let joined = Joined::new(rig.load.events(), &arrivals);
     let mut report = Report::new("down", plan);
     neighbours(&mut report, &joined, course);
+    let written = parts(course).map(|(name, events)| {
+        let took = rig.load.acknowledged(events.clone());
+        (name.to_owned(), Spread::of(took))
+    });
+    report.latencies("Events, until Kafka acknowledged them", &written);
     for (name, usage) in &course.usage {
         report.usage(&format!("Processes, {name}"), usage);
     }
@@ -225,12 +230,15 @@ fn judge(plan: &Down, mut rig: Rig, course: &Course, folder: &Folder) -> anyhow:
     Ok(report)
 }
 
-fn neighbours(report: &mut Report, joined: &Joined<'_>, course: &Course) {
-    let parts = [
+fn parts(course: &Course) -> [(&'static str, &Range<usize>); 3] {
+    [
         ("before", &course.before),
         ("away", &course.away),
         ("draining", &course.draining),
-    ];
+    ]
+}
+
+fn neighbours(report: &mut Report, joined: &Joined<'_>, course: &Course) {
     let groups: [(&str, Group); 3] = [
         ("all", |number| number != DOWN),
         ("of its slice", |number| {
@@ -243,7 +251,7 @@ fn neighbours(report: &mut Report, joined: &Joined<'_>, course: &Course) {
         Spread::of(joined.latencies(&numbers))
     };
     let mut spreads = Vec::new();
-    for (part, events) in parts {
+    for (part, events) in parts(course) {
         for (name, group) in groups {
             spreads.push((format!("{part}, {name}"), spread(events, group)));
         }
@@ -412,7 +420,7 @@ mod tests {
     #[test]
     fn a_second_is_half_open() {
         let second = 1_000_000;
-        assert_eq!(most_within(&[0, 1, second - 1, second, second + 1]), 4);
+        assert_eq!(most_within(&[0, 1, second - 1, second, second + 1]), 3);
         assert_eq!(most_within(&[0, second, 2 * second]), 1);
         assert_eq!(most_within(&[]), 0);
     }

@@ -147,6 +147,14 @@ fn judge(plan: &Sick, mut rig: Rig, phases: &[Phase], folder: &Folder) -> anyhow
     spreads.push(("all well".to_owned(), well));
     spreads.push(("all sick".to_owned(), sick));
     report.latencies("First attempts to healthy endpoints", &spreads);
+    let written = phases.iter().map(|phase| {
+        let took = rig.load.acknowledged(phase.events.clone());
+        (phase.name.clone(), Spread::of(took))
+    });
+    report.latencies(
+        "Events, until Kafka acknowledged them",
+        &written.collect::<Vec<_>>(),
+    );
     for phase in phases {
         report.usage(&format!("Processes, {}", phase.name), &phase.usage);
     }
