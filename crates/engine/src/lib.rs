@@ -10,7 +10,11 @@
 //!
 //! | rule | file |
 //! | --- | --- |
-//! | ownership, drain, hand-back, shared budget | [`worker`] |
+//! | which slice an input is for, when to call again | [`worker`] |
+//! | how a slice becomes ours | `worker/claim` |
+//! | how it stops being ours, hand-back | `worker/hand_back` |
+//! | what is committed | `worker/commit` |
+//! | requests in flight over all slices | `worker/start` |
 //! | the claim on a slice, whose state records count | `fence` |
 //! | how long attempts may start | [`lease`] |
 //! | pace of commits | [`commits`] |

@@ -32,24 +32,17 @@ mod spill;
 mod start;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::Arc;
 use std::time::Duration;
 
 use postrider_catalog::{Catalog, Lookup};
-use postrider_domain::{
-    AttemptReport, DeadLetterReason, Delivery, DiscardReason, Endpoint, EndpointId, EndpointState,
-    Head, Lane, Outcome, Remembered, Rung, Slice, Timestamp,
-};
+use postrider_domain::{Endpoint, EndpointId, Head, Lane, Remembered, Slice, Timestamp};
 
 use crate::backlog::{Backlog, Passes};
 use crate::entry::{Entry, EntryState};
-use crate::failed_writes::{FailedWrites, smaller};
+use crate::failed_writes::FailedWrites;
 use crate::fence::Claimed;
 use crate::flow::{Flow, Timer};
-use crate::io::{
-    AttemptEntry, Claim, Content, Defaults, Epoch, LaneRecord, Observation, Order, Reading, Ticket,
-    Write, WriteFailure, WriteId,
-};
+use crate::io::{Claim, Defaults, Epoch, LaneRecord, Observation, Order, Reading, Ticket};
 use crate::lane::{Committed, LaneState};
 use crate::limit::Limiter;
 use crate::offsets;

@@ -5,7 +5,11 @@
 //! when nothing happens any more. Leaves when a slice is drained, and its last commit, to
 //! [`crate::worker`].
 
-use super::*;
+use postrider_domain::{Lane, Timestamp};
+
+use super::{Draining, SliceEngine};
+use crate::entry::EntryState;
+use crate::queue::EntryId;
 
 impl SliceEngine {
     /// Stops reading and admission. What is in flight ends; what waits for another attempt is

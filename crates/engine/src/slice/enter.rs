@@ -5,7 +5,14 @@
 //! an endpoint has no room for goes to its backlog. Leaves how much room there is to
 //! [`crate::admission`].
 
-use super::*;
+use std::sync::Arc;
+
+use postrider_domain::{DeadLetterReason, EndpointId, Lane, Rung, Timestamp};
+
+use super::{DISCARD_GRACE, HOLD_MAX, Ordered, SAME_RUNG_MIN, SliceEngine};
+use crate::entry::{Entry, EntryState};
+use crate::io::{Content, LaneRecord, Observation, Write};
+use crate::queue::EntryId;
 
 impl SliceEngine {
     pub(super) fn take_in(&mut self, now: Timestamp, record: LaneRecord, ordered: Option<Ordered>) {

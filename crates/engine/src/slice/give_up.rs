@@ -4,7 +4,16 @@
 //! window passed; and that all others are moved or stay. Leaves what a spent schedule is to
 //! [`crate::schedule`].
 
-use super::*;
+use postrider_catalog::Lookup;
+use postrider_domain::{
+    DeadLetterReason, Delivery, DiscardReason, EndpointId, EndpointState, Lane, Outcome,
+    RetryPolicy, Timestamp,
+};
+
+use super::{HOLD_MAX, SliceEngine};
+use crate::entry::EntryState;
+use crate::io::Observation;
+use crate::queue::EntryId;
 
 impl SliceEngine {
     /// Which rule ends the deliveries of an endpoint without an attempt, if one does.
@@ -114,7 +123,7 @@ impl SliceEngine {
         attempts as usize > self.retry_policy(&endpoint).schedule.len()
     }
 
-    pub(super) fn retry_policy(&self, endpoint: &EndpointId) -> &postrider_domain::RetryPolicy {
+    pub(super) fn retry_policy(&self, endpoint: &EndpointId) -> &RetryPolicy {
         let policy = match self.catalog.find(endpoint) {
             Lookup::Known(endpoint) => endpoint.retry.as_ref(),
             Lookup::Deleted | Lookup::Unknown => None,

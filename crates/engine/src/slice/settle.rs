@@ -4,7 +4,17 @@
 //! to, and that what no topic takes is written with less in it. Leaves what is written to those who
 //! decide the delivery's fate, pace and order of further tries to [`crate::failed_writes`].
 
-use super::*;
+use std::sync::Arc;
+
+use postrider_domain::{
+    AttemptReport, DeadLetterReason, Delivery, EndpointId, Lane, Outcome, Rung, Timestamp,
+};
+
+use super::{Purpose, SliceEngine};
+use crate::entry::EntryState;
+use crate::failed_writes::smaller;
+use crate::io::{AttemptEntry, Content, Observation, Order, Write, WriteFailure, WriteId};
+use crate::queue::EntryId;
 
 impl SliceEngine {
     /// A write was acknowledged by all in-sync replicas, at this offset.
