@@ -66,12 +66,12 @@ impl Arrivals {
         self.requests
     }
 
-    /// Different events among them.
+    /// Events that were taken; one that was refused is still to come.
     pub(super) fn events(&self) -> usize {
         self.events
     }
 
-    /// Requests beyond the first of each event.
+    /// Requests beyond one for each event that was taken.
     pub(super) fn repeated(&self) -> usize {
         self.requests - self.events
     }
@@ -84,7 +84,7 @@ impl Arrivals {
         if self.arrived.len() <= number {
             self.arrived.resize(number + 1, false);
         }
-        if !self.arrived[number] {
+        if !self.arrived[number] && (200..300).contains(&receipt.status) {
             self.arrived[number] = true;
             self.events += 1;
         }
