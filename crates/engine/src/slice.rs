@@ -38,7 +38,7 @@ use std::time::Duration;
 use postrider_catalog::{Catalog, Lookup};
 use postrider_domain::{
     AttemptReport, DeadLetterReason, Delivery, DiscardReason, Endpoint, EndpointId, EndpointState,
-    Head, Lane, Outcome, Remembered, Rung, Slice, Timestamp,
+    Head, Lane, Ordering, Outcome, Remembered, Rung, Slice, Timestamp,
 };
 
 use crate::backlog::{Backlog, Passes};
@@ -285,7 +285,9 @@ impl SliceEngine {
         flow.limit(limit);
         self.reorder(now, &id);
         self.forget_gone_if_changed(now, &id);
-        if self.ending(&id).is_some() || !self.is_active(&id) {
+        // What came before it was ordered, or while it ended, is to be.
+        let ordered = self.ordering(&id) != Ordering::None;
+        if ordered || self.ending(&id).is_some() || !self.is_active(&id) {
             self.requeue(now, &id);
         }
         self.wake(&id);
