@@ -122,5 +122,12 @@ mutant asks-unheard $engine/gate.rs \
 mutant asks-use-up-attempts $engine/slice/finish.rs \
     's/entry\.attempts -= 1;//'
 
+mutant followers-go-beside-their-head $engine/order.rs \
+    's/of\.busy = true;/of.busy = false;/'
+mutant block-forgotten $engine/slice/ordered.rs \
+    's/e\.on_exhausted == OnExhausted::Block\)/false \&\& e.on_exhausted == OnExhausted::Block)/'
+mutant unwritten-ends-passed-by $engine/order.rs \
+    's/!self\.busy && self\.ending == 0 && !self/!self.busy \&\& !self/'
+
 printf '%d found by the simulator, %d by tests of the engine\n' "$in_simulator" "$in_tests"
 exit "$failed"

@@ -35,7 +35,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use postrider_catalog::{Catalog, Lookup};
-use postrider_domain::{Endpoint, EndpointId, Head, Lane, Remembered, Slice, Timestamp};
+use postrider_domain::{Endpoint, EndpointId, Head, Lane, Ordering, Remembered, Slice, Timestamp};
 
 use crate::backlog::{Backlog, Passes};
 use crate::entry::{Entry, EntryState};
@@ -278,7 +278,9 @@ impl SliceEngine {
         flow.limit(limit);
         self.reorder(now, &id);
         self.forget_gone_if_changed(now, &id);
-        if self.ending(&id).is_some() || !self.is_active(&id) {
+        // What came before it was ordered, or while it ended, is to be.
+        let ordered = self.ordering(&id) != Ordering::None;
+        if ordered || self.ending(&id).is_some() || !self.is_active(&id) {
             self.requeue(now, &id);
         }
         self.wake(&id);

@@ -267,6 +267,23 @@ fn heads_of_a_disabled_endpoint_are_discarded() {
 }
 
 #[test]
+fn what_comes_while_an_endpoint_is_disabled_for_a_moment_is_ordered() {
+    let mut world = ordered();
+    world.answer = Box::new(|_| Answer::Status(200, SECOND));
+    world.endpoint("a", |e| e.state = EndpointState::Disabled);
+    for _ in 0..3 {
+        world.deliver_keyed("a", "k");
+    }
+    world.run_for(SECOND);
+    world.endpoint("a", |e| e.state = EndpointState::Active);
+    world.run_for(60 * SECOND);
+    assert_eq!(world.sent.len(), 3);
+    world.assert_ordered();
+    let apart = world.sent[1].at.since(world.sent[0].at);
+    assert!(apart >= SECOND, "side by side");
+}
+
+#[test]
 fn a_hundred_thousand_keys_of_one_endpoint_cost_no_more_memory_than_few() {
     let mut world = ordered();
     world.endpoint("a", |e| e.concurrency = Some(1_000));
