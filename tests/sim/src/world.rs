@@ -117,7 +117,7 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new(seed: u64, trace: Option<Box<dyn std::io::Write>>) -> Self {
         let mut rng = fastrand::Rng::with_seed(seed);
-        let plan = Plan::of(&mut rng);
+        let plan = Plan::of(seed, &mut rng);
         let slice_count = SliceCount::new(plan.slices).expect("1 to 6 slices");
         let logs = Logs::new(plan.slices, &mut rng);
         let settings = crate::traffic::worker_settings(&plan, &mut rng);
