@@ -229,17 +229,15 @@ impl Left {
         key: u64,
         in_memory: usize,
     ) -> bool {
-        let due = self.heads.get(&offset).map(|head| head.due);
-        if due.is_some_and(|due| due.is_some_and(|due| due <= now)) && in_memory == 0 {
+        let head = self.heads.get(&offset);
+        let waits = head.is_some_and(|head| head.due.is_none_or(|due| due > now));
+        let is_first = match self.keys.get(&key) {
+            // Another rule may have made a head of one that is not the first of this key.
+            Some(first) => in_memory == 0 && offset <= *first,
+            None => head.is_none() || in_memory == 0,
+        };
+        if !waits && is_first && in_memory < KEY_QUEUE_MAX {
             // The others of its key follow it.
-            self.keys.remove(&key);
-            return false;
-        }
-        let first = self.keys.get(&key).copied();
-        let is_first = first.is_none_or(|first| {
-            in_memory == 0 && offset <= first && !self.heads.contains_key(&first)
-        });
-        if due.is_none() && is_first && in_memory < KEY_QUEUE_MAX {
             self.keys.remove(&key);
             return false;
         }
@@ -255,15 +253,23 @@ impl Left {
 
     /// A record is settled, or in memory with another count of attempts.
     pub(crate) fn settled(&mut self, offset: i64) {
-        if let Some(Head { due: Some(due), .. }) = self.heads.remove(&offset) {
+        let Some(head) = self.heads.remove(&offset) else {
+            return;
+        };
+        if let Some(due) = head.due {
             self.due.remove(&(due, offset));
+        }
+        if self.keys.get(&head.key) == Some(&offset) {
+            self.keys.remove(&head.key);
         }
     }
 
     /// Where to read again, as the key has nothing in memory any more.
-    pub(crate) fn follow_on(&mut self, key: u64) -> Option<i64> {
+    pub(crate) fn follow_on(&mut self, now: Timestamp, key: u64) -> Option<i64> {
         let first = *self.keys.get(&key)?;
-        if self.heads.contains_key(&first) {
+        if let Some(head) = self.heads.get(&first)
+            && head.due.is_none_or(|due| due > now)
+        {
             return None;
         }
         self.keys.remove(&key)
@@ -366,20 +372,49 @@ mod tests {
             left.leaves(at(1), 51, 7, 3),
             "not past the one that was left"
         );
-        assert_eq!(left.follow_on(7), Some(50));
+        assert_eq!(left.follow_on(at(1), 7), Some(50));
         assert!(!left.leaves(at(1), 50, 7, 0));
         assert!(left.leaves(at(1), 51, 7, KEY_QUEUE_MAX));
         assert!(
             left.leaves(at(1), 50, 7, 1),
             "what was in memory comes by again"
         );
-        assert_eq!(left.follow_on(7), Some(50), "from the first of them");
+        assert_eq!(left.follow_on(at(1), 7), Some(50), "from the first of them");
         assert!(left.leaves(at(1), 51, 7, KEY_QUEUE_MAX));
         assert!(!left.leaves(at(1), 50, 7, 0), "nothing is before it");
         left.block(head(60, 8, None));
-        assert_eq!(left.follow_on(8), None, "its head waits");
+        assert_eq!(left.follow_on(at(1), 8), None, "its head waits");
         left.release(at(5));
         assert_eq!(left.take_due(at(5)), Some(60));
+    }
+
+    /// Its head was blocked by another rule, so that it is not the first of its key.
+    #[test]
+    fn what_is_ahead_of_a_head_goes_before_it() {
+        let mut left = Left::default();
+        left.block(head(60, 8, None));
+        assert!(!left.leaves(at(1), 50, 7, 0));
+        assert!(left.leaves(at(1), 60, 7, 1), "the head, by its new key");
+        assert_eq!(left.follow_on(at(2), 7), None, "it is not due");
+        assert!(!left.leaves(at(2), 50, 7, 0), "ahead of it");
+        assert!(left.leaves(at(2), 60, 7, 1));
+        left.release(at(3));
+        assert_eq!(left.take_due(at(3)), Some(60));
+        assert!(left.leaves(at(3), 60, 7, 1), "not beside what is ahead");
+        assert_eq!(left.follow_on(at(4), 7), Some(60), "due all the while");
+        assert!(!left.leaves(at(4), 60, 7, 0));
+        left.settled(60);
+        assert!(!left.leaves(at(5), 61, 8, 0), "nothing of it is left");
+    }
+
+    #[test]
+    fn a_due_head_waits_for_what_was_left_before_it() {
+        let mut left = Left::default();
+        left.block(head(60, 8, Some(at(9))));
+        assert!(left.leaves(at(1), 50, 7, KEY_QUEUE_MAX));
+        assert!(left.leaves(at(9), 60, 7, 0));
+        assert_eq!(left.follow_on(at(9), 7), Some(50));
+        assert!(!left.leaves(at(9), 50, 7, 0));
     }
 
     #[test]

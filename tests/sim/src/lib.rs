@@ -9,8 +9,8 @@
 //! cargo run -p sim -- --swarm 60 --from 5000
 //! ```
 //!
-//! Faults strike for minutes to days of virtual time; then all is healed, and every delivery must
-//! come to its end in bounded time.
+//! Faults strike for minutes to hours of virtual time, with seeds from 1 000 000 on for days to
+//! weeks; then all is healed, and every delivery must come to its end in bounded time.
 //!
 //! | what | where |
 //! | --- | --- |

@@ -84,8 +84,11 @@ pub(crate) struct Faults {
     pub(crate) sick_receivers: bool,
 }
 
+/// From this seed on, worlds last for days: most of it is waiting, so an hour is cheap.
+pub(crate) const LONG_FROM: u64 = 1_000_000;
+
 impl Plan {
-    pub(crate) fn of(rng: &mut fastrand::Rng) -> Self {
+    pub(crate) fn of(seed: u64, rng: &mut fastrand::Rng) -> Self {
         let mut on = |permille: u32| rng.u32(..1_000) < permille;
         let faults = Faults {
             crash: on(500),
@@ -118,14 +121,17 @@ impl Plan {
         let orders_after_each = on(500);
         let default_broker = on(700);
         let workers = [1, 1, 2, 2, 3, 4][rng.usize(..6)];
-        let faulty_for = [
+        let short = [
             5 * MINUTE,
             10 * MINUTE,
             20 * MINUTE,
             HOUR,
             3 * HOUR,
             12 * HOUR,
-        ][rng.usize(..6)];
+        ];
+        let long = [1, 2, 4, 7, 14, 21].map(|days| days * 24 * HOUR);
+        let times = if seed < LONG_FROM { short } else { long };
+        let faulty_for = times[rng.usize(..6)];
         let (session, heartbeat) = if default_broker { (45, 5) } else { (30, 1) };
         Self {
             slices: rng.u16(1..=6),
@@ -165,7 +171,7 @@ impl Plan {
         let (events, bytes, gap_max) = [
             (2_500, 100, 3),
             (500, 64 << 10, 3),
-            (120, 300 << 10, 3),
+            (120, 400 << 10, 3),
             (400, 100, 200_000),
         ][rng.usize(..4)];
         self.flood = Some(Flood { events, bytes });

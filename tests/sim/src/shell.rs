@@ -268,7 +268,10 @@ impl World {
             Input::Assigned(slices) => {
                 let life = self.processes[host].life;
                 self.trace(|_| format!("w{host} is assigned {slices:?}"));
-                for &slice in &slices {
+                // What reached a frozen process before it was expelled makes no owner of it.
+                let id = self.processes[host].membership.id;
+                let is_member = id.is_some_and(|id| self.group.member(id).is_some());
+                for &slice in slices.iter().filter(|_| is_member) {
                     self.audit.acquired(self.now, slice, (host, life));
                 }
                 self.with_node(host, |node, now| node.assigned(now, slices));

@@ -23,8 +23,10 @@ use crate::plan::Plan;
 use crate::process::{Channel, Input, Process, State};
 use crate::traffic::Merchant;
 
-/// A run that takes longer goes round in circles.
+/// A run that takes more steps goes round in circles: so many, and so many for each second of its
+/// time, several times what a quiet installation takes.
 const STEPS_MAX: u64 = 5_000_000;
+const STEPS_PER_SECOND_MAX: u64 = 20;
 
 /// What a process asks the broker.
 #[derive(Debug)]
@@ -118,7 +120,7 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new(seed: u64, trace: Option<Box<dyn std::io::Write>>) -> Self {
         let mut rng = fastrand::Rng::with_seed(seed);
-        let plan = Plan::of(&mut rng).flooded(seed);
+        let plan = Plan::of(seed, &mut rng).flooded(seed);
         let slice_count = SliceCount::new(plan.slices).expect("1 to 6 slices");
         let logs = Logs::new(plan.slices, &mut rng);
         let settings = crate::traffic::worker_settings(&plan, &mut rng);
@@ -173,7 +175,7 @@ impl World {
 
     fn step(&mut self) -> bool {
         self.steps += 1;
-        if self.steps == STEPS_MAX {
+        if self.steps > STEPS_MAX + self.elapsed() / MICROS * STEPS_PER_SECOND_MAX {
             self.audit.endless(self.now);
         }
 

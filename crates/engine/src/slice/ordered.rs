@@ -136,7 +136,7 @@ impl SliceEngine {
         }
         if flow.keys.len_of(key) == 0
             && let Some(backlog) = &mut flow.backlog
-            && let Some(from) = backlog.left.follow_on(key)
+            && let Some(from) = backlog.left.follow_on(now, key)
         {
             backlog.rewind(from);
         }

@@ -6,8 +6,9 @@
 //! backlog, and is not given up while all its configurations say `block`. Which rule an endpoint
 //! has must be known to everybody before its first delivery: one whose `ordering` changes, or that
 //! is deleted, is promised nothing from then on. Two exceptions are of the log: what came over
-//! another lane than `deliveries` has no place among the others, and a delivery that lies twice in
-//! the backlog may come again after those behind it.
+//! another lane than `deliveries` has no place among the others, and a delivery that lies twice on
+//! a log (the router crashed and made it again, a crash put it in the backlog again) may come again
+//! after those behind it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -116,7 +117,8 @@ impl Audit {
         }
         let by = (who, claim_of(start.ticket));
         let entry = &self.items[item as usize];
-        let placed = !entry.replay && entry.spilled.values().sum::<u32>() == 1;
+        let twice = entry.forked || entry.spilled.values().sum::<u32>() != 1;
+        let placed = !entry.replay && !twice;
         let replay = entry.replay;
         let Some(key) = self.key_of(item) else {
             return;

@@ -89,7 +89,8 @@ pub(crate) fn gaps(
     found
 }
 
-/// When what was first attempted at some time or later had been acknowledged, of each slice.
+/// When what was first attempted at some time or later had been acknowledged, of each slice. Of the
+/// trickle alone: the subject's deliveries wait for its limit, or for each other.
 struct Due(Vec<Vec<(u64, u64)>>);
 
 impl Due {
@@ -99,7 +100,7 @@ impl Due {
             first_ms[made.event].get_or_insert(made.started_ms);
         }
         let mut slices = vec![Vec::new(); usize::from(setting.slices)];
-        for event in events {
+        for event in events.iter().filter(|event| event.subject.is_none()) {
             if let (Some(first_ms), Some(acked_ms)) = (first_ms[event.number], event.acked_ms) {
                 slices[usize::from(event.slice)].push((first_ms, acked_ms));
             }

@@ -152,6 +152,17 @@ fn a_standstill_of_one_owner_is_found_too() {
 }
 
 #[test]
+fn what_waits_for_its_turn_is_not_due() {
+    let mut story = Story::of(20);
+    story.delivers(1, 0..100, 0);
+    story.delivers(1, 100..200, 14_000);
+    for (place, event) in story.journal.events[100..].iter_mut().enumerate() {
+        event.subject = Some(place);
+    }
+    assert!(story.audit().gaps.is_empty());
+}
+
+#[test]
 fn a_crash_has_its_bound_and_two_of_them_have_theirs() {
     for (second_kill, taken_over, verdict) in [
         (None, 20_900, Verdict::Within),
