@@ -132,6 +132,17 @@ mutant block-forgotten $engine/slice/ordered.rs \
 mutant unwritten-ends-passed-by $engine/order.rs \
     's/!self\.busy && self\.ending == 0 && !self/!self.busy \&\& !self/'
 
+mutant slice-of-any-size $engine/slice.rs \
+    's/let fits = .*?;/let fits = held < usize::MAX;/'
+mutant rung-read-to-its-end $engine/lane.rs \
+    's/ahead && self\.offsets\.admits\(offset\)/(ahead || !ahead) \&\& self.offsets.admits(offset)/'
+mutant lane-of-any-length $engine/offsets.rs \
+    's/self\.incomplete\.len\(\) < HOLES_MAX && offset/offset/'
+mutant lane-of-any-span $engine/offsets.rs \
+    's/ && offset - first < SPAN_MAX\)/ \&\& offset >= first)/'
+mutant backlogs-of-any-size $engine/backlog.rs \
+    's/return free > 0 && free_bytes > 0;/return true;/'
+
 printf '%d found by the simulator, %d by tests of the engine\n' "$in_simulator" "$in_tests"
 if [ ${#wanted[@]} -eq 0 ] && [ "$in_simulator" -lt "$in_simulator_min" ]; then
     printf 'at least %d must be found by the simulator\n' "$in_simulator_min"
