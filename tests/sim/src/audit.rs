@@ -9,6 +9,7 @@ mod duplicates;
 mod endpoints;
 mod limits;
 mod loss;
+mod memory;
 mod order;
 mod progress;
 mod promise;
@@ -26,6 +27,8 @@ use crate::engine::{
 };
 use crate::plan::Plan;
 use endpoints::EndpointFacts;
+pub(crate) use memory::Handed;
+pub use memory::Reached;
 pub use promise::{Counts, Promise, Violation};
 
 /// A life of a process.
@@ -102,6 +105,8 @@ pub(crate) struct Audit {
     requests: BTreeMap<RequestKey, (u32, u32, Micros)>,
     /// A worker had no room for another request until then.
     full_until: BTreeMap<Who, Micros>,
+    /// What each worker holds of a slice.
+    memories: BTreeMap<(Who, Slice), memory::Memory>,
     /// Something is wrong until then, so nothing is promised about how soon.
     disturbed_until: Micros,
     /// What each slice's owners told their successors.
@@ -128,6 +133,7 @@ impl Audit {
             outcast: BTreeSet::new(),
             requests: BTreeMap::new(),
             full_until: BTreeMap::new(),
+            memories: BTreeMap::new(),
             disturbed_until: crate::clock::BEGIN + 2 * MINUTE,
             states: BTreeMap::new(),
             healed_at: None,

@@ -3,7 +3,8 @@
 //! Decides nothing. When the engine's interface changes, it is changed here (and in the match of
 //! `process` on [`Action`], when the engine asks for something new).
 
-use std::sync::Arc;
+use std::any::Any;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use postrider_domain::{
@@ -12,6 +13,8 @@ use postrider_domain::{
 };
 use postrider_engine::io::{Content, Defaults, Order, Write as EngineWrite};
 use postrider_engine::worker::{Settings, Worker};
+
+use crate::audit::Handed;
 
 pub(crate) use postrider_engine::commit_map::{CommitMap, METADATA_BYTES_MAX};
 pub(crate) use postrider_engine::commits::{BYTES_MAX, CommitEntry, ENTRIES_MAX};
@@ -252,6 +255,38 @@ pub(crate) fn lane_record(
         appended_at,
         bytes,
         content,
+    }
+}
+
+/// Gives a record a copy of its content that nobody else has, so that it is seen how long it is held.
+pub(crate) fn hand_out(record: &mut LaneRecord) -> Handed {
+    let (copy, endpoint, due): (Weak<dyn Any>, _, _) = match &mut record.content {
+        Content::Delivery(delivery) => {
+            *delivery = Arc::new((**delivery).clone());
+            let copy: Arc<dyn Any> = Arc::<Delivery>::clone(delivery);
+            (
+                Arc::downgrade(&copy),
+                Some(delivery.endpoint.clone()),
+                delivery.due,
+            )
+        }
+        Content::Unreadable { record, .. } => {
+            *record = Arc::new((**record).clone());
+            let copy: Arc<dyn Any> = Arc::<Record>::clone(record);
+            (Arc::downgrade(&copy), None, None)
+        }
+    };
+    let leaves = match record.reading.lane {
+        Lane::Retry(rung) => record.appended_at + rung.delay(),
+        Lane::Deliveries | Lane::Backlog | Lane::Redeliveries => Timestamp::default(),
+    };
+    Handed {
+        reading: record.reading,
+        offset: record.offset,
+        bytes: record.bytes,
+        endpoint,
+        waits_until: due.map_or(leaves, |due| due.min(leaves)),
+        copy,
     }
 }
 

@@ -49,7 +49,7 @@ mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-pub use audit::{Counts, Promise, Violation};
+pub use audit::{Counts, Promise, Reached, Violation};
 
 /// What became of a seed.
 #[derive(Debug)]

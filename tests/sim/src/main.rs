@@ -10,7 +10,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use sim::{Outcome, run};
+use sim::{Outcome, Reached, run};
 
 const USAGE: &str = "\
 usage: sim --seed N [--trace]
@@ -139,6 +139,7 @@ struct Total {
     requests: u64,
     duplicates: u64,
     memories_lost: u64,
+    reached: Reached,
     failures: usize,
 }
 
@@ -151,6 +152,7 @@ impl Total {
         self.requests += outcome.counts.requests;
         self.duplicates += outcome.counts.duplicates;
         self.memories_lost += outcome.counts.memories_lost;
+        self.reached.add(outcome.counts.reached);
         if let Some(failure) = &outcome.failure {
             self.failures += 1;
             if self.failures <= SHOWN {
@@ -168,11 +170,12 @@ impl Total {
             requests,
             duplicates,
             memories_lost,
+            reached,
             failures,
         } = self;
         say(&format!(
             "{runs} seeds, {first} to {last}: {hours:.0} simulated hours in {:.1} s ({:.0} hours a second), {deliveries} deliveries, \
-             {requests} requests, {memories_lost} memories lost, {duplicates} duplicates explained, {failures} failures",
+             {requests} requests, {memories_lost} memories lost, {duplicates} duplicates explained, bounds: {reached:?}, {failures} failures",
             took.as_secs_f64(),
             hours / took.as_secs_f64(),
         ));

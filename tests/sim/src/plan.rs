@@ -39,8 +39,20 @@ pub(crate) struct Plan {
     pub(crate) clock_rate: u32,
     /// Most records handed over at once by a reader.
     pub(crate) batch_max: usize,
+    /// More at once than workers have room for.
+    pub(crate) flood: Option<Flood>,
+    /// Largest gap between two records of a log.
+    pub(crate) gap_max: i64,
     /// Whether the process carries out orders after each record, or after a batch of them.
     pub(crate) orders_after_each: bool,
+}
+
+/// A burst that fills the memory of whoever reads it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Flood {
+    pub(crate) events: u32,
+    /// Of each.
+    pub(crate) bytes: usize,
 }
 
 /// Which faults strike.
@@ -143,8 +155,33 @@ impl Plan {
             },
             clock_rate: if skewed { rng.u32(0..fastest) } else { 0 },
             batch_max: [1, 8, 100][rng.usize(..3)],
+            flood: None,
+            gap_max: 3,
             orders_after_each,
         }
+    }
+
+    /// Makes few worlds flooded: many records, large ones, or ones far apart, for few slices, and
+    /// acknowledgements that come late. Drawn apart: all other worlds stay what they are.
+    pub(crate) fn flooded(mut self, seed: u64) -> Self {
+        let mut rng = fastrand::Rng::with_seed(!seed);
+        if rng.u32(..1_000) >= 40 {
+            return self;
+        }
+        let (events, bytes, gap_max) = [
+            (2_500, 100, 3),
+            (500, 64 << 10, 3),
+            (120, 400 << 10, 3),
+            (400, 100, 200_000),
+        ][rng.usize(..4)];
+        self.flood = Some(Flood { events, bytes });
+        self.gap_max = gap_max;
+        self.slices = rng.u16(1..=2);
+        self.endpoints = rng.usize(8..=12);
+        self.limits = false;
+        self.faults.write_late = true;
+        self.batch_max = 100;
+        self
     }
 
     /// Largest difference between two clocks of the installation at the end of a run of at most

@@ -12,7 +12,8 @@ use postrider_domain::{
 
 use crate::clock::{Clock, MICROS, Micros};
 use crate::engine::{
-    Action, CommitAnswer, Node, StartAttempt, Ticket, Write, WriteId, Written, slice_of, written,
+    Action, CommitAnswer, Node, StartAttempt, Ticket, Write, WriteId, Written, hand_out, slice_of,
+    written,
 };
 use crate::group::{HeartbeatAnswer, MemberId};
 use crate::process::{Channel, Follower, Input, Membership, Reader, State};
@@ -334,8 +335,12 @@ impl World {
                 }
             }
             Input::Records(records) => {
-                for record in records {
+                for mut record in records {
+                    let handed = hand_out(&mut record);
                     self.with_node(host, |node, now| node.record(now, record));
+                    let process = &self.processes[host];
+                    let (life, shows) = (process.life, process.clock.shows(self.now));
+                    self.audit.handed(self.now, shows, (host, life), handed);
                     if self.plan.orders_after_each {
                         self.carry_out(host);
                     }

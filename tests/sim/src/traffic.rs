@@ -33,6 +33,10 @@ pub(crate) struct Merchant {
     dead: bool,
 }
 
+/// What events bring, and how much of it most of them do.
+static PAYLOAD: [u8; 512 << 10] = [0; 512 << 10];
+const BYTES: usize = 100;
+
 /// What events are ordered by.
 const ORDERING_KEYS: [&str; 4] = ["k0", "k1", "k2", "k3"];
 
@@ -239,7 +243,7 @@ impl World {
                 } else {
                     Lane::Deliveries
                 };
-                self.deliver(n, lane, key);
+                self.deliver(n, lane, key, BYTES);
             }
         }
         if self.plan.faults.garbage && self.rng.u8(..4) == 0 {
@@ -247,7 +251,19 @@ impl World {
         }
     }
 
-    fn deliver(&mut self, n: usize, lane: Lane, key: Option<&str>) {
+    /// More events at once than a worker has room for.
+    pub(crate) fn flood(&mut self) {
+        let Some(flood) = self.plan.flood else {
+            return;
+        };
+        self.trace(|_| format!("a flood: {flood:?}"));
+        for _ in 0..flood.events {
+            let n = self.rng.usize(..self.merchants.len());
+            self.deliver(n, Lane::Deliveries, None, flood.bytes);
+        }
+    }
+
+    fn deliver(&mut self, n: usize, lane: Lane, key: Option<&str>, bytes: usize) {
         let merchant = &self.merchants[n];
         let routed = merchant
             .endpoint
@@ -276,7 +292,7 @@ impl World {
                 content_type: None,
                 traceparent: None,
                 extensions: Vec::new(),
-                data: Bytes::from_static(&[0; 100]),
+                data: Bytes::from_static(&PAYLOAD[..bytes]),
                 accepted_at,
             },
             attempts: 0,

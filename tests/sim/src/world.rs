@@ -64,6 +64,7 @@ pub(crate) enum Event {
     CutEnds(usize),
     Strike(Strike),
     Burst,
+    Flood,
     /// The router writes a delivery again.
     Repeat(u32),
     Mood(usize),
@@ -119,7 +120,7 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new(seed: u64, trace: Option<Box<dyn std::io::Write>>) -> Self {
         let mut rng = fastrand::Rng::with_seed(seed);
-        let plan = Plan::of(seed, &mut rng);
+        let plan = Plan::of(seed, &mut rng).flooded(seed);
         let slice_count = SliceCount::new(plan.slices).expect("1 to 6 slices");
         let logs = Logs::new(plan.slices, &mut rng);
         let settings = crate::traffic::worker_settings(&plan, &mut rng);
@@ -158,6 +159,10 @@ impl World {
         for _ in 0..self.plan.bursts {
             let at = self.rng.u64(..end);
             self.later(at, Event::Burst);
+        }
+        if self.plan.flood.is_some() {
+            let at = self.rng.u64(..end);
+            self.later(at, Event::Flood);
         }
         self.plan_strikes();
         self.later(end, Event::Heal);
@@ -214,6 +219,7 @@ impl World {
             Event::CutEnds(host) => self.cut_ends(host),
             Event::Strike(strike) => self.strike(strike),
             Event::Burst => self.burst(),
+            Event::Flood => self.flood(),
             Event::Repeat(item) => self.repeat(item),
             Event::Mood(merchant) => self.change_mood(merchant),
             Event::Heal => self.heal(),
@@ -593,7 +599,7 @@ impl World {
     /// Appends to a lane what the router or a worker wrote.
     pub(crate) fn append(&mut self, slice: Slice, lane: Lane, item: u32, body: LaneBody) -> i64 {
         let gap = if self.rng.u8(..8) == 0 {
-            self.rng.i64(1..4)
+            self.rng.i64(1..=self.plan.gap_max)
         } else {
             0
         };

@@ -4,6 +4,8 @@
 
 use std::fmt;
 
+use super::Reached;
+
 /// What an installation promises (docs/delivery.md).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Promise {
@@ -30,7 +32,7 @@ pub enum Promise {
     BacklogOrder,
     /// P5: of an ordering key, one after the other.
     Order,
-    /// P8: requests in flight, sizes of commits.
+    /// P8: requests in flight, records in memory, sizes of commits.
     Bounds,
     /// P10: attempt records agree with requests.
     TruthfulLog,
@@ -94,4 +96,6 @@ pub struct Counts {
     pub duplicates: u64,
     /// Memories lost with work in them: crashes, expulsions.
     pub memories_lost: u64,
+    /// How often bounds of memory were reached.
+    pub reached: Reached,
 }
