@@ -47,7 +47,7 @@ pub(crate) struct Effect {
     pub(crate) worker: Option<u32>,
     /// When it was done, ms since the epoch.
     pub(crate) from_ms: u64,
-    /// When it was undone; the same for a crash.
+    /// When it was undone; of a crash, when the worker was found gone: a signal is not at once.
     pub(crate) end_ms: u64,
     /// When it must not be felt any more, by itself.
     pub(crate) until_ms: u64,
@@ -91,6 +91,13 @@ impl Effects {
                 What::Ended { worker, .. } if !told.contains(&worker) => {
                     all.push(crash(worker, *at_ms));
                 }
+                What::Ended { worker, .. } => {
+                    let of_it = |e: &&mut Effect| e.worker == Some(worker);
+                    let killed = |e: &&mut Effect| e.cause == Cause::Crash;
+                    if let Some(crash) = all.iter_mut().filter(killed).find(of_it) {
+                        crash.end_ms = *at_ms;
+                    }
+                }
                 What::Freeze { worker } => drop(frozen.insert(worker, *at_ms)),
                 What::Thaw { worker } => {
                     let from_ms = frozen.remove(&worker).unwrap_or(*at_ms);
@@ -104,7 +111,7 @@ impl Effects {
                     end_ms: *at_ms,
                     until_ms: *at_ms + OUTAGE_MS,
                 }),
-                What::Start { .. } | What::Ended { .. } => {}
+                What::Start { .. } => {}
             }
         }
         // killed while frozen

@@ -1,7 +1,8 @@
 //! What was sent twice, and whether a crash or a freeze excuses it.
 //!
 //! Excused is what its worker had in flight when it was killed or frozen, or had finished too late
-//! for a commit (`docs/delivery.md`); what an event published twice repeats; and what an
+//! for a commit (`docs/delivery.md`); what anybody finished while the broker took no commits, and
+//! could lose with its slice once it was back; what an event published twice repeats; and what an
 //! attempt without an answer repeats by the schedule, under the same number when its worker was
 //! killed or frozen while the delivery waited in memory.
 
@@ -77,14 +78,15 @@ fn count_lost(made: &Use, effects: &Effects) -> bool {
 
 /// What a worker did that no commit tells of. What it starts after it woke is not excused.
 struct Window {
-    worker: u32,
+    /// `None` = anybody.
+    worker: Option<u32>,
     since_ms: u64,
     until_ms: u64,
 }
 
 impl Window {
     fn holds(&self, made: &Use) -> bool {
-        made.worker == self.worker
+        self.worker.is_none_or(|worker| worker == made.worker)
             // to the second, where only the signature's time is known
             && made.started_ms / 1_000 <= self.until_ms / 1_000
             && made.ended_ms.is_none_or(|ended_ms| ended_ms >= self.since_ms)
@@ -92,13 +94,15 @@ impl Window {
 }
 
 fn windows(effects: &Effects) -> Vec<Window> {
-    let of_workers = effects.all.iter().filter(|e| e.cause != Cause::Outage);
-    let window = |effect: &Effect| {
-        Some(Window {
-            worker: effect.worker?,
-            since_ms: effects.uncommitted_since_ms(effect.from_ms, COMMIT_MS),
-            until_ms: effect.from_ms,
-        })
+    let window = |effect: &Effect| Window {
+        worker: effect.worker,
+        since_ms: effects.uncommitted_since_ms(effect.from_ms, COMMIT_MS),
+        until_ms: match effect.cause {
+            Cause::Freeze => effect.from_ms,
+            // until the first commit after it
+            Cause::Outage => effect.end_ms + COMMIT_MS,
+            _ => effect.end_ms,
+        },
     };
-    of_workers.filter_map(window).collect()
+    effects.all.iter().map(window).collect()
 }

@@ -264,6 +264,37 @@ fn a_kill_excuses_what_was_not_committed_and_no_more() {
     assert_eq!(audit.repeats.unexcused, [(50, T0 + 5_000)]);
 }
 
+/// A signal takes a while on a busy machine, and a slice is lost when the broker is back.
+#[test]
+fn what_was_done_until_a_worker_was_gone_or_the_broker_back_may_be_repeated() {
+    let repeated = |actions: &[(u64, What)]| {
+        let mut story = Story::of(40);
+        for (at, what) in actions {
+            story.action(*at, *what);
+        }
+        // finished 9.805 s after the beginning
+        story.delivers(1, 0..99, 0);
+        story.delivers(2, 98..400, 25_000);
+        story.audit().repeats.unexcused.len()
+    };
+    let ended = What::Ended {
+        worker: 1,
+        code: None,
+        signal: Some(9),
+    };
+    let killed = What::Kill { worker: 1 };
+    assert_eq!(repeated(&[(7_000, killed), (7_010, ended)]), 1);
+    assert_eq!(repeated(&[(7_000, killed), (10_500, ended)]), 0);
+    assert_eq!(
+        repeated(&[(5_000, What::FreezeBroker), (7_000, What::ThawBroker)]),
+        1
+    );
+    assert_eq!(
+        repeated(&[(5_000, What::FreezeBroker), (10_500, What::ThawBroker)]),
+        0
+    );
+}
+
 #[test]
 fn a_count_that_died_with_its_worker_is_no_repeat_and_one_that_did_not_is() {
     for (killed_at, unexcused) in [(Some(10_000), 0), (Some(52_000), 1), (None, 1)] {
