@@ -155,8 +155,9 @@ impl Egress {
         let exchange = Box::pin(self.exchange(&request.url, headers, body, &progress));
         let result = match tokio::time::timeout(request.timeout, exchange).await {
             Ok(Ok(response)) => AttemptResult::Response(response),
-            Ok(Err(error)) => AttemptResult::Error(error),
-            Err(_) => AttemptResult::Error(failure::deadline(request.timeout, &progress)),
+            // The body sees the deadline too, maybe before the timer.
+            Ok(Err(error)) if begin.elapsed() < request.timeout => AttemptResult::Error(error),
+            _ => AttemptResult::Error(failure::deadline(request.timeout, &progress)),
         };
         AttemptReport {
             started_at,
