@@ -47,12 +47,12 @@ impl Concurrency {
         self.limit
     }
 
-    /// Whether there was a success since the last timeout. Without any success it is not: an
     /// Whether a timeout or a failed connection made it narrower.
     pub(crate) const fn has_failed(&self) -> bool {
         self.decreased_at.is_some()
     }
 
+    /// Whether there was a success since the last timeout. Without any success it is not: an
     /// endpoint must show that it does not hang.
     pub(crate) const fn is_proven(&self) -> bool {
         self.proven

@@ -2,11 +2,10 @@
 //! crashes. Then the faults end and every delivery must have come to an end.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
-use postrider_domain::{DeliveryId, ErrorKind, Outcome};
+use postrider_domain::{DeliveryId, ErrorKind};
 
 use super::harness::{Answer, Harness, SLICE, retry};
 
@@ -106,14 +105,9 @@ fn every_delivery_comes_to_one_end_whatever_happens() {
             crashes,
             repeatable,
         } = run(seed);
-        let mut ended: BTreeMap<DeliveryId, u32> = BTreeMap::new();
-        for attempt in &world.attempts {
-            if attempt.outcome != Outcome::Retry {
-                *ended.entry(attempt.delivery.id).or_default() += 1;
-            }
-        }
+        let ended = world.ended();
         for id in &made {
-            assert!(ended.contains_key(id), "seed {seed}: {id} was lost");
+            assert!(ended.contains(id), "seed {seed}: {id} was lost");
         }
         assert!(world.all_committed(), "seed {seed}: a lane stands still");
         assert_eq!(world.worker.in_flight(), 0, "seed {seed}");
@@ -124,9 +118,7 @@ fn every_delivery_comes_to_one_end_whatever_happens() {
                 "seed {seed}: {endpoint} had {high} in flight"
             );
         }
-        let mut seen = BTreeSet::new();
-        let taken = world.sent.iter().filter(|sent| sent.taken);
-        let repeats = taken.filter(|sent| !seen.insert(sent.delivery)).count();
+        let repeats = world.repeats();
         assert!(
             repeats <= repeatable,
             "seed {seed}: {repeats} repeats, {crashes} crashes allow {repeatable}"

@@ -1,13 +1,13 @@
 //! More at once than `chaos`: pauses, limits, asks, a slow backlog, lost acks, late writes.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Duration;
 
-use postrider_domain::{DeliveryId, EndpointState, ErrorKind, Outcome, RateLimit, Timestamp};
+use postrider_domain::{DeliveryId, EndpointState, ErrorKind, RateLimit, Timestamp};
 
-use super::harness::{Answer, Harness, SLICE, retry};
+use super::harness::{Answer, Harness, SLICE, Sent, retry};
 
 const SECOND: Duration = Duration::from_secs(1);
 const ENDPOINTS: usize = 6;
@@ -135,13 +135,8 @@ fn nothing_is_lost_repeated_or_too_fast_whatever_happens() {
 fn check(seed: u64) -> Vec<String> {
     let mut bad = Vec::new();
     let (made, world, repeatable, ends) = run(seed, 120);
-    let mut ended: BTreeMap<DeliveryId, u32> = BTreeMap::new();
-    for attempt in &world.attempts {
-        if attempt.outcome != Outcome::Retry {
-            *ended.entry(attempt.delivery.id).or_default() += 1;
-        }
-    }
-    let lost = made.iter().filter(|id| !ended.contains_key(id)).count();
+    let ended = world.ended();
+    let lost = made.iter().filter(|id| !ended.contains(id)).count();
     if lost > 0 {
         bad.push(format!("{lost} lost of {}", made.len()));
     }
@@ -151,15 +146,13 @@ fn check(seed: u64) -> Vec<String> {
     if !world.remembers_nothing() {
         bad.push("state is left".into());
     }
-    let mut seen = BTreeSet::new();
-    let taken = world.sent.iter().filter(|sent| sent.taken);
-    let repeats = taken.filter(|sent| !seen.insert(sent.delivery)).count();
+    let repeats = world.repeats();
     if repeats > repeatable {
         bad.push(format!("{repeats} repeats, {ends} ends allow {repeatable}"));
     }
     for n in 1..4 {
         let limit = limit(n).unwrap();
-        let of = |sent: &&super::harness::Sent| sent.endpoint.as_str() == format!("e{n}");
+        let of = |sent: &&Sent| sent.endpoint.as_str() == format!("e{n}");
         let starts: Vec<Timestamp> = world.sent.iter().filter(of).map(|sent| sent.at).collect();
         for window in starts.windows(limit.attempts as usize + 1) {
             let within = window[window.len() - 1].since(window[0]);

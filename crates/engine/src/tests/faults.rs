@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use postrider_domain::{
-    Delivery, DeliveryId, EndpointState, Lane, Outcome, RateLimit, RetryPolicy, Timestamp,
+    Delivery, DeliveryId, Endpoint, EndpointState, Lane, Outcome, RateLimit, RetryPolicy, Timestamp,
 };
 
-use super::harness::{Answer, Harness, SLICE, retry};
+use super::harness::{Answer, Harness, SLICE, Sent, plain, retry, settings};
 use crate::io::{StateEntry, Write};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -17,13 +17,51 @@ const HOUR: Duration = Duration::from_secs(3_600);
 const QUICK: Duration = Duration::from_millis(10);
 
 fn sent_to(world: &Harness, endpoint: &str) -> usize {
-    let to = |sent: &&super::harness::Sent| sent.endpoint.as_str() == endpoint;
+    let to = |sent: &&Sent| sent.endpoint.as_str() == endpoint;
     world.sent.iter().filter(to).count()
 }
 
 fn backlog_reads(world: &Harness) -> usize {
     let of = |(lane, _): &&(Lane, Option<i64>)| *lane == Lane::Backlog;
     world.read_from.iter().filter(of).count()
+}
+
+/// Backlogs of paused endpoints, that many deliveries each, and behind all of them ten of `well`.
+fn backlogs_before_a_well_one(
+    world: &mut Harness,
+    slow: &[String],
+    each: usize,
+    change: impl Fn(&mut Endpoint),
+) {
+    for name in slow {
+        world.endpoint(name, |e| {
+            e.state = EndpointState::Paused;
+            change(e);
+        });
+    }
+    world.endpoint("well", |e| e.state = EndpointState::Paused);
+    for _ in 0..each {
+        for name in slow {
+            world.deliver(name);
+        }
+        world.run_for(QUICK);
+    }
+    for _ in 0..10 {
+        world.deliver("well");
+    }
+    world.run_for(SECOND);
+}
+
+fn slow_ones(count: usize) -> Vec<String> {
+    (0..count).map(|n| format!("slow{n}")).collect()
+}
+
+const fn one_per(per: Duration) -> Option<RateLimit> {
+    Some(RateLimit {
+        attempts: 1,
+        per,
+        smooth: false,
+    })
 }
 
 /// A pass longer than `PASS_MAX` is replaced by one that begins at the lowest of those
@@ -161,32 +199,11 @@ fn a_former_owner_s_late_record_and_compaction_lose_no_backlog() {
 /// then no other backlog is read, however well its endpoint is.
 #[test]
 fn slow_backlogs_do_not_keep_another_from_being_read() {
-    const SLOW: usize = 100;
     let mut world = Harness::owning();
-    let slow = RateLimit {
-        attempts: 1,
-        per: HOUR,
-        smooth: false,
-    };
-    for n in 0..SLOW {
-        world.endpoint(&format!("slow{n}"), |e| {
-            e.state = EndpointState::Paused;
-            e.rate_limit = Some(slow);
-        });
-    }
-    world.endpoint("well", |e| e.state = EndpointState::Paused);
-    for _ in 0..60 {
-        for n in 0..SLOW {
-            world.deliver(&format!("slow{n}"));
-        }
-        world.run_for(QUICK);
-    }
-    for _ in 0..10 {
-        world.deliver("well");
-    }
-    world.run_for(SECOND);
-    for n in 0..SLOW {
-        world.endpoint(&format!("slow{n}"), |e| e.state = EndpointState::Active);
+    let slow = slow_ones(100);
+    backlogs_before_a_well_one(&mut world, &slow, 60, |e| e.rate_limit = one_per(HOUR));
+    for name in &slow {
+        world.endpoint(name, |e| e.state = EndpointState::Active);
     }
     world.run_for(60 * SECOND);
     world.endpoint("well", |e| e.state = EndpointState::Active);
@@ -377,35 +394,16 @@ fn one_record_too_large_for_dead_letters_stops_no_other_endpoint() {
 /// what lies further than that is not reached.
 #[test]
 fn a_far_backlog_is_reached_in_spite_of_many_slow_ones() {
-    const SLOW: usize = 40;
     let mut world = Harness::owning();
     world.backlog_pace = Duration::from_millis(1);
-    let slow = RateLimit {
-        attempts: 1,
-        per: SECOND,
-        smooth: false,
-    };
-    for n in 0..SLOW {
-        world.endpoint(&format!("slow{n}"), |e| {
-            e.state = EndpointState::Paused;
-            e.rate_limit = Some(slow);
-            e.concurrency = Some(1);
-        });
-    }
-    world.endpoint("well", |e| e.state = EndpointState::Paused);
-    for _ in 0..400 {
-        for n in 0..SLOW {
-            world.deliver(&format!("slow{n}"));
-        }
-        world.run_for(QUICK);
-    }
-    for _ in 0..10 {
-        world.deliver("well");
-    }
-    world.run_for(SECOND);
+    let slow = slow_ones(40);
+    backlogs_before_a_well_one(&mut world, &slow, 400, |e| {
+        e.rate_limit = one_per(SECOND);
+        e.concurrency = Some(1);
+    });
     world.answer = Box::new(|_| Answer::Status(200, QUICK));
-    for n in 0..SLOW {
-        world.endpoint(&format!("slow{n}"), |e| e.state = EndpointState::Active);
+    for name in &slow {
+        world.endpoint(name, |e| e.state = EndpointState::Active);
         world.run_for(SECOND / 10);
     }
     world.run_for(10 * SECOND);
@@ -635,7 +633,7 @@ fn a_fence_that_was_written_twice_forgets_nothing() {
     }
     world.run_for(SECOND);
     let backlog = world.state.last().cloned().expect("a has a backlog").1;
-    let mut settings = super::harness::settings(64, 9);
+    let mut settings = settings(64, 9);
     settings.claimant = 9;
     let mut worker = crate::worker::Worker::new(settings);
     let (now, claim) = (world.now, Claim(1));
@@ -657,12 +655,7 @@ fn a_fence_that_was_written_twice_forgets_nothing() {
     let committed = std::array::from_fn(|_| Some((45, String::new())));
     worker.handle_offsets(now, SLICE, claim, committed, 45, &[]);
     let id = "a".parse().unwrap();
-    worker.handle_endpoint(
-        now,
-        SLICE,
-        id,
-        Some(super::harness::plain(&"a".parse().unwrap())),
-    );
+    worker.handle_endpoint(now, SLICE, id, Some(plain(&"a".parse().unwrap())));
     worker.handle_endpoints_loaded(now, SLICE, claim);
     let orders: Vec<Order> = std::iter::from_fn(|| worker.poll_order()).collect();
     let reads = |order: &Order| matches!(order, Order::Read { reading, from: Some(_) } if reading.lane == Lane::Backlog);

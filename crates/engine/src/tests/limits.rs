@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use postrider_domain::{DeadLetterReason, RateLimit};
 
-use super::harness::{Answer, Harness, SLICE, Sent};
+use super::harness::{Answer, Harness, SLICE, Sent, retry};
 
 const SECOND: Duration = Duration::from_secs(1);
 const QUICK: Duration = Duration::from_millis(10);
@@ -78,7 +78,7 @@ fn a_limit_of_a_few_a_minute_holds_through_crashes() {
 #[test]
 fn a_receiver_that_asks_for_a_pause_gets_it_and_no_attempt_of_the_schedule_is_used() {
     let mut world = Harness::owning();
-    world.endpoint("a", |e| e.retry = super::harness::retry(&[]));
+    world.endpoint("a", |e| e.retry = retry(&[]));
     let mut asks = 3;
     world.answer = Box::new(move |_| {
         asks -= 1;
@@ -109,9 +109,7 @@ fn a_receiver_that_asks_for_a_pause_gets_it_and_no_attempt_of_the_schedule_is_us
 #[test]
 fn a_receiver_that_says_it_is_gone_is_believed_when_it_goes_on_saying_so() {
     let mut world = Harness::owning();
-    world.endpoint("a", |e| {
-        e.retry = super::harness::retry(&[20, 20, 20, 20, 20, 20])
-    });
+    world.endpoint("a", |e| e.retry = retry(&[20, 20, 20, 20, 20, 20]));
     world.answer = Box::new(|_| Answer::Status(410, QUICK));
     world.deliver("a");
     world.run_for(30 * SECOND);
