@@ -93,7 +93,9 @@ impl Audit {
         ];
         let admitted_at = admits.into_iter().max().unwrap_or(0);
         // A limit holds attempts up, and replays have time.
-        let repeated = self.items[item as usize].forked;
+        // What was taken before is repeated whenever its copy is found.
+        let entry = &self.items[item as usize];
+        let repeated = entry.forked || entry.success;
         let ordered = !facts.order.is_none() && turn_since.is_none();
         let prompt =
             facts.active && !ordered && !facts.limits.ever() && !self.is_replay(item) && !repeated;
