@@ -6,9 +6,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use crate::agenda::{Event, Request};
 use crate::clock::{MICROS, MINUTE, Micros};
 use crate::process::{Channel, Input, State};
-use crate::world::{Event, Request, World};
+use crate::world::World;
 
 impl World {
     pub(crate) fn freeze(&mut self, host: usize, length: Micros) {

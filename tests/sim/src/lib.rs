@@ -15,6 +15,7 @@
 //! | what | where |
 //! | --- | --- |
 //! | what a seed means | `plan` |
+//! | what happens next | `agenda` |
 //! | time, latencies, the broker's side of every request | `world` |
 //! | partitions, committed offsets, tables | `logs` |
 //! | the group's coordinator (KIP-848) | `group` |
@@ -33,6 +34,7 @@
 //! for their topic.
 #![warn(missing_docs)]
 
+mod agenda;
 mod audit;
 mod clock;
 mod engine;

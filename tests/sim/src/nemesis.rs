@@ -3,9 +3,10 @@
 //! Decides the strikes of a run, often close together, as faults hurt most while another is not
 //! yet over; and the healing, after which nothing goes wrong any more and everything must end.
 
+use crate::agenda::Event;
 use crate::clock::{HOUR, MICROS, MINUTE, Micros};
 use crate::process::{Channel, Input, State};
-use crate::world::{Event, World};
+use crate::world::World;
 use postrider_domain::{Lane, Slice};
 
 /// Something that goes wrong.

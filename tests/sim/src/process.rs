@@ -6,13 +6,13 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use postrider_domain::{AttemptReport, Endpoint, EndpointId, Lane, Slice, Timestamp};
 
+use crate::agenda::{Event, Request};
 use crate::clock::{Clock, Micros};
 use crate::engine::{
     Claim, CommitAnswer, Committed, LaneRecord, Node, Reading, StartAttempt, StateEntry, Ticket,
     Write, WriteFailure, WriteId,
 };
 use crate::group::{HeartbeatAnswer, MemberId};
-use crate::world::{Event, Request};
 
 /// Where a process stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,6 +10,7 @@ use postrider_domain::{
     AttemptError, AttemptReport, AttemptResult, ErrorKind, Lane, Phases, RequestSummary, Slice,
 };
 
+use crate::agenda::{Event, Request};
 use crate::clock::{Clock, MICROS, Micros};
 use crate::engine::{
     Action, CommitAnswer, Node, StartAttempt, Ticket, Write, WriteId, Written, hand_out, slice_of,
@@ -17,7 +18,7 @@ use crate::engine::{
 };
 use crate::group::{HeartbeatAnswer, MemberId};
 use crate::process::{Channel, Follower, Input, Membership, Reader, State};
-use crate::world::{Event, Request, World};
+use crate::world::World;
 
 /// A request on its way to a receiver.
 #[derive(Debug)]

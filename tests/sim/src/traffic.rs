@@ -14,11 +14,12 @@ use postrider_domain::{
     Timestamp,
 };
 
+use crate::agenda::Event;
 use crate::clock::{MICROS, MINUTE, Micros};
 use crate::engine::{LaneBody, WorkerSettings};
 use crate::plan::Plan;
 use crate::receiver::Mood;
-use crate::world::{Event, World};
+use crate::world::World;
 
 /// A merchant's endpoint and the receiver behind it.
 #[derive(Debug)]

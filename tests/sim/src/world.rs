@@ -4,12 +4,12 @@
 //! with the faults that the plan has on. All of it from one seed: no thread, no clock, no map
 //! without order. Time jumps from one thing that happens to the next.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::BTreeMap;
 use std::io::Write as _;
 
 use postrider_domain::{Lane, Slice, SliceCount, Timestamp};
 
+use crate::agenda::{Agenda, Event, Request};
 use crate::audit::Audit;
 use crate::clock::{BEGIN, Clock, HOUR, MICROS, MINUTE, Micros};
 use crate::engine::{
@@ -18,7 +18,6 @@ use crate::engine::{
 };
 use crate::group::{Fence, Group, MemberId};
 use crate::logs::Logs;
-use crate::nemesis::Strike;
 use crate::plan::Plan;
 use crate::process::{Channel, Input, Process, State};
 use crate::traffic::Merchant;
@@ -28,82 +27,14 @@ use crate::traffic::Merchant;
 const STEPS_MAX: u64 = 5_000_000;
 const STEPS_PER_SECOND_MAX: u64 = 20;
 
-/// What a process asks the broker.
-#[derive(Debug)]
-pub(crate) enum Request {
-    Join,
-    Heartbeat,
-    Leave(MemberId),
-    Commit {
-        member: Option<(MemberId, u32)>,
-        entries: Vec<CommitEntry>,
-    },
-    Offsets(Slice, Claim),
-    Table(Slice, Claim),
-    State(Slice, Claim),
-    Fetch(Reading),
-    Write(WriteId, Box<Write>),
-}
-
-/// Something that happens.
-#[derive(Debug)]
-pub(crate) enum Event {
-    /// To the process on a host, in that life.
-    Process(usize, u32, Channel, Input),
-    /// From the process on a host, in that life; it was in the kernel's hands at that time.
-    Broker(usize, u32, Micros, Channel, Request),
-    /// A request reaches its receiver.
-    Arrival(Box<crate::shell::Sent>),
-    /// It is time for a heartbeat.
-    Heartbeat(usize, u32),
-    /// A member was not heard of since this silence of its process began.
-    Expire(MemberId, usize, u32, u32),
-    Start(usize),
-    Freeze(usize, u32, Micros),
-    Thaw(usize, u32),
-    CutEnds(usize),
-    Strike(Strike),
-    Burst,
-    Flood,
-    /// The router writes a delivery again.
-    Repeat(u32),
-    Mood(usize),
-    Heal,
-    /// The last look.
-    End,
-}
-
-struct Scheduled(Micros, u64, Event);
-
-impl PartialEq for Scheduled {
-    fn eq(&self, other: &Self) -> bool {
-        (self.0, self.1) == (other.0, other.1)
-    }
-}
-
-impl Eq for Scheduled {}
-
-impl PartialOrd for Scheduled {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Scheduled {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.0, self.1).cmp(&(other.0, other.1))
-    }
-}
-
 /// The whole installation.
 pub(crate) struct World {
     pub(crate) plan: Plan,
     pub(crate) settings: WorkerSettings,
     pub(crate) rng: fastrand::Rng,
     pub(crate) now: Micros,
-    sequence: u64,
     steps: u64,
-    queue: BinaryHeap<Reverse<Scheduled>>,
+    agenda: Agenda,
     pub(crate) logs: Logs,
     pub(crate) group: Group,
     pub(crate) processes: Vec<Process>,
@@ -127,9 +58,8 @@ impl World {
         let mut world = Self {
             settings,
             now: BEGIN,
-            sequence: 0,
             steps: 0,
-            queue: BinaryHeap::new(),
+            agenda: Agenda::default(),
             logs,
             group: Group::new(plan.slices),
             processes: (0..plan.workers).map(|_| Process::new()).collect(),
@@ -186,16 +116,12 @@ impl World {
             .min_by_key(|(_, process)| process.wake_at);
         let (host, wake_at) =
             waking.map_or((0, Micros::MAX), |(host, process)| (host, process.wake_at));
-        let next = self
-            .queue
-            .peek()
-            .map_or(Micros::MAX, |Reverse(next)| next.0);
-        if wake_at < next {
+        if wake_at < self.agenda.next_at().unwrap_or(Micros::MAX) {
             self.now = wake_at.max(self.now);
             self.wake(host);
             return true;
         }
-        let Some(Reverse(Scheduled(at, _, event))) = self.queue.pop() else {
+        let Some((at, event)) = self.agenda.pop() else {
             return false;
         };
         self.now = at.max(self.now);
@@ -271,15 +197,12 @@ impl World {
     }
 
     pub(crate) fn at(&mut self, at: Micros, event: Event) {
-        self.sequence += 1;
-        self.queue
-            .push(Reverse(Scheduled(at, self.sequence, event)));
+        self.agenda.push(at, event);
     }
 
     /// A number that nothing else has.
     pub(crate) const fn unique(&mut self) -> u64 {
-        self.sequence += 1;
-        self.sequence
+        self.agenda.unique()
     }
 
     pub(crate) fn trace(&mut self, line: impl FnOnce(&Self) -> String) {
