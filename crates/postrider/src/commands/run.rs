@@ -109,20 +109,38 @@ fn log_start(roles: &Roles, installation: &Installation) {
     );
 }
 
-/// Raises the soft limit of open files to what requests can need, as far as the hard one allows.
-/// Starts all the same: most installations never have that many requests in flight.
+/// Raises the soft limit of open files to what requests can need, as far as the hard one allows,
+/// and has the kernel's table of them grow to that at once. Starts all the same: most installations
+/// never have that many requests in flight.
 fn raise_open_files(in_flight_max: usize) {
     let needed = open_files_needed(in_flight_max);
-    match rlimit::increase_nofile_limit(needed) {
-        Ok(limit) if limit >= needed => {}
-        Ok(limit) => warn!(
+    let limit = match rlimit::increase_nofile_limit(needed) {
+        Ok(limit) => limit,
+        Err(error) => {
+            warn!(%error, needed, "the limit of open files cannot be read or raised");
+            return;
+        }
+    };
+    if limit < needed {
+        warn!(
             limit,
             needed,
             "too few open files for dispatcher.in_flight_max: attempts may fail; raise the hard \
              limit (ulimit -Hn, LimitNOFILE= of the service) or lower dispatcher.in_flight_max"
-        ),
-        Err(error) => warn!(%error, needed, "the limit of open files cannot be read or raised"),
+        );
     }
+    if let Err(error) = grow_table_of_files(limit.min(needed)) {
+        warn!(%error, "the table of open files grows while requests are sent: they may pause then");
+    }
+}
+
+/// Opens a file under the highest number there may be, and closes it again. The kernel doubles the
+/// table when it is full (at 64, 512, 1024, ... files), and in a process of several threads every
+/// thread that opens a file waits for that: long on a busy machine, and it would be in the middle of
+/// a burst. The table never shrinks.
+fn grow_table_of_files(files: u64) -> Result<(), rustix::io::Errno> {
+    let highest = i32::try_from(files.saturating_sub(1)).unwrap_or(i32::MAX);
+    rustix::io::fcntl_dupfd_cloexec(std::io::stdin(), highest).map(drop)
 }
 
 /// Files that may be open at once. A request holds six at most, while its name is looked up: two
@@ -327,6 +345,11 @@ mod tests {
         raise_open_files(64);
         let (soft, _) = rlimit::Resource::NOFILE.get().unwrap();
         assert!(soft >= open_files_needed(64).min(hard), "{soft} of {hard}");
+        // The kernel's table has room for all of them already.
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let room = status.lines().find_map(|line| line.strip_prefix("FDSize:"));
+        let room: u64 = room.unwrap().trim().parse().unwrap();
+        assert!(room >= open_files_needed(64).min(hard), "room for {room}");
         // More than there can be is warned of, not refused.
         raise_open_files(usize::MAX);
     }
