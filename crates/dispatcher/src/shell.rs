@@ -22,7 +22,7 @@ use postrider_kafka::{Producer, TableEvent, TableReader, WriteError};
 use postrider_telemetry::Metrics;
 use postrider_wire::topics::Topics;
 use tokio::runtime::Handle;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::clock::{Clock, wall_time};
 use crate::endpoints::{Endpoints, Known};
@@ -386,7 +386,10 @@ impl Shell {
 
     fn take_commit(&mut self, now: Timestamp, result: CommitResult) {
         let answer = match result {
-            CommitResult::Accepted => CommitAnswer::Accepted,
+            CommitResult::Accepted => {
+                debug!("commit accepted");
+                CommitAnswer::Accepted
+            }
             CommitResult::Refused(reason) => {
                 warn!(reason, "commit refused, will retry");
                 CommitAnswer::Refused

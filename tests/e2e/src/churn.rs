@@ -13,6 +13,7 @@ mod endpoints;
 mod fleet;
 pub mod journal;
 mod report;
+mod sayings;
 mod subject;
 mod trickle;
 

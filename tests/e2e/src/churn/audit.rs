@@ -84,7 +84,7 @@ impl Audit {
             nobodys: uses.nobodys,
             gaps: gaps::gaps(&journal.setting, &journal.events, &uses, &runs, &effects),
             repeats: Repeats::of(&uses, &journal.events, &effects),
-            woken: woken::woken(&journal.setting, &runs, &effects),
+            woken: woken::woken(&journal.setting, &runs, &effects, &journal.sayings),
             overlaps,
             limited: Limited::of(journal, &uses),
             ordered: Ordered::of(journal),

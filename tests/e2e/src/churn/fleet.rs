@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 use postrider_test_support::{Broker, Verifier};
 
 use super::arrivals::Arrivals;
-use super::commits;
 use super::endpoints::Endpoints;
 use super::journal::{Action, Attempted, Folder, Setting, What, event_number};
 use super::trickle::Trickle;
+use super::{commits, sayings};
 use crate::{Installation, LOOK_EVERY, Process, SECRET, kcat, now_ms, records};
 
 const INTAKE: &str = "payments";
@@ -381,7 +381,9 @@ impl Fleet {
         self.save_attempts()?;
         let group = self.installation.topic("dispatcher");
         let commits = commits::of_group(self.installation.bootstrap(), &group);
-        self.folder.write("commits.jsonl", &commits)
+        self.folder.write("commits.jsonl", &commits)?;
+        let sayings = sayings::of_workers(&self.folder, self.started)?;
+        self.folder.write("sayings.jsonl", &sayings)
     }
 
     /// Everything arrived, or nothing new did for so long: a limit lets much wait.
@@ -462,7 +464,11 @@ fn broker(setting: &Setting) -> Broker {
 fn sections(setting: &Setting) -> String {
     format!(
         "[dispatcher]\nsession = \"{}ms\"\nheartbeat = \"{}ms\"\n\
-         [dispatcher.defaults]\ntimeout = \"{}ms\"\n",
-        setting.session_ms, setting.heartbeat_ms, setting.timeout_ms
+         [dispatcher.defaults]\ntimeout = \"{}ms\"\n\
+         [telemetry]\nlog = \"{}\"\n",
+        setting.session_ms,
+        setting.heartbeat_ms,
+        setting.timeout_ms,
+        sayings::FILTER
     )
 }

@@ -9,6 +9,7 @@
 //! | `requests.jsonl` | a [`Receipt`] per request received |
 //! | `attempts.jsonl` | an [`Attempted`] per record of `attempts` |
 //! | `commits.jsonl` | a [`Committed`] per offset that Kafka took from a dispatcher |
+//! | `sayings.jsonl` | a [`Saying`] per answer of the group that a dispatcher logged |
 //! | `*.log` | what processes and broker logged |
 
 use std::fs::{self, File};
@@ -162,6 +163,25 @@ pub struct Committed {
     pub offset: i64,
 }
 
+/// What a dispatcher logged of the group's answers to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Saying {
+    /// Ms since the epoch.
+    pub at_ms: u64,
+    pub worker: u32,
+    pub what: Said,
+}
+
+/// An answer of the group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Said {
+    /// It was given slices, or none, by a rebalance.
+    Assigned,
+    CommitAccepted,
+    CommitRefused,
+}
+
 /// The folder.
 #[derive(Clone, Debug)]
 pub struct Folder(PathBuf);
@@ -235,6 +255,7 @@ pub struct Journal {
     pub requests: Vec<Receipt>,
     pub attempts: Vec<Attempted>,
     pub commits: Vec<Committed>,
+    pub sayings: Vec<Saying>,
 }
 
 impl Journal {
@@ -251,6 +272,7 @@ impl Journal {
             requests: folder.read("requests.jsonl")?,
             attempts: folder.read("attempts.jsonl")?,
             commits: folder.read("commits.jsonl")?,
+            sayings: folder.read("sayings.jsonl")?,
         })
     }
 }

@@ -36,6 +36,7 @@ impl Report {
         let audit = &self.audit;
         let beyond = audit.gaps.iter().filter(|g| g.verdict == Verdict::Beyond);
         let started: usize = self.past_session().map(|woken| woken.started).sum();
+        let accepted: usize = self.past_session().map(|woken| woken.accepted).sum();
         let rules = [
             (audit.lost.len(), "events lost"),
             (audit.refused, "requests that do not verify"),
@@ -44,6 +45,7 @@ impl Report {
             (audit.overlaps.len(), "double owners"),
             (beyond.count(), "gaps beyond any bound"),
             (started, "requests of woken workers for what they had owned"),
+            (accepted, "commits of woken workers accepted"),
             (audit.backwards.len(), "commits backwards"),
         ];
         let broken = rules.into_iter().filter(|(count, _)| *count > 0);
@@ -275,6 +277,14 @@ impl fmt::Display for Report {
                     "{}, {}",
                     past.iter().map(|w| w.started).sum::<usize>(),
                     past.iter().map(|w| w.taken_over).sum::<usize>()
+                ),
+            ),
+            (
+                "their commits of before, refused and accepted once they woke",
+                format!(
+                    "{}, {}",
+                    past.iter().map(|w| w.refused).sum::<usize>(),
+                    past.iter().map(|w| w.accepted).sum::<usize>()
                 ),
             ),
             (

@@ -3,7 +3,7 @@
 use postrider_test_support::Receipt;
 
 use super::super::journal::{
-    Action, Attempted, Committed, Event, Journal, Setting, What, event_id,
+    Action, Attempted, Committed, Event, Journal, Said, Saying, Setting, What, event_id,
 };
 use super::{Audit, Cause, Verdict};
 
@@ -50,6 +50,7 @@ impl Story {
                 requests: Vec::new(),
                 attempts: Vec::new(),
                 commits: Vec::new(),
+                sayings: Vec::new(),
             },
         };
         for worker in 1..=3 {
@@ -248,6 +249,34 @@ fn what_a_woken_worker_had_in_hand_differs_from_what_it_starts() {
     assert_eq!((woken.in_hand, woken.started, woken.taken_over), (1, 1, 1));
     assert_eq!(audit.overlaps.len(), 1);
     assert_eq!(audit.repeats.unexcused.len(), 1);
+}
+
+#[test]
+fn what_the_group_takes_of_a_woken_worker_is_counted_until_it_is_a_member_again() {
+    let mut story = Story::of(40);
+    story.action(10_000, What::Freeze { worker: 1 });
+    story.action(22_000, What::Thaw { worker: 1 });
+    story.delivers(1, 0..100, 0);
+    story.delivers(2, 100..400, 17_000);
+    for (worker, at, what) in [
+        (1, 9_900, Said::CommitAccepted),
+        (1, 22_010, Said::CommitRefused),
+        (1, 22_020, Said::CommitAccepted),
+        (1, 22_500, Said::Assigned),
+        (1, 22_600, Said::CommitAccepted),
+        (2, 22_015, Said::CommitAccepted),
+    ] {
+        let at_ms = T0 + at;
+        let saying = Saying {
+            at_ms,
+            worker,
+            what,
+        };
+        story.journal.sayings.push(saying);
+    }
+    let audit = story.audit();
+    let woken = &audit.woken[0];
+    assert_eq!((woken.refused, woken.accepted), (1, 1));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::super::journal::Setting;
+use super::super::journal::{Said, Saying, Setting};
 use super::effects::{Cause, Effects};
 use super::owners::Run;
 
@@ -22,12 +22,18 @@ pub(crate) struct Woken {
     pub(crate) started: usize,
     /// Of those, for slices that somebody else had already sent for.
     pub(crate) taken_over: usize,
+    /// Commits of before that it was told were refused once it woke, until the group gave it
+    /// slices anew.
+    pub(crate) refused: usize,
+    /// Those it was told were accepted: the group took the word of one that was a member no more.
+    pub(crate) accepted: usize,
 }
 
 pub(crate) fn woken(
     setting: &Setting,
     runs: &BTreeMap<u16, Vec<Run>>,
     effects: &Effects,
+    sayings: &[Saying],
 ) -> Vec<Woken> {
     let freezes = effects.all.iter().filter(|e| e.cause == Cause::Freeze);
     let mut found = Vec::new();
@@ -48,7 +54,10 @@ pub(crate) fn woken(
             in_hand: 0,
             started: 0,
             taken_over: 0,
+            refused: 0,
+            accepted: 0,
         };
+        woken.listen(sayings);
         for runs in runs.values() {
             woken.count(runs);
         }
@@ -58,6 +67,18 @@ pub(crate) fn woken(
 }
 
 impl Woken {
+    fn listen(&mut self, sayings: &[Saying]) {
+        let its = sayings
+            .iter()
+            .filter(|saying| saying.worker == self.worker && saying.at_ms >= self.to_ms)
+            .map(|saying| saying.what)
+            .take_while(|what| *what != Said::Assigned);
+        for what in its {
+            self.refused += usize::from(what == Said::CommitRefused);
+            self.accepted += usize::from(what == Said::CommitAccepted);
+        }
+    }
+
     fn count(&mut self, runs: &[Run]) {
         let others: Vec<u64> = runs
             .iter()
