@@ -2,9 +2,10 @@
 //!
 //! Decides that a partition that cannot be read where it should be is named and left alone, never
 //! read from somewhere else, and that one which is silent though it should not be is noticed
-//! (`silence` says when). Leaves which lanes are read, from where, and how much, to `engine`.
+//! (`silence` says when; `renewal` makes a client anew that is of no use). Leaves which lanes are read, from where, and how much, to `engine`.
 
 mod looker;
+mod renewal;
 mod silence;
 #[cfg(test)]
 mod tests;
@@ -21,7 +22,8 @@ use rdkafka::{Message, Offset, TopicPartitionList};
 use tracing::{debug, error, warn};
 
 use self::looker::{Look, Looker};
-use self::silence::{Finding, Measure, Patience, Silence, Standstill};
+use self::renewal::Renewal;
+use self::silence::{Finding, Measure, Patience, Remedy, Silence, Standstill};
 use crate::background::{Background, Ended, Stopping, offer};
 use crate::client::{ClientError, ClientSettings, LogContext};
 use crate::logs::Place;
@@ -58,8 +60,9 @@ pub enum LaneEvent<T> {
         /// The end of the log.
         high: i64,
     },
-    /// No lane at all has given a record for a minute, though some have records to be read: this
-    /// client is of no use any more. Said once a minute as long as it lasts.
+    /// No lane at all has given a record for a minute, though some have records to be read, and a
+    /// new client did not help: this reader is of no use any more. Said once a minute as long as it
+    /// lasts.
     AllStalled {
         /// How many lanes have records.
         lanes: usize,
@@ -73,6 +76,12 @@ pub enum LaneEvent<T> {
 /// `events` was not full meanwhile, the reading is started anew; 10 s later, [`LaneEvent::Stalled`].
 /// Outside its log at two looks 1 s apart: [`LaneEvent::OutOfRange`]. Absent at two looks 5 s apart:
 /// [`LaneEvent::Lost`].
+///
+/// When no lane at all was given a record for 20 s though such looks found some, the client is made
+/// anew, with every lane at its next offset, and again every 20 s that this lasts; after 60 s
+/// [`LaneEvent::AllStalled`]. By that nothing is left out, repeated or reordered within a lane: the
+/// next offset is behind the last record that was handed on, and what the old client still held is
+/// dropped.
 pub struct LaneReader<T: Copy + Send + 'static> {
     commands: Sender<Command<T>>,
     thread: Background,
@@ -160,6 +169,7 @@ struct Lane<T> {
 /// The thread's side.
 struct Reading<T> {
     consumer: BaseConsumer<LogContext>,
+    renewal: Renewal,
     inbox: Receiver<Command<T>>,
     events: Sender<LaneEvent<T>>,
     /// What is read, by partition.
@@ -186,12 +196,10 @@ impl<T: Copy> Reading<T> {
         looker: Looker,
         patience: Patience,
     ) -> Result<Self, ClientError> {
-        let consumer = settings
-            .consumer(group)
-            .create_with_context(LogContext::new())
-            .map_err(ClientError::refused("make a consumer"))?;
+        let renewal = Renewal::new(settings, group);
         Ok(Self {
-            consumer,
+            consumer: renewal.make()?,
+            renewal,
             inbox,
             events,
             lanes: BTreeMap::new(),
@@ -276,6 +284,13 @@ impl<T: Copy> Reading<T> {
         }
     }
 
+    /// The lanes with their partitions.
+    fn placed(&self) -> impl Iterator<Item = (i32, &Lane<T>)> {
+        self.lanes
+            .iter()
+            .flat_map(|(partition, lanes)| lanes.iter().map(move |lane| (*partition, lane)))
+    }
+
     fn take_out(&mut self, (topic, partition): &Place) -> Option<Lane<T>> {
         let lanes = self.lanes.get_mut(partition)?;
         let at = lanes.iter().position(|lane| lane.topic == *topic)?;
@@ -302,19 +317,16 @@ impl<T: Copy> Reading<T> {
             return Ok(());
         }
         self.watch_at = now + self.patience.outside.min(self.patience.silence);
-        let lanes = || {
-            let of = |(partition, lanes)| std::iter::repeat(partition).zip(lanes);
-            self.lanes.iter().flat_map(of)
-        };
-        if !lanes().any(|(_, lane): (&i32, &Lane<T>)| lane.silence.is_due(now, now)) {
+        if !self.placed().any(|(_, lane)| lane.silence.is_due(now, now)) {
             return Ok(());
         }
         // Idle lanes that are nearly due too, so that they are looked at together.
         let soon = now + self.patience.silence / 4;
-        let looks = lanes()
+        let looks = self
+            .placed()
             .filter(|(_, lane)| lane.silence.is_due(now, soon))
             .map(|(partition, lane)| Look {
-                place: (Arc::clone(&lane.topic), *partition),
+                place: (Arc::clone(&lane.topic), partition),
                 number: lane.number,
                 next: lane.next,
             })
@@ -334,17 +346,55 @@ impl<T: Copy> Reading<T> {
         for (look, finding) in findings {
             self.take_finding(now, look, finding, crowded, stopping)?;
         }
-        let lanes = self.lanes.values().flatten();
-        let ahead = lanes.filter(|lane| lane.silence.is_ahead()).count();
-        if self.standstill.judge(now, &self.patience, ahead) {
-            let seconds = self.patience.all.as_secs();
-            error!(
-                lanes = ahead,
-                seconds, "records wait on lanes and none is read: reader stalled"
-            );
-            self.tell(LaneEvent::AllStalled { lanes: ahead }, stopping)?;
+        let is_ahead = |(_, lane): &(i32, &Lane<T>)| lane.silence.is_ahead();
+        let ahead = self.placed().filter(is_ahead).count();
+        match self.standstill.judge(now, &self.patience, ahead) {
+            Remedy::None => Ok(()),
+            Remedy::Renew => {
+                self.renew(now, ahead);
+                Ok(())
+            }
+            Remedy::AllStalled => {
+                let seconds = self.patience.all.as_secs();
+                error!(
+                    lanes = ahead,
+                    seconds, "records wait on lanes and none is read: reader stalled"
+                );
+                self.tell(LaneEvent::AllStalled { lanes: ahead }, stopping)
+            }
         }
-        Ok(())
+    }
+
+    /// Puts a new client in place of the one that is given nothing, each lane at its next offset.
+    ///
+    /// What is known of the silence of the lanes stays: it goes on until a record comes.
+    fn renew(&mut self, now: Instant, ahead: usize) {
+        let mut list = TopicPartitionList::new();
+        for (partition, lane) in self.placed() {
+            let offset = lane.next.map_or(Offset::Beginning, Offset::Offset);
+            if let Err(error) = list.add_partition_offset(&lane.topic, partition, offset) {
+                error!(topic = %lane.topic, partition, %error, "cannot read a lane");
+            }
+        }
+        let seconds = self.patience.renew.as_secs();
+        match self.renewal.replace(&mut self.consumer, &list) {
+            Ok(()) => {
+                self.standstill.renewed(now);
+                warn!(
+                    lanes = ahead,
+                    seconds,
+                    "records wait on lanes and none is read: the Kafka client was made anew and \
+                     reads on where the old one stopped"
+                );
+            }
+            Err(error) => warn!(
+                lanes = ahead,
+                seconds,
+                %error,
+                "records wait on lanes and none is read, and the Kafka client cannot be made anew: \
+                 this is tried again"
+            ),
+        }
     }
 
     fn take_finding(

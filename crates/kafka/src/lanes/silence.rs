@@ -1,6 +1,6 @@
 //! When a lane that says nothing is looked at, and what the looks come to.
 //!
-//! Decides when silence is suspicious and when it is an alarm: librdkafka says nothing of a deleted
+//! Decides when silence is suspicious, when it costs a client its place, and when it is an alarm: librdkafka says nothing of a deleted
 //! topic, names no lane whose offset is out of range, and may forget a partition it should fetch.
 //! No clock here, no Kafka: times and findings are arguments.
 
@@ -16,8 +16,10 @@ pub(crate) struct Patience {
     pub(crate) outside: Duration,
     /// Until one that does not exist is: a broker that just started may not know everything yet.
     pub(crate) absent: Duration,
-    /// Without a record from any lane, while there are some to be read, until the reader as a whole
-    /// counts as stalled.
+    /// Without a record from any lane, while there are some to be read, until the client is made
+    /// anew, and then between two renewals.
+    pub(crate) renew: Duration,
+    /// The same until the reader as a whole counts as stalled.
     pub(crate) all: Duration,
 }
 
@@ -26,6 +28,7 @@ impl Patience {
         silence: Duration::from_secs(10),
         outside: Duration::from_secs(1),
         absent: Duration::from_secs(5),
+        renew: Duration::from_secs(20),
         all: Duration::from_secs(60),
     };
 }
@@ -179,32 +182,64 @@ impl Silence {
     }
 }
 
+/// What is to be done about the client that reads all lanes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Remedy {
+    /// Nothing.
+    None,
+    /// Make it anew. Asked for at each judgement until [`Standstill::renewed`].
+    Renew,
+    /// Say that it is of no use, once in a while that this lasts.
+    AllStalled,
+}
+
 /// The silence of all lanes together.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Standstill {
-    /// Since when records are there and none came from any lane.
-    since: Option<Instant>,
+    /// `None`: nothing waits, or some of it comes.
+    waiting: Option<Waiting>,
+}
+
+/// Records are there and none came from any lane.
+#[derive(Clone, Copy, Debug)]
+struct Waiting {
+    /// Since it began, or the client was made anew.
+    client: Instant,
+    /// Since it began, or was said.
+    said: Instant,
 }
 
 impl Standstill {
     /// A record came, or the receiver of the records was slow.
     pub(crate) fn heard(&mut self) {
-        self.since = None;
+        self.waiting = None;
     }
 
-    /// Takes in how many lanes have records that do not come; `true` once in a while that this
-    /// lasts.
-    pub(crate) fn judge(&mut self, now: Instant, patience: &Patience, ahead: usize) -> bool {
+    /// The client was made anew.
+    pub(crate) fn renewed(&mut self, now: Instant) {
+        if let Some(waiting) = &mut self.waiting {
+            waiting.client = now;
+        }
+    }
+
+    /// Takes in how many lanes have records that do not come.
+    pub(crate) fn judge(&mut self, now: Instant, patience: &Patience, ahead: usize) -> Remedy {
         if ahead == 0 {
-            self.since = None;
-            return false;
+            self.waiting = None;
+            return Remedy::None;
         }
-        let since = *self.since.get_or_insert(now);
-        let stalled = now.duration_since(since) >= patience.all;
-        if stalled {
-            self.since = Some(now);
+        let waiting = self.waiting.get_or_insert(Waiting {
+            client: now,
+            said: now,
+        });
+        if now.duration_since(waiting.said) >= patience.all {
+            waiting.said = now;
+            Remedy::AllStalled
+        } else if now.duration_since(waiting.client) >= patience.renew {
+            Remedy::Renew
+        } else {
+            Remedy::None
         }
-        stalled
     }
 }
 
@@ -338,24 +373,87 @@ mod tests {
         assert_eq!(lane.look(Finding::AtEnd), Measure::None);
     }
 
+    /// All lanes, judged at seconds from a start.
+    struct All {
+        start: Instant,
+        standstill: Standstill,
+    }
+
+    impl All {
+        fn new() -> Self {
+            Self {
+                start: Instant::now(),
+                standstill: Standstill::default(),
+            }
+        }
+
+        fn judge(&mut self, seconds: u64, ahead: usize) -> Remedy {
+            let now = self.start + Duration::from_secs(seconds);
+            self.standstill.judge(now, &P, ahead)
+        }
+
+        /// As a reader whose client can be made does.
+        fn remedy(&mut self, seconds: u64, ahead: usize) -> Remedy {
+            let remedy = self.judge(seconds, ahead);
+            if remedy == Remedy::Renew {
+                let now = self.start + Duration::from_secs(seconds);
+                self.standstill.renewed(now);
+            }
+            remedy
+        }
+    }
+
     #[test]
-    fn the_reader_stalls_when_no_lane_speaks_though_some_could() {
-        let start = Instant::now();
-        let mut all = Standstill::default();
-        let mut judge = |seconds, ahead| {
-            let now = start + Duration::from_secs(seconds);
-            all.judge(now, &P, ahead)
-        };
-        assert!(!judge(0, 0));
+    fn the_client_is_made_anew_every_20_s_that_records_wait_and_is_of_no_use_at_60() {
+        let mut all = All::new();
+        assert_eq!(all.remedy(0, 0), Remedy::None);
         // Idle for long does not count, only since there is something to be read.
-        assert!(!judge(500, 1));
-        assert!(!judge(559, 3));
-        assert!(judge(560, 3));
-        assert!(!judge(570, 3));
-        assert!(judge(620, 3), "as long as it lasts");
-        assert!(!judge(630, 0));
-        assert!(!judge(680, 1));
-        all.heard();
-        assert!(!all.judge(start + Duration::from_secs(745), &P, 1));
+        let remedies: Vec<(u64, Remedy)> = (500..=690)
+            .map(|second| (second, all.remedy(second, 3)))
+            .filter(|(_, remedy)| *remedy != Remedy::None)
+            .collect();
+        let expected = [
+            (520, Remedy::Renew),
+            (540, Remedy::Renew),
+            // What is said goes first, and what is due is done next.
+            (560, Remedy::AllStalled),
+            (561, Remedy::Renew),
+            (581, Remedy::Renew),
+            (601, Remedy::Renew),
+            (620, Remedy::AllStalled),
+            (621, Remedy::Renew),
+            (641, Remedy::Renew),
+            (661, Remedy::Renew),
+            (680, Remedy::AllStalled),
+            (681, Remedy::Renew),
+        ];
+        assert_eq!(remedies, expected);
+    }
+
+    #[test]
+    fn a_client_that_could_not_be_made_is_asked_for_again_at_the_next_judgement() {
+        let mut all = All::new();
+        assert_eq!(all.judge(0, 1), Remedy::None);
+        assert_eq!(all.judge(20, 1), Remedy::Renew);
+        assert_eq!(all.judge(30, 1), Remedy::Renew);
+        assert_eq!(all.remedy(31, 1), Remedy::Renew);
+        assert_eq!(all.judge(50, 1), Remedy::None);
+        assert_eq!(all.judge(51, 1), Remedy::Renew);
+        // It does not put off what is said.
+        assert_eq!(all.judge(60, 1), Remedy::AllStalled);
+    }
+
+    #[test]
+    fn a_record_or_nothing_to_be_read_ends_a_standstill() {
+        let mut all = All::new();
+        assert_eq!(all.judge(0, 1), Remedy::None);
+        assert_eq!(all.judge(19, 0), Remedy::None);
+        assert_eq!(all.judge(20, 1), Remedy::None);
+        all.standstill.heard();
+        // Late news of a renewal makes none.
+        all.standstill.renewed(all.start);
+        assert_eq!(all.judge(45, 1), Remedy::None);
+        assert_eq!(all.judge(64, 1), Remedy::None);
+        assert_eq!(all.judge(65, 1), Remedy::Renew);
     }
 }

@@ -23,6 +23,7 @@ const QUICK: Patience = Patience {
     silence: Duration::from_millis(300),
     outside: Duration::from_millis(50),
     absent: Duration::from_millis(50),
+    renew: Duration::from_millis(600),
     all: Duration::from_millis(1500),
 };
 
@@ -129,6 +130,97 @@ fn real() -> (ClientSettings, String) {
     let plan = admin::plan(&settings, &[spec], LIMIT).unwrap();
     assert_eq!(admin::apply(&settings, &plan, LIMIT).unwrap(), []);
     (settings, topic)
+}
+
+/// A client that is given nothing, however often its lanes are placed anew.
+fn deaf() -> BaseConsumer<LogContext> {
+    let settings = ClientSettings {
+        brokers: "127.0.0.1:9".to_owned(),
+        properties: Vec::new(),
+        client_id: "test".to_owned(),
+    };
+    settings
+        .consumer("g")
+        .create_with_context(LogContext::silent())
+        .unwrap()
+}
+
+#[test]
+fn a_client_that_is_given_nothing_is_made_anew_and_reads_on_at_the_next_offsets() {
+    let (settings, topic) = real();
+    let topic: Arc<str> = topic.into();
+    let looker = Looker::start(&settings, "g", "test").unwrap();
+    let (commands, inbox) = unbounded();
+    let (events, happened) = bounded(64);
+    // No standstill is said here.
+    let patience = Patience {
+        all: LIMIT * 2,
+        ..QUICK
+    };
+    let mut reading = Reading::new(&settings, "g", inbox, events, looker, patience).unwrap();
+    let step_until = |reading: &mut Reading<i32>, wanted: usize| {
+        let deadline = Instant::now() + LIMIT;
+        let mut read: BTreeMap<i32, Vec<i64>> = BTreeMap::new();
+        while read.values().map(Vec::len).sum::<usize>() < wanted {
+            assert!(reading.step(&Stopping::default()).is_ok());
+            assert!(Instant::now() < deadline, "only {read:?}");
+            for event in happened.try_iter() {
+                match event {
+                    LaneEvent::Record(tag, record) => {
+                        read.entry(tag).or_default().push(record.origin.offset);
+                    }
+                    LaneEvent::Stalled { .. } => {}
+                    other => panic!("{other:?}"),
+                }
+            }
+        }
+        read
+    };
+    let command = |partition, read| {
+        let place = (Arc::clone(&topic), partition);
+        commands.send(Command { place, read }).unwrap();
+    };
+    for partition in 0..4 {
+        (0..3).for_each(|_| write(&settings, &topic, partition));
+    }
+    command(0, Some((0, None)));
+    command(1, Some((1, Some(2))));
+    command(2, Some((2, None)));
+    let read = step_until(&mut reading, 7);
+    let expected = [(0, vec![0, 1, 2]), (1, vec![2]), (2, vec![0, 1, 2])];
+    assert_eq!(read, BTreeMap::from(expected));
+
+    reading.consumer = deaf();
+    for partition in 0..4 {
+        (0..2).for_each(|_| write(&settings, &topic, partition));
+    }
+    // Taken in by the client that is given nothing: one lane less, one more, one elsewhere.
+    command(2, None);
+    command(3, Some((3, None)));
+    command(1, Some((10, Some(1))));
+    // As long as it cannot be made, the old one is kept.
+    let mut refused = settings.clone();
+    let property = ("no.such".to_owned(), "1".to_owned());
+    refused.properties.push(property);
+    let renewal = std::mem::replace(&mut reading.renewal, Renewal::new(&refused, "g"));
+    let until = Instant::now() + QUICK.renew * 3;
+    while Instant::now() < until {
+        assert!(reading.step(&Stopping::default()).is_ok());
+    }
+    reading.renewal = renewal;
+    let read = step_until(&mut reading, 2 + 4 + 5);
+    let expected = [
+        (0, vec![3, 4]),
+        (3, vec![0, 1, 2, 3, 4]),
+        (10, vec![1, 2, 3, 4]),
+    ];
+    assert_eq!(read, BTreeMap::from(expected));
+
+    // And it reads on, and obeys.
+    command(2, Some((2, Some(3))));
+    (0..2).for_each(|_| write(&settings, &topic, 0));
+    let read = step_until(&mut reading, 4);
+    assert_eq!(read, BTreeMap::from([(0, vec![5, 6]), (2, vec![3, 4])]));
 }
 
 /// One record and one that is taken back, so that the log ends with offsets without records.
