@@ -2,7 +2,8 @@
 //!
 //! Decides that a partition that cannot be read where it should be is named and left alone, never
 //! read from somewhere else, and that one which is silent though it should not be is noticed
-//! (`silence` says when; `renewal` makes a client anew that is of no use). Leaves which lanes are read, from where, and how much, to `engine`.
+//! (`silence` says when; `renewal` makes a client anew that is of no use). Leaves which lanes are
+//! read, from where, and how much, to `engine`.
 
 mod looker;
 mod renewal;

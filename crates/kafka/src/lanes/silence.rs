@@ -1,7 +1,8 @@
 //! When a lane that says nothing is looked at, and what the looks come to.
 //!
-//! Decides when silence is suspicious, when it costs a client its place, and when it is an alarm: librdkafka says nothing of a deleted
-//! topic, names no lane whose offset is out of range, and may forget a partition it should fetch.
+//! Decides when silence is suspicious, when it costs a client its place, and when it is an alarm:
+//! librdkafka says nothing of a deleted topic, names no lane whose offset is out of range, and may
+//! forget a partition it should fetch.
 //! No clock here, no Kafka: times and findings are arguments.
 
 use std::time::{Duration, Instant};
