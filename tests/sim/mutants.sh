@@ -94,7 +94,7 @@ mutant claims-not-compared $engine/worker.rs \
     's/Some\(engine\) if engine\.claim\(\) == claim => engine\.handle_record/Some(engine) => engine.handle_record/'
 mutant reports-of-any-claim $engine/slice/start.rs \
     's/if ticket\.claim != self\.claim \{/if false {/'
-mutant settled-before-acked $engine/slice.rs \
+mutant settled-before-acked $engine/slice/settle.rs \
     's/ && e\.unacked_writes == 0\)/)/'
 mutant limit-refilled-by-a-move $engine/slice.rs \
     's/Some\(memory\) => Limiter::restored\(limit, memory, now\)/Some(_) => Limiter::new(limit)/'
@@ -140,6 +140,10 @@ mutant lane-of-any-length $engine/offsets.rs \
     's/self\.incomplete\.len\(\) < HOLES_MAX && offset/offset/'
 mutant lane-of-any-span $engine/offsets.rs \
     's/ && offset - first < SPAN_MAX\)/ \&\& offset >= first)/'
+mutant waits-in-any-room $engine/slice/room.rs \
+    's/self\.held_bytes <= HELD_BYTES_MAX \/ 2 && half_free\(\)/half_free()/'
+mutant queues-keep-their-room $engine/slice/room.rs \
+    's/self\.is_in_the_way\(self\.entries\[id\]\.lane\)/false/'
 mutant backlogs-of-any-size $engine/backlog.rs \
     's/return free > 0 && free_bytes > 0;/return true;/'
 

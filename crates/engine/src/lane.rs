@@ -69,6 +69,11 @@ impl LaneState {
         ahead && self.offsets.admits(offset)
     }
 
+    /// Whether it waits for room to be read on.
+    pub(crate) const fn stands(&self) -> bool {
+        !self.reading && !self.stopped && self.number > 0
+    }
+
     /// Begins a reading if there is room for one and none under way; its number.
     pub(crate) fn start_reading(&mut self) -> Option<u32> {
         let free = self.offsets.has_half_free()

@@ -23,6 +23,7 @@
 //! | when a lane is read, reading ahead of a rung | [`lane`] |
 //! | life of a delivery, holding it | `slice` |
 //! | the way of a record into memory | `slice/enter` |
+//! | what makes room at a bound | `slice/room` |
 //! | what settles a record | `slice/settle` |
 //! | what ends or moves without an attempt | `slice/give_up` |
 //! | the end of an ownership | `slice/drain` |

@@ -85,12 +85,13 @@ impl OffsetTracker {
     /// record. A restored span is read again whatever it holds: only that empties it.
     #[must_use]
     pub fn has_half_free(&self) -> bool {
-        let Some(read_to) = self.read_to else {
-            return true;
-        };
-        if self.position.is_some_and(|position| read_to < position) {
-            return true;
-        }
+        self.read_to < self.position || self.is_half_free()
+    }
+
+    /// Whether half of every bound is free.
+    #[must_use]
+    pub fn is_half_free(&self) -> bool {
+        let read_to = self.read_to.unwrap_or(0);
         let span = self.frontier().map_or(0, |frontier| read_to - frontier);
         self.incomplete.len() <= HOLES_MAX / 2 && span <= SPAN_MAX / 2
     }

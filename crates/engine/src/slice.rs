@@ -12,8 +12,8 @@
 //! backlog or in `dead-letters`, is acknowledged. A failed write settles nothing: no attempt starts
 //! until it succeeded. No record is held longer than [`HOLD_MAX`] before it is attempted or moved,
 //! so no lane can stick.
-//! In files of its own: the way into memory ([`mod@enter`]), which attempt starts
-//! ([`mod@start`]), what an attempt's end leads to ([`mod@finish`]), what ends without one
+//! In files of its own: the way into memory ([`mod@enter`]), what leaves it when a
+//! lane stands ([`mod@room`]), which attempt starts ([`mod@start`]), what an attempt's end leads to ([`mod@finish`]), what ends without one
 //! ([`mod@give_up`]), the way over the backlog ([`mod@spill`]), order ([`mod@ordered`]), what settles
 //! ([`mod@settle`]), what a successor must know ([`mod@save`]), fences of others behind ours
 //! ([`mod@overtaken`]), the end of an ownership ([`mod@drain`]). Leaves which slices are owned,
@@ -26,6 +26,7 @@ mod finish;
 mod give_up;
 mod ordered;
 mod overtaken;
+mod room;
 mod save;
 mod settle;
 mod spill;
@@ -303,6 +304,7 @@ impl SliceEngine {
         let fits = self.held_bytes == 0 || held <= HELD_BYTES_MAX;
         if !fits || !state.has_room(record.offset, record.bytes) {
             self.stop_reading(lane);
+            self.make_room(now);
             return;
         }
         match self.lanes[lane.index()].offsets.read(record.offset) {

@@ -17,7 +17,6 @@ use crate::concurrency::Failure;
 use crate::entry::EntryState;
 use crate::flow::Gone;
 use crate::io::{Observation, Ticket};
-use crate::offsets::HOLES_MAX;
 use crate::queue::EntryId;
 use crate::schedule::next_due;
 use crate::verdict::{FailureKind, Verdict, judge};
@@ -152,9 +151,7 @@ impl SliceEngine {
         let entry = self.entry(id);
         entry.attempts = attempts;
         let (hold_until, lane) = (entry.hold_until, entry.lane);
-        // What waits in memory keeps its lane's frontier: half of the room is for what is due.
-        let lane_has_room =
-            lane == Lane::Backlog || self.lanes[lane.index()].offsets.incomplete() <= HOLES_MAX / 2;
+        let lane_has_room = self.has_room_to_wait(lane);
         self.write_attempt(now, id, Some(report), Outcome::Retry, due);
         let soon = due.filter(|due| Rung::for_wait(due.since(now)).is_none());
         match (soon, due) {

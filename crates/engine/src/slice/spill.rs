@@ -51,7 +51,7 @@ impl SliceEngine {
     }
 
     /// How the endpoint takes deliveries; `None` = it is not known.
-    fn admitting(&mut self, now: Timestamp, id: &EndpointId) -> Option<Admitting> {
+    pub(super) fn admitting(&mut self, now: Timestamp, id: &EndpointId) -> Option<Admitting> {
         let Lookup::Known(endpoint) = self.catalog.find(id) else {
             return None;
         };

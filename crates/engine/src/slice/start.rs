@@ -68,6 +68,7 @@ impl SliceEngine {
         if flow.in_flight >= permits.in_flight {
             if let Some(at) = permits.not_before {
                 self.look_again(id, at);
+                self.make_room_of(now, id);
             }
             return None;
         }
@@ -97,6 +98,7 @@ impl SliceEngine {
                 if at > now + LIMITED_LONG {
                     flow.limited_until = at;
                     self.reconsider_backlog(now, id);
+                    self.make_room_of(now, id);
                 }
                 self.look_again(id, at);
                 return None;

@@ -10,7 +10,7 @@ use postrider_domain::{DeadLetterReason, ErrorKind, Lane, Origin, Record, Slice}
 use super::harness::{Answer, Harness, SLICE, Sent, retry};
 use crate::io::{Claim, Content, LaneRecord, Observation, Reading};
 use crate::lane::LOOK_AHEAD_BYTES_MAX;
-use crate::offsets::HOLES_MAX;
+use crate::offsets::{HOLES_MAX, SPAN_MAX};
 use crate::slice::HELD_BYTES_MAX;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -246,4 +246,80 @@ fn an_unreadable_record_is_settled_by_its_dead_letter_alone() {
     world.run_for(5 * SECOND);
     assert_eq!(world.garbage, [DeadLetterReason::Undecodable]);
     assert_eq!(world.committed_to(Lane::Deliveries), Some(48));
+}
+
+/// How long a delivery to an endpoint that is well waits behind what is held of others.
+fn wait_of_a_well_one(world: &mut Harness) -> Duration {
+    let asked_at = world.now;
+    let id = world.deliver("well");
+    world.run_for(60 * SECOND);
+    let sent = world.sent.iter().find(|sent| sent.delivery == id);
+    sent.expect("it was sent").at.since(asked_at)
+}
+
+/// Offsets pass without records, until the lane's span has no room for one more.
+fn reach_the_span(world: &mut Harness) {
+    world.gap = SPAN_MAX / 4;
+    for _ in 0..3 {
+        world.deliver("well");
+    }
+}
+
+#[test]
+fn large_deliveries_that_wait_for_an_attempt_do_not_keep_the_lane_from_others() {
+    let mut world = Harness::owning();
+    world.endpoint("well", |_| {});
+    world.answer = Box::new(|sent| match sent.endpoint.as_str() {
+        "well" => Answer::Status(200, SECOND / 100),
+        _ => Answer::Status(500, SECOND / 100),
+    });
+    for endpoint in 0..60 {
+        let id = format!("fails{endpoint}");
+        world.endpoint(&id, |e| e.retry = retry(&[20, 20]));
+        world.deliver_sized(&id, 400 << 10);
+    }
+    let waited = wait_of_a_well_one(&mut world);
+    assert!(waited < SECOND, "{waited:?}");
+    world.run_for(100 * SECOND);
+    assert_eq!(world.dead.len(), 60);
+    assert!(world.all_committed());
+}
+
+#[test]
+fn an_endpoint_that_asks_to_wait_does_not_keep_a_long_lane_from_others() {
+    let mut world = Harness::owning();
+    world.endpoint("well", |_| {});
+    world.endpoint("asks", |_| {});
+    world.answer = Box::new(|sent| match sent.endpoint.as_str() {
+        "well" => Answer::Status(200, SECOND / 100),
+        _ => Answer::RetryAfter(600, SECOND),
+    });
+    for _ in 0..8 {
+        world.deliver("asks");
+    }
+    // It is reached while nobody knows yet that the others will wait.
+    reach_the_span(&mut world);
+    let waited = wait_of_a_well_one(&mut world);
+    assert!(waited < 2 * SECOND, "{waited:?}");
+    assert_eq!(world.log_len(Lane::Backlog), 8, "one copy each");
+    assert!(world.all_committed());
+}
+
+#[test]
+fn what_waits_for_an_attempt_leaves_a_lane_that_reaches_its_span() {
+    let mut world = Harness::owning();
+    world.endpoint("well", |_| {});
+    world.endpoint("fails", |e| e.retry = retry(&[20, 20]));
+    world.answer = Box::new(|sent| match sent.endpoint.as_str() {
+        "well" => Answer::Status(200, SECOND / 100),
+        _ => Answer::Status(500, SECOND / 100),
+    });
+    world.deliver("fails");
+    world.run_for(SECOND);
+    reach_the_span(&mut world);
+    let waited = wait_of_a_well_one(&mut world);
+    assert!(waited < SECOND, "{waited:?}");
+    let failed = world.attempts.iter().map(|a| a.attempt).max();
+    assert_eq!(failed, Some(3), "it was tried again at its times");
+    assert!(world.all_committed());
 }

@@ -101,6 +101,8 @@ pub(crate) struct Harness {
     sequence: u64,
     incarnation: u32,
     made: u128,
+    /// Offsets between a record of a lane and the next that hold none.
+    pub(crate) gap: i64,
 }
 
 impl Harness {
@@ -142,6 +144,7 @@ impl Harness {
             sequence: 0,
             incarnation: 0,
             made: 0,
+            gap: 0,
         }
     }
 

@@ -1,8 +1,9 @@
 //! Slices come and go: hand-over without a repeat, crashes within the bound.
 
+use std::cell::Cell;
 use std::time::Duration;
 
-use postrider_domain::{EndpointState, Lane, Slice, Timestamp};
+use postrider_domain::{EndpointState, Lane, Outcome, Slice, Timestamp};
 
 use super::harness::{Answer, Harness, SLICE, retry};
 use crate::fence::Claimed;
@@ -31,6 +32,32 @@ fn a_revoked_slice_is_drained_committed_and_handed_back() {
     world.assign([SLICE]);
     world.run_for(20 * SECOND);
     assert_eq!(world.sent.len(), 10, "a clean hand-over repeats nothing");
+    assert!(world.all_committed());
+}
+
+#[test]
+fn a_report_of_an_earlier_ownership_says_nothing_of_the_request_that_is_made_now() {
+    let mut world = Harness::owning();
+    world.endpoint("a", |_| {});
+    let first = Cell::new(true);
+    world.answer = Box::new(move |_| {
+        let status = if first.take() { 500 } else { 200 };
+        Answer::Status(status, 6 * SECOND)
+    });
+    world.deliver("a");
+    world.run_for(SECOND);
+    assert_eq!(world.sent.len(), 1);
+    world.lose([SLICE]);
+    world.run_for(4 * SECOND);
+    assert_eq!(
+        world.sent.len(),
+        2,
+        "made again before the first is heard of"
+    );
+    world.run_for(60 * SECOND);
+    let outcomes: Vec<Outcome> = world.attempts.iter().map(|a| a.outcome).collect();
+    assert_eq!(outcomes, [Outcome::Delivered], "one record, of the second");
+    assert_eq!(world.sent.len(), 2);
     assert!(world.all_committed());
 }
 

@@ -199,7 +199,7 @@ impl Harness {
 
     pub(super) fn append_in(&mut self, slice: Slice, lane: Lane, delivery: Arc<Delivery>) -> i64 {
         let log = self.logs.entry((slice, lane)).or_default();
-        let offset = log.last().map_or(40, |last| last.offset + 1);
+        let offset = log.last().map_or(40, |last| last.offset + 1 + self.gap);
         log.push(Stored {
             offset,
             appended_at: self.now,
