@@ -12,9 +12,9 @@
 //! backlog or in `dead-letters`, is acknowledged. A failed write settles nothing: no attempt starts
 //! until it succeeded. No record is held longer than [`HOLD_MAX`] before it is attempted or moved,
 //! so no lane can stick.
-//! In files of its own: the way into memory ([`mod@enter`]), what leaves it when a
-//! lane stands ([`mod@room`]), which attempt starts ([`mod@start`]), what an attempt's end leads to ([`mod@finish`]), what ends without one
-//! ([`mod@give_up`]), the way over the backlog ([`mod@spill`]), order ([`mod@ordered`]), what settles
+//! In files of its own: the way into memory ([`mod@enter`]), what leaves it when a lane stands
+//! ([`mod@room`]), which attempt starts ([`mod@start`]), what an attempt's end leads to
+//! ([`mod@finish`]), what ends without one ([`mod@give_up`]), the way over the backlog ([`mod@spill`]), order ([`mod@ordered`]), what settles
 //! ([`mod@settle`]), what a successor must know ([`mod@save`]), fences of others behind ours
 //! ([`mod@overtaken`]), the end of an ownership ([`mod@drain`]). Leaves which slices are owned,
 //! commits and the worker's budget to [`crate::worker`], and everything that touches the world to
