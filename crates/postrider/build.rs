@@ -1,9 +1,14 @@
-//! Links the call that `src/leaderless.rs` stands in for to it.
+//! Links the calls that `src/leaderless.rs` and `src/rebootstrap.rs` stand in for to them.
 
 #[expect(clippy::disallowed_methods, reason = "how Cargo names the target")]
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     if std::env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("linux") {
-        println!("cargo::rustc-link-arg-bins=-Wl,--wrap=rd_kafkap_leader_discovery_set_topic");
+        for function in [
+            "rd_kafkap_leader_discovery_set_topic",
+            "rd_kafka_rebootstrap_tmr_stop",
+        ] {
+            println!("cargo::rustc-link-arg-bins=-Wl,--wrap={function}");
+        }
     }
 }

@@ -11,6 +11,7 @@ mod input;
 mod installation;
 mod leaderless;
 mod output;
+mod rebootstrap;
 mod receiver;
 
 use std::panic;
