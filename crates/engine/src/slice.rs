@@ -109,6 +109,9 @@ pub(crate) struct SliceEngine {
     passes: Passes,
     entries: BTreeMap<EntryId, Entry>,
     next_entry: EntryId,
+    /// Entries of backlogs that left memory while writes of them are open, which refer to them: how
+    /// many, and the bytes of the room they take until then.
+    departed: BTreeMap<EntryId, (u32, usize)>,
     writes: BTreeMap<u64, Purpose>,
     next_write: u64,
     flows: BTreeMap<EndpointId, Flow>,
@@ -197,6 +200,7 @@ impl SliceEngine {
             passes: Passes::new(backlog_end),
             entries: BTreeMap::new(),
             next_entry: 0,
+            departed: BTreeMap::new(),
             writes: BTreeMap::new(),
             next_write: 0,
             flows: BTreeMap::new(),

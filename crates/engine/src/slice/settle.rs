@@ -24,13 +24,13 @@ impl SliceEngine {
             return;
         };
         match purpose {
-            Purpose::Entry(id) => {
-                // It may be out of memory by now, to be read again.
-                if let Some(entry) = self.entries.get_mut(&id) {
+            Purpose::Entry(id) => match self.entries.get_mut(&id) {
+                Some(entry) => {
                     entry.write_ended();
                     self.settle_if_done(now, id);
                 }
-            }
+                None => self.departed_was_written(id),
+            },
             Purpose::Spill(entry, endpoint) => self.spilled(now, entry, &endpoint, offset),
             Purpose::State(endpoint) => self.saved(now, id.number, &endpoint),
             // It holds when it is read back.
@@ -230,6 +230,10 @@ impl SliceEngine {
         let entry = self.entries.remove(&id).expect("a known entry");
         let (lane, bytes) = (entry.lane, entry.bytes);
         match lane {
+            // What is being written refers to it.
+            Lane::Backlog if entry.unacked_writes > 0 => {
+                self.departed.insert(id, (entry.unacked_writes, bytes));
+            }
             Lane::Backlog => self.passes.leave(bytes),
             _ if entry.ahead => self.lanes[lane.index()].leave_look_ahead(bytes),
             _ => {
@@ -238,5 +242,19 @@ impl SliceEngine {
         }
         self.reconsider_reading(lane);
         (lane, entry.offset)
+    }
+
+    /// A write of an entry ended that left memory before, to be read again: with the last one its
+    /// room is free.
+    fn departed_was_written(&mut self, id: EntryId) {
+        let Some((unacked_writes, bytes)) = self.departed.get_mut(&id) else {
+            return;
+        };
+        *unacked_writes -= 1;
+        if *unacked_writes == 0 {
+            let bytes = *bytes;
+            self.departed.remove(&id);
+            self.passes.leave(bytes);
+        }
     }
 }

@@ -5,9 +5,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use postrider_domain::{DeadLetterReason, ErrorKind, Lane, Origin, Record, Slice};
+use postrider_domain::{DeadLetterReason, ErrorKind, Lane, Ordering, Origin, Record, Slice};
 
 use super::harness::{Answer, Harness, SLICE, Sent, retry};
+use crate::backlog;
 use crate::io::{Claim, Content, LaneRecord, Observation, Reading};
 use crate::lane::LOOK_AHEAD_BYTES_MAX;
 use crate::offsets::{HOLES_MAX, SPAN_MAX};
@@ -322,4 +323,33 @@ fn what_waits_for_an_attempt_leaves_a_lane_that_reaches_its_span() {
     let failed = world.attempts.iter().map(|a| a.attempt).max();
     assert_eq!(failed, Some(3), "it was tried again at its times");
     assert!(world.all_committed());
+}
+
+#[test]
+fn a_head_that_left_memory_keeps_its_room_until_its_attempt_is_written() {
+    const RECORD: usize = 400 << 10;
+    let mut world = Harness::owning();
+    let broken = Rc::new(Cell::new(false));
+    let fails = Rc::clone(&broken);
+    world.write_fails = Box::new(move || fails.get());
+    world.answer = Box::new(|_| Answer::Status(500, SECOND));
+    for endpoint in 0..16 {
+        let id = format!("e{endpoint}");
+        world.endpoint(&id, |e| {
+            e.ordering = Ordering::Endpoint;
+            e.retry = retry(&[600]);
+        });
+        world.deliver_sized(&id, RECORD);
+    }
+    world.run_for(SECOND / 2);
+    let tried = world.sent.len();
+    assert_eq!(tried, 6, "as many as there is room for");
+    broken.set(true);
+    world.run_for(10 * SECOND);
+    assert_eq!(world.sent.len(), tried, "nothing starts");
+    let held = world.held_bytes(Lane::Backlog);
+    assert!(held < backlog::HELD_BYTES_MAX + RECORD, "{held} bytes");
+    broken.set(false);
+    world.run_for(30 * SECOND);
+    assert_eq!(world.sent.len(), 16, "the others follow");
 }

@@ -1,6 +1,7 @@
 //! What a test may ask of the world: what was sent, what is committed, what is left.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use postrider_domain::{DeliveryId, Lane, Outcome, Slice};
 
@@ -9,6 +10,13 @@ use crate::commit_map::CommitMap;
 use crate::io::{AttemptEntry, StateEntry};
 
 impl Harness {
+    /// Bytes of the records of a lane that anybody but its log refers to.
+    pub(crate) fn held_bytes(&self, lane: Lane) -> usize {
+        let log = self.logs.get(&(SLICE, lane)).into_iter().flatten();
+        let held = log.filter(|stored| Arc::strong_count(&stored.delivery) > 1);
+        held.map(|stored| stored.delivery.event.data.len()).sum()
+    }
+
     /// How many requests there were for deliveries of a key.
     pub(crate) fn sent_of_key(&self, key: &str) -> usize {
         let of = |sent: &&Sent| self.keys.get(&sent.delivery).is_some_and(|k| &**k == key);
