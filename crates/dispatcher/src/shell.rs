@@ -110,6 +110,8 @@ pub(crate) struct Shell {
     stopping: Receiver<()>,
     /// The last revocation the engine was told of.
     revocation: u64,
+    /// The commit in flight, by the first place it names.
+    committing: Option<(Arc<str>, i32, i64)>,
     /// Why it drains though nobody told it to, and until when.
     failing: Option<(String, Instant)>,
     ended: Option<Ended>,
@@ -191,6 +193,7 @@ impl Shell {
             state,
             stopping,
             revocation: 0,
+            committing: None,
             failing: None,
             ended: None,
         })
@@ -387,7 +390,9 @@ impl Shell {
     fn take_commit(&mut self, now: Timestamp, result: CommitResult) {
         let answer = match result {
             CommitResult::Accepted => {
-                debug!("commit accepted");
+                if let Some((topic, partition, offset)) = &self.committing {
+                    debug!(%topic, partition, offset, "commit accepted");
+                }
                 CommitAnswer::Accepted
             }
             CommitResult::Refused(reason) => {
@@ -502,15 +507,18 @@ impl Shell {
         }
     }
 
-    fn commit(&self, entries: Vec<CommitEntry>) {
+    fn commit(&mut self, entries: Vec<CommitEntry>) {
         let offset = |entry: CommitEntry| CommitOffset {
             topic: Arc::clone(self.topics.lane(entry.lane)),
             partition: i32::from(entry.slice.0),
             offset: entry.offset,
             metadata: entry.metadata,
         };
-        self.membership
-            .commit(entries.into_iter().map(offset).collect());
+        let offsets: Vec<CommitOffset> = entries.into_iter().map(offset).collect();
+        let place =
+            |first: &CommitOffset| (Arc::clone(&first.topic), first.partition, first.offset);
+        self.committing = offsets.first().map(place);
+        self.membership.commit(offsets);
     }
 
     fn start(&self, start: StartAttempt) {

@@ -164,12 +164,23 @@ pub struct Committed {
 }
 
 /// What a dispatcher logged of the group's answers to it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Saying {
     /// Ms since the epoch.
     pub at_ms: u64,
     pub worker: u32,
     pub what: Said,
+    /// The first place that an accepted commit named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<Place>,
+}
+
+/// A place in a topic.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    pub topic: String,
+    pub partition: i32,
+    pub offset: i64,
 }
 
 /// An answer of the group.

@@ -3,7 +3,7 @@
 use postrider_test_support::Receipt;
 
 use super::super::journal::{
-    Action, Attempted, Committed, Event, Journal, Said, Saying, Setting, What, event_id,
+    Action, Attempted, Committed, Event, Journal, Place, Said, Saying, Setting, What, event_id,
 };
 use super::{Audit, Cause, Verdict};
 
@@ -258,25 +258,47 @@ fn what_the_group_takes_of_a_woken_worker_is_counted_until_it_is_a_member_again(
     story.action(22_000, What::Thaw { worker: 1 });
     story.delivers(1, 0..100, 0);
     story.delivers(2, 100..400, 17_000);
-    for (worker, at, what) in [
-        (1, 9_900, Said::CommitAccepted),
-        (1, 22_010, Said::CommitRefused),
-        (1, 22_020, Said::CommitAccepted),
-        (1, 22_500, Said::Assigned),
-        (1, 22_600, Said::CommitAccepted),
-        (2, 22_015, Said::CommitAccepted),
+    for (worker, at, what, offset) in [
+        (1, 9_900, Said::CommitAccepted, 1),
+        // taken before it froze, heard afterwards
+        (1, 22_005, Said::CommitAccepted, 2),
+        (1, 22_010, Said::CommitRefused, 3),
+        (1, 22_020, Said::CommitAccepted, 4),
+        // taken, and nobody knows when
+        (1, 22_030, Said::CommitAccepted, 5),
+        (1, 22_500, Said::Assigned, 0),
+        (1, 22_600, Said::CommitAccepted, 6),
+        (2, 22_015, Said::CommitAccepted, 7),
     ] {
-        let at_ms = T0 + at;
-        let saying = Saying {
-            at_ms,
+        let place = Place {
+            topic: "t".to_owned(),
+            partition: 0,
+            offset,
+        };
+        story.journal.sayings.push(Saying {
+            at_ms: T0 + at,
             worker,
             what,
-        };
-        story.journal.sayings.push(saying);
+            place: (what == Said::CommitAccepted).then_some(place),
+        });
+    }
+    for (at, offset) in [
+        (9_890, 1),
+        (9_990, 2),
+        (22_018, 4),
+        (22_590, 6),
+        (22_010, 7),
+    ] {
+        story.journal.commits.push(Committed {
+            at_ms: T0 + at,
+            topic: "t".to_owned(),
+            partition: 0,
+            offset,
+        });
     }
     let audit = story.audit();
     let woken = &audit.woken[0];
-    assert_eq!((woken.refused, woken.accepted), (1, 1));
+    assert_eq!((woken.refused, woken.accepted), (1, 2));
 }
 
 #[test]

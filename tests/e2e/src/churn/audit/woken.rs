@@ -3,9 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use super::super::journal::{Said, Saying, Setting};
+use super::super::journal::{Committed, Said, Saying, Setting};
 use super::effects::{Cause, Effects};
 use super::owners::Run;
+
+/// How much earlier than it is written down a signal may have been there.
+const SIGNAL_MS: u64 = 5;
 
 /// A worker that was frozen and woke.
 #[derive(Clone, Debug)]
@@ -25,7 +28,8 @@ pub(crate) struct Woken {
     /// Commits of before that it was told were refused once it woke, until the group gave it
     /// slices anew.
     pub(crate) refused: usize,
-    /// Those it was told were accepted: the group took the word of one that was a member no more.
+    /// Those that were accepted: the group took the word of one that was a member no more. One that
+    /// Kafka took before it woke is none of them, though the answer was heard afterwards.
     pub(crate) accepted: usize,
 }
 
@@ -34,6 +38,7 @@ pub(crate) fn woken(
     runs: &BTreeMap<u16, Vec<Run>>,
     effects: &Effects,
     sayings: &[Saying],
+    commits: &[Committed],
 ) -> Vec<Woken> {
     let freezes = effects.all.iter().filter(|e| e.cause == Cause::Freeze);
     let mut found = Vec::new();
@@ -57,7 +62,7 @@ pub(crate) fn woken(
             refused: 0,
             accepted: 0,
         };
-        woken.listen(sayings);
+        woken.listen(sayings, commits);
         for runs in runs.values() {
             woken.count(runs);
         }
@@ -67,15 +72,19 @@ pub(crate) fn woken(
 }
 
 impl Woken {
-    fn listen(&mut self, sayings: &[Saying]) {
+    fn listen(&mut self, sayings: &[Saying], commits: &[Committed]) {
         let its = sayings
             .iter()
             .filter(|saying| saying.worker == self.worker && saying.at_ms >= self.to_ms)
-            .map(|saying| saying.what)
-            .take_while(|what| *what != Said::Assigned);
-        for what in its {
-            self.refused += usize::from(what == Said::CommitRefused);
-            self.accepted += usize::from(what == Said::CommitAccepted);
+            .take_while(|saying| saying.what != Said::Assigned);
+        for saying in its {
+            match saying.what {
+                Said::CommitRefused => self.refused += 1,
+                Said::CommitAccepted => {
+                    self.accepted += usize::from(taken_since(self.to_ms, saying, commits));
+                }
+                Said::Assigned => {}
+            }
         }
     }
 
@@ -98,4 +107,21 @@ impl Woken {
             }
         }
     }
+}
+
+/// Whether Kafka took the commit that a worker heard of after it woke, or not before then: its
+/// answer may have lain in the worker's socket since before it froze. Another's commit of the same
+/// place in that time counts too.
+fn taken_since(woke_ms: u64, saying: &Saying, commits: &[Committed]) -> bool {
+    let Some(place) = &saying.place else {
+        return true;
+    };
+    let of_it = |commit: &&Committed| {
+        (&commit.topic, commit.partition, commit.offset)
+            == (&place.topic, place.partition, place.offset)
+    };
+    let mut taken = commits.iter().filter(of_it).peekable();
+    // Accepted, and not in Kafka's log: nothing is known of when.
+    taken.peek().is_none()
+        || taken.any(|commit| commit.at_ms + SIGNAL_MS >= woke_ms && commit.at_ms <= saying.at_ms)
 }
