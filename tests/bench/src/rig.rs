@@ -60,7 +60,7 @@ impl Setting {
 
     /// A broker of the experiment's own that grants the session this takes.
     pub fn broker(&self) -> Broker {
-        Broker::own_with(&[
+        Broker::as_shipped_with(&[
             (
                 "group.consumer.session.timeout.ms",
                 &self.session_ms().to_string(),

@@ -8,6 +8,8 @@
 #   freeze  frozen      SIGSTOP: alive to the network, dead to everyone
 #   thaw    thawed
 # Arguments are NAME=VALUE, settings beside those of server.properties or in place of them.
+# KAFKA_HEAP_OPTS and KAFKA_JVM_PERFORMANCE_OPTS are what they are to Kafka's own start scripts;
+# without them it is small and starts soon.
 # End of input (the owner ended, however it ended) kills the broker and removes its data.
 # Ready means: the log says so, the port answers, and groups have their coordinator.
 set -euo pipefail
@@ -51,7 +53,10 @@ start() {
   [[ -f $run/server.properties ]] || configure
   starts=$((starts + 1))
   log=$run/broker-$starts.log
-  java -Xms192m -Xmx192m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 \
+  local heap=${KAFKA_HEAP_OPTS:--Xms192m -Xmx192m}
+  local jvm=${KAFKA_JVM_PERFORMANCE_OPTS:--XX:+UseSerialGC -XX:TieredStopAtLevel=1}
+  # shellcheck disable=SC2086 # each is several words
+  java $heap $jvm \
     -Djava.net.preferIPv4Stack=true -Dlog4j2.configurationFile="$here/log4j2.xml" \
     -cp "$jars/*" kafka.Kafka "$run/server.properties" </dev/null >"$log" 2>&1 &
   broker=$!

@@ -22,6 +22,16 @@ const BROKERS_VARIABLE: &str = "POSTRIDER_TEST_BROKERS";
 /// start on a machine also fetches the jars.
 const ANSWER_WITHIN: Duration = Duration::from_secs(300);
 
+/// What `kafka-server-start.sh` and `kafka-run-class.sh` of Kafka 4.1 set.
+const AS_SHIPPED: [(&str, &str); 2] = [
+    ("KAFKA_HEAP_OPTS", "-Xms1G -Xmx1G"),
+    (
+        "KAFKA_JVM_PERFORMANCE_OPTS",
+        "-server -XX:+UseG1GC -XX:MaxGCPauseMillis=20 -XX:InitiatingHeapOccupancyPercent=35 \
+         -XX:+ExplicitGCInvokesConcurrent -XX:MaxInlineLevel=15",
+    ),
+];
+
 /// A broker and the addresses its clients start from.
 ///
 /// Its groups have sessions of 15 s and heartbeats of 1 s, topics do not appear by themselves
@@ -49,7 +59,18 @@ impl Broker {
     /// As [`Broker::own`], with these settings of `server.properties` beside ours or in place of
     /// them.
     pub fn own_with(settings: &[(&str, &str)]) -> Self {
-        let mut keeper = Keeper::spawn(settings);
+        Self::started(settings, &[])
+    }
+
+    /// As [`Broker::own_with`], with the heap and the collector that Kafka's own start scripts
+    /// give it, for who measures: a small one stands still for 20 ms and more, often, to collect
+    /// garbage. Takes 1 GiB.
+    pub fn as_shipped_with(settings: &[(&str, &str)]) -> Self {
+        Self::started(settings, &AS_SHIPPED)
+    }
+
+    fn started(settings: &[(&str, &str)], environment: &[(&str, &str)]) -> Self {
+        let mut keeper = Keeper::spawn(settings, environment);
         let bootstrap = keeper.start();
         Self {
             bootstrap,
@@ -148,7 +169,7 @@ struct Keeper {
 }
 
 impl Keeper {
-    fn spawn(settings: &[(&str, &str)]) -> Self {
+    fn spawn(settings: &[(&str, &str)], environment: &[(&str, &str)]) -> Self {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("kafka/broker.sh");
         // a process group of its own: Ctrl-C at the terminal ends the tests, and they end it
         let spawned = Command::new(&path)
@@ -157,6 +178,7 @@ impl Keeper {
                     .iter()
                     .map(|(name, value)| format!("{name}={value}")),
             )
+            .envs(environment.iter().copied())
             .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
