@@ -81,6 +81,24 @@ impl ClientSettings {
         self.config(&base, &fixed)
     }
 
+    /// As [`Self::producer`], but no record is given up because it waited long or failed often,
+    /// whatever the user's properties say.
+    ///
+    /// What is given up can only be sent again behind younger records that librdkafka still holds;
+    /// who writes in order must not let it come to that. A request still ends after 30 s without an
+    /// answer, as it does with [`Self::producer`], or a broker that vanished would hold up its
+    /// partitions for librdkafka's 60 s.
+    #[must_use]
+    pub fn tireless_producer(&self) -> ClientConfig {
+        let mut config = self.producer();
+        if config.get("socket.timeout.ms").is_none() {
+            config.set("socket.timeout.ms", "30000");
+        }
+        config.set("message.timeout.ms", "0");
+        config.set("retries", i32::MAX.to_string());
+        config
+    }
+
     /// For creating topics and asking about them.
     #[must_use]
     pub fn admin(&self) -> ClientConfig {
@@ -96,7 +114,7 @@ impl ClientSettings {
             config.set(*name, *value);
         }
         for (name, value) in &self.properties {
-            config.set(name, value);
+            config.set(own_name(name), value);
         }
         config.set("bootstrap.servers", &self.brokers);
         config.set("client.id", &self.client_id);
@@ -106,6 +124,18 @@ impl ClientSettings {
         // Without it librdkafka's warnings (rejected commits, expired sessions) are invisible.
         config.set_log_level(RDKafkaLogLevel::Info);
         config
+    }
+}
+
+/// The name by which we set the property. librdkafka has several for some, and gets them in no
+/// particular order: a user's word under another name could win over ours.
+fn own_name(name: &str) -> &str {
+    match name.strip_prefix("topic.").unwrap_or(name) {
+        "message.timeout.ms" | "delivery.timeout.ms" => "message.timeout.ms",
+        "retries" | "message.send.max.retries" => "retries",
+        "acks" | "request.required.acks" => "acks",
+        "auto.offset.reset" => "auto.offset.reset",
+        _ => name,
     }
 }
 
@@ -362,6 +392,30 @@ mod tests {
             settings.quick().consumer("group").get("fetch.wait.max.ms"),
             Some("10")
         );
+    }
+
+    #[test]
+    fn a_tireless_producer_gives_nothing_up_whatever_a_user_says() {
+        let names = [
+            ("message.timeout.ms", "retries"),
+            ("delivery.timeout.ms", "message.send.max.retries"),
+            ("topic.delivery.timeout.ms", "retries"),
+        ];
+        for (timeout, retries) in names {
+            let settings = settings(&[(timeout, "1000"), (retries, "3")]);
+            let read = |config: ClientConfig, name| {
+                let native = config.create_native_config().unwrap();
+                native.get(name).unwrap()
+            };
+            let tireless = || settings.tireless_producer();
+            assert_eq!(read(tireless(), "message.timeout.ms"), "0", "{timeout}");
+            let most = i32::MAX.to_string();
+            assert_eq!(read(tireless(), "retries"), most, "{retries}");
+            assert_eq!(read(tireless(), "socket.timeout.ms"), "30000");
+            // Others give up as they are told to.
+            let usual = settings.producer();
+            assert_eq!(read(usual, "message.timeout.ms"), "1000", "{timeout}");
+        }
     }
 
     #[test]

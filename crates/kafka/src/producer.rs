@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Sender, bounded};
 use postrider_domain::NewRecord;
-use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
@@ -78,12 +78,27 @@ impl<T: Send + Sync + 'static> Producer<T> {
         settings: &ClientSettings,
         on_ack: impl Fn(T, Result<Option<i64>, WriteError>) + Send + Sync + 'static,
     ) -> Result<Self, ClientError> {
+        Self::with(&settings.producer(), Box::new(on_ack))
+    }
+
+    /// As [`Self::new`], for who writes in order: no record is given up because it waited long, so
+    /// none has to be sent again behind younger ones.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn tireless(
+        settings: &ClientSettings,
+        on_ack: impl Fn(T, Result<Option<i64>, WriteError>) + Send + Sync + 'static,
+    ) -> Result<Self, ClientError> {
+        Self::with(&settings.tireless_producer(), Box::new(on_ack))
+    }
+
+    fn with(config: &ClientConfig, on_ack: OnAck<T>) -> Result<Self, ClientError> {
         let context = Acks {
-            on_ack: Box::new(on_ack),
+            on_ack,
             complaints: Complaints::new(true),
         };
-        let inner = settings
-            .producer()
+        let inner = config
             .create_with_context(context)
             .map_err(ClientError::refused("make a producer"))?;
         Ok(Self { inner })

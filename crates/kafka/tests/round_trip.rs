@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use crossbeam_channel::{Receiver, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 use postrider_domain::NewRecord;
 use postrider_kafka::tail::From;
 use postrider_kafka::{
@@ -188,6 +188,34 @@ fn every_record_is_reported_once_with_its_tag() {
             reports.recv_timeout(PATIENCE),
             Ok((2, Err(WriteError::UnknownTopic)))
         ),
+    }
+}
+
+#[test]
+fn a_tireless_producer_keeps_the_order_while_its_partition_cannot_be_written() {
+    let broker = broker();
+    let leader = |id| broker.cluster.partition_leader("t", 0, id).expect("set");
+    leader(None);
+    let (reports_in, reports) = bounded(16);
+    let mut settings = broker.settings.clone();
+    let impatient = ("message.timeout.ms".to_owned(), "1000".to_owned());
+    settings.properties.push(impatient);
+    let producer = Producer::tireless(&settings, move |tag: i64, outcome| {
+        reports_in.send((tag, outcome)).expect("room");
+    })
+    .expect("a producer");
+    for tag in 0..10 {
+        producer
+            .send(&record(0, "waits", Some(b"v")), tag)
+            .expect("queued");
+        // The user's second passes for the first ones while the others come.
+        let report = reports.recv_timeout(Duration::from_millis(250));
+        assert_eq!(report, Err(RecvTimeoutError::Timeout), "{tag}");
+    }
+    leader(Some(1));
+    for tag in 0..10 {
+        let report = reports.recv_timeout(PATIENCE).expect("a report");
+        assert_eq!(report, (tag, Ok(Some(tag))));
     }
 }
 

@@ -19,6 +19,7 @@ mod run;
 mod settings;
 mod sources;
 mod start;
+mod unanswered;
 mod unwanted;
 mod waiting;
 mod writes;

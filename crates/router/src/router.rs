@@ -358,6 +358,7 @@ impl Router {
         while let Some(answer) = self.writes.retry(now) {
             self.take_answer(answer)?;
         }
+        self.writes.tell_when_late(now);
         Ok(())
     }
 

@@ -1,8 +1,9 @@
 //! Records on their way to the brokers.
 //!
-//! Decides how many may be outstanding and how many bytes of them, that a failed write is tried again until it succeeds, and
-//! when somebody must be told. Leaves to its caller what an acknowledgement settles, and what
-//! becomes of a record that no topic is wide enough for.
+//! Decides how many may be outstanding and how many bytes of them, that none is given up because it
+//! takes long (its place in the order would be lost), and that one that fails all the same is tried
+//! again until it succeeds. Leaves to its caller what an acknowledgement settles, and what becomes
+//! of a record that no topic is wide enough for; to `unanswered` when a write is late.
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -19,6 +20,7 @@ use tracing::{error, info};
 use crate::fan_out::Template;
 use crate::progress::Ticket;
 use crate::reject::Letter;
+use crate::unanswered::{News, Second, Unanswered};
 
 /// What a record costs librdkafka while it is outstanding, in bytes, about. Its own bound counts
 /// keys and values only.
@@ -72,6 +74,8 @@ pub(crate) struct Write {
     pub(crate) what: What,
     /// What it costs while it is outstanding.
     bytes: usize,
+    /// When it was taken charge of.
+    sent_at: Second,
     /// It failed before.
     failed: bool,
 }
@@ -82,6 +86,7 @@ impl Write {
             ticket,
             what,
             bytes: 0,
+            sent_at: 0,
             failed: false,
         }
     }
@@ -122,6 +127,9 @@ pub(crate) struct Writes {
     producer: Producer<Write>,
     answers: Receiver<(Write, Result<(), WriteError>)>,
     outstanding: Outstanding,
+    unanswered: Unanswered,
+    /// What its seconds count from.
+    started: Instant,
     /// Not accepted by librdkafka, or failed; oldest first.
     waiting: VecDeque<Write>,
     retry_at: Instant,
@@ -145,7 +153,7 @@ impl Writes {
     pub(crate) fn start(settings: &ClientSettings, metrics: Metrics) -> Result<Self, ClientError> {
         // One answer per outstanding write: the producer's thread never waits here.
         let (sender, answers) = bounded(Outstanding::RECORDS_MAX);
-        let producer = Producer::new(settings, move |write, outcome| {
+        let producer = Producer::tireless(settings, move |write, outcome| {
             // Fails only when the router is gone, and then nobody waits for it.
             drop(sender.send((write, outcome.map(drop))));
         })?;
@@ -153,6 +161,8 @@ impl Writes {
             producer,
             answers,
             outstanding: Outstanding::default(),
+            unanswered: Unanswered::default(),
+            started: Instant::now(),
             waiting: VecDeque::new(),
             retry_at: Instant::now(),
             delay: Self::DELAY_MIN,
@@ -176,6 +186,8 @@ impl Writes {
     pub(crate) fn send(&mut self, record: &NewRecord, mut write: Write) {
         write.bytes = cost(record);
         self.outstanding.add(write.bytes);
+        write.sent_at = self.second(Instant::now());
+        self.unanswered.sent(write.sent_at);
         if let Err((error, write)) = self.producer.send(record, write) {
             self.refused(error, write, VecDeque::push_back);
         }
@@ -239,9 +251,33 @@ impl Writes {
         None
     }
 
+    /// Says when writes have been waiting too long, once, and when that is over.
+    pub(crate) fn tell_when_late(&mut self, now: Instant) {
+        // What fails has its own alarm, which knows why.
+        if self.outage.is_some() {
+            return;
+        }
+        let outstanding = self.outstanding.records;
+        match self.unanswered.look(self.second(now)) {
+            Some(News::Late(seconds)) => error!(
+                seconds,
+                outstanding,
+                "alarm: cannot write; the oldest write waits so long for its acknowledgement: are \
+                 all brokers there, and enough replicas in sync? Nothing is lost or skipped"
+            ),
+            Some(News::Over(seconds)) => info!(seconds, "writes are acknowledged in time again"),
+            None => {}
+        }
+    }
+
+    fn second(&self, now: Instant) -> Second {
+        now.saturating_duration_since(self.started).as_secs()
+    }
+
     /// A write is no longer outstanding.
     fn answered(&mut self, write: &Write) {
         self.outstanding.remove(write.bytes);
+        self.unanswered.answered(write.sent_at);
         if write.failed {
             self.recovered();
         }
