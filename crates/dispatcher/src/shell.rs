@@ -1,7 +1,9 @@
 //! The thread that feeds the engine and carries out its orders.
 //!
 //! Decides the order in which inputs are taken (answers before records, so that what is under way
-//! ends before more begins) and nothing else.
+//! ends before more begins), and that after its end nothing more is taken or carried out; nothing
+//! else. The group is left only by order of the engine: with any other end the membership is
+//! abandoned, as requests are still under way.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -157,7 +159,9 @@ impl Shell {
         let states = TableReader::start(client, topics.endpoint_state(), group, state_sender)?;
         let hot = LaneReader::start(client, group, "hot", hot_sender)?;
         let cold = LaneReader::start(client, group, "cold", cold_sender)?;
+        let claimant = getrandom::u64()?;
         let happened = answer.clone();
+        // Last of all that can fail: a member that is dropped without leaving is abandoned.
         let member = Membership::start(client, membership, move |event| {
             drop(happened.send(Answer::Membership(event)));
         })?;
@@ -167,7 +171,7 @@ impl Shell {
             defaults: settings.defaults.clone(),
             session: membership.session,
             heartbeat: membership.heartbeat,
-            claimant: getrandom::u64()?,
+            claimant,
             seed: clock.now().as_micros(),
         });
         Ok(Self {
@@ -203,16 +207,16 @@ impl Shell {
         loop {
             self.wait();
             self.take_inputs();
+            if let Some(ended) = self.ended.take() {
+                return ended;
+            }
             self.carry_out();
             if self
                 .failing
                 .as_ref()
                 .is_some_and(|(_, until)| *until <= Instant::now())
             {
-                self.ended = Some(self.end());
-            }
-            if let Some(ended) = self.ended.take() {
-                return ended;
+                return self.end();
             }
         }
     }
@@ -263,9 +267,9 @@ impl Shell {
         let running = self.membership.is_running() && self.offsets.is_running();
         for answer in batch(&self.answers, 8 * BATCH_MAX).unwrap_or_default() {
             self.take_answer(now, answer);
-        }
-        if self.ended.is_some() {
-            return;
+            if self.ended.is_some() {
+                return;
+            }
         }
         let (table, state, hot, cold) = (
             batch(&self.table, BATCH_MAX),
@@ -674,15 +678,31 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn a_dispatcher_that_can_read_nothing_drains_and_ends_with_a_failure() {
-        let runtime = tokio::runtime::Runtime::new().unwrap();
+    fn shell(runtime: &tokio::runtime::Runtime) -> Shell {
         let mut settings = DispatcherSettings::from_config(&Config::default(), "test");
         // Nobody answers there, and nobody has to.
         settings.client.brokers = "127.0.0.1:9".to_owned();
         let metrics = Metrics::new("test");
-        let handle = runtime.handle().clone();
-        let mut shell = Shell::new(&settings, metrics, handle, never()).unwrap();
+        Shell::new(&settings, metrics, runtime.handle().clone(), never()).unwrap()
+    }
+
+    #[test]
+    fn nothing_is_carried_out_any_more_once_it_failed() {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let mut shell = shell(&runtime);
+        let tell = |event| shell.answer.send(Answer::Membership(event)).unwrap();
+        tell(MembershipEvent::Assigned(vec![0]));
+        tell(MembershipEvent::Fatal("for good".to_owned()));
+        tell(MembershipEvent::Left);
+        assert_eq!(shell.run(), Ended::Failed("for good".to_owned()));
+        let order = shell.worker.poll_order();
+        assert!(order.is_some(), "what it was to do is not done");
+    }
+
+    #[test]
+    fn a_dispatcher_that_can_read_nothing_drains_and_ends_with_a_failure() {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let mut shell = shell(&runtime);
         let stalled = || LaneEvent::AllStalled { lanes: 3 };
         let now = shell.clock.now();
         // Without a slice there is nothing to be read.

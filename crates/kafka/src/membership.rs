@@ -6,11 +6,14 @@
 //! revocation is answered when the caller says so ([`Membership::hand_back`]); until then the
 //! broker gives the partitions to nobody else. Commits go through this member, because the broker
 //! fences by member and epoch, one at a time, with their result seen.
+//! A group is left only on order ([`Membership::leave`]); a member that ends in any other way is
+//! abandoned, so that nobody gets its slices while requests of its process may be under way.
 //! Leaves what is owned and what may be committed to `engine::worker`.
 //!
 //! It has a thread of its own that does nothing else: heartbeats and rebalances are served from
 //! its polls.
 
+use std::mem::ManuallyDrop;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -114,7 +117,10 @@ pub struct MembershipSettings {
     pub heartbeat: Duration,
 }
 
-/// The running member. Dropping it leaves the group and waits for that, 10 s at most.
+/// The running member. Dropping it after [`Membership::leave`] waits until the group is left, 10 s at
+/// most. Dropping it without abandons it: open revocations stay unanswered, and the group hears its
+/// heartbeats until the process is gone, then misses them for a session. Only then others get the
+/// slices, as after a crash.
 pub struct Membership {
     commands: Sender<Command>,
     /// Disconnected once the thread has ended.
@@ -129,6 +135,7 @@ enum Command {
     Commit(Vec<CommitOffset>),
     HandBack(u64),
     Leave,
+    Abandon,
 }
 
 impl Membership {
@@ -175,6 +182,7 @@ impl Membership {
         thread::Builder::new()
             .name("membership".to_owned())
             .spawn(move || {
+                let consumer = ManuallyDrop::new(consumer);
                 Member { consumer, inbox }.run();
                 drop(alive);
             })
@@ -193,26 +201,28 @@ impl Membership {
         self.command(Command::HandBack(number));
     }
 
-    /// Leaves the group; [`MembershipEvent::Left`] follows.
+    /// Leaves the group, once nothing of ours is under way any more: others get the slices at once.
+    /// [`MembershipEvent::Left`] follows.
     pub fn leave(&self) {
         self.command(Command::Leave);
     }
 
-    /// Whether its thread lives; it ends by [`Self::leave`], or by a bug.
+    /// Whether its thread lives; until it is dropped, it ends by [`Self::leave`] or by a bug.
     #[must_use]
     pub fn is_running(&self) -> bool {
         self.running.try_recv() == Err(TryRecvError::Empty)
     }
 
     fn command(&self, command: Command) {
-        // The thread ends only by `Leave`, after which nothing matters.
+        // The thread ends by `Leave` and `Abandon`, after which nothing matters, or by a bug.
         drop(self.commands.send(command));
     }
 }
 
 impl Drop for Membership {
     fn drop(&mut self) {
-        self.leave();
+        // After `Leave` nobody takes it.
+        self.command(Command::Abandon);
         if self.running.recv_timeout(LEAVE_MAX) == Err(RecvTimeoutError::Timeout) {
             warn!("leaving the group takes too long; its slices move when the session ends");
         }
@@ -221,7 +231,10 @@ impl Drop for Membership {
 
 /// The thread's side.
 struct Member {
-    consumer: BaseConsumer<Group>,
+    /// Dropped only by [`Member::leave`], as that leaves the group. In all other cases, a panic among
+    /// them, the client is leaked: nobody answers for what is under way, so nobody else may get the
+    /// slices while this process lives. That is not long, as it ends with its dispatcher.
+    consumer: ManuallyDrop<BaseConsumer<Group>>,
     inbox: Receiver<Command>,
 }
 
@@ -240,6 +253,12 @@ impl Member {
                         }
                     }
                     Command::Leave => return self.leave(),
+                    Command::Abandon => {
+                        warn!(
+                            "not leaving the group: the slices move a session after this process ended"
+                        );
+                        return;
+                    }
                 }
             }
             self.poll();
@@ -283,11 +302,12 @@ impl Member {
 
     /// Answers what is open, as closing with an unanswered revocation never ends, and leaves.
     fn leave(self) {
-        let group = self.consumer.context();
+        let consumer = ManuallyDrop::into_inner(self.consumer);
+        let group = consumer.context();
         group.leaving.store(true, Ordering::Relaxed);
-        group.answer(&self.consumer);
+        group.answer(&consumer);
         (group.on_event)(MembershipEvent::Left);
-        self.consumer.unsubscribe();
+        consumer.unsubscribe();
     }
 }
 

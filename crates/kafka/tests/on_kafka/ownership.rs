@@ -70,6 +70,7 @@ fn hand_over(protocol: GroupProtocol, name: &str) {
 
     // A member that leaves in order gives everything back at once.
     let left_at = Instant::now();
+    first.leave();
     drop(first);
     assert!(
         left_at.elapsed() < Duration::from_secs(8),
@@ -80,7 +81,37 @@ fn hand_over(protocol: GroupProtocol, name: &str) {
         assigned(&of_second, SLICES as usize - revoked.len()).len(),
         3
     );
-    drop(second);
+    second.leave();
+}
+
+/// The one that ends has a revocation to answer, and answers it by leaving only.
+#[test]
+fn a_member_that_is_dropped_without_leaving_keeps_its_slices_from_others() {
+    let world = World::new("abandoned");
+    let (first, of_first) = world.join(GroupProtocol::Consumer);
+    assert_eq!(assigned(&of_first, SLICES as usize).len(), SLICES as usize);
+    let (second, of_second) = world.join(GroupProtocol::Consumer);
+    let revoked = next(&of_first);
+    assert!(
+        matches!(revoked, MembershipEvent::Revoked { number: 1, .. }),
+        "{revoked:?}"
+    );
+    let dropped_at = Instant::now();
+    drop(first);
+    assert!(
+        dropped_at.elapsed() < Duration::from_secs(2),
+        "the end of a process is not held up"
+    );
+    // Six heartbeats; one that leaves hands over with the second. The end of the session cannot be
+    // seen here, as it begins with the end of this process.
+    let until = Instant::now() + Duration::from_secs(6);
+    while let Ok(event) = of_second.recv_deadline(until) {
+        match event {
+            MembershipEvent::Assigned(partitions) if partitions.is_empty() => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    second.leave();
 }
 
 #[test]
