@@ -61,7 +61,8 @@ impl Progress {
 #[error("the exchange is over")]
 pub(crate) struct Over;
 
-/// One chunk of known length.
+/// One chunk of known length, ready at once: the client has all of a request in its hands, and has
+/// tried to write it, before it reads the answer. `line` goes by that.
 pub(crate) struct TrackedBody {
     data: Option<Bytes>,
     progress: Arc<Progress>,

@@ -41,8 +41,18 @@ pub(crate) fn deadline(timeout: Duration, progress: &Progress) -> AttemptError {
     )
 }
 
-/// The client gave up.
-pub(crate) fn classify(error: &reqwest::Error, progress: &Progress) -> AttemptError {
+/// The client takes no such URL.
+pub(crate) fn not_sent(error: &(dyn Error + 'static)) -> AttemptError {
+    let what = format!("not sent: {}", innermost(error));
+    failure(ErrorKind::BadUrl, what, false)
+}
+
+/// The client gave up; `connecting` when it did not get to sending.
+pub(crate) fn classify(
+    error: &(dyn Error + 'static),
+    connecting: bool,
+    progress: &Progress,
+) -> AttemptError {
     let cause = innermost(error);
     if let Some(stopped) = causes(error).find_map(|e| e.downcast_ref::<Stopped>()) {
         return match stopped {
@@ -59,10 +69,7 @@ pub(crate) fn classify(error: &reqwest::Error, progress: &Progress) -> AttemptEr
             ),
         };
     }
-    if error.is_builder() {
-        return failure(ErrorKind::BadUrl, format!("not sent: {cause}"), false);
-    }
-    if error.is_connect() {
+    if connecting {
         let (kind, what) = not_connected(error);
         return failure(kind, format!("{what}: {cause}"), false);
     }
@@ -76,7 +83,7 @@ pub(crate) fn classify(error: &reqwest::Error, progress: &Progress) -> AttemptEr
 
 /// TCP, TLS, or this machine. The TLS library reports through `InvalidData`; a peer that hangs up
 /// once TCP stands hangs up on the handshake.
-fn not_connected(error: &reqwest::Error) -> (ErrorKind, &'static str) {
+fn not_connected(error: &(dyn Error + 'static)) -> (ErrorKind, &'static str) {
     for cause in causes(error).filter_map(|e| e.downcast_ref::<io::Error>()) {
         match cause.kind() {
             io::ErrorKind::InvalidData

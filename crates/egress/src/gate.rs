@@ -6,22 +6,20 @@
 //! the addresses checked: the client gets them from here and does not look the name up again.
 //! Leaves the list itself to `guard`.
 
-use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use hyper_util::client::legacy::connect::dns::Name;
 use hyper_util::client::legacy::connect::{Connection, HttpInfo};
 use postrider_guard::{DeniedAddress, Policy};
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use tower_layer::Layer;
 use tower_service::Service;
 use tracing::debug;
 
 use crate::names::{LOOKUP_TIMEOUT, Names};
 
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
+pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Why no connection is made, or a made one is not used.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +44,7 @@ pub(crate) enum Stopped {
 }
 
 /// Names to addresses, every answer checked.
+#[derive(Clone)]
 pub(crate) struct GuardedResolver {
     names: Names,
     policy: Arc<Policy>,
@@ -57,8 +56,16 @@ impl GuardedResolver {
     }
 }
 
-impl Resolve for GuardedResolver {
-    fn resolve(&self, name: Name) -> Resolving {
+impl Service<Name> for GuardedResolver {
+    type Response = std::vec::IntoIter<SocketAddr>;
+    type Error = Stopped;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Stopped>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Stopped>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
         let (names, policy) = (self.names.clone(), Arc::clone(&self.policy));
         Box::pin(async move {
             let answers = names.addresses(name.as_str()).await?;
@@ -66,7 +73,7 @@ impl Resolve for GuardedResolver {
                 // Whoever sends often to such a name must not fill the log.
                 debug!(name = name.as_str(), %stopped, "a name is not connected to");
             })?;
-            Ok(Box::new(passed.into_iter()) as Addrs)
+            Ok(passed.into_iter())
         })
     }
 }
@@ -82,62 +89,11 @@ fn checked(policy: &Policy, answers: Vec<SocketAddr>) -> Result<Vec<SocketAddr>,
     Ok(answers)
 }
 
-/// Checks the peer of each new connection. A TLS handshake with it has been made by then; of the
+/// Checks the peer of a new connection. A TLS handshake with it has been made by then; of the
 /// request nothing was sent.
-#[derive(Clone)]
-pub(crate) struct PeerGate {
-    policy: Arc<Policy>,
-}
-
-impl PeerGate {
-    pub(crate) fn new(policy: Arc<Policy>) -> Self {
-        Self { policy }
-    }
-}
-
-impl<S> Layer<S> for PeerGate {
-    type Service = GatedConnector<S>;
-
-    fn layer(&self, inner: S) -> GatedConnector<S> {
-        GatedConnector {
-            inner,
-            policy: Arc::clone(&self.policy),
-        }
-    }
-}
-
-/// A connector that hands out only connections to permitted peers.
-#[derive(Clone)]
-pub(crate) struct GatedConnector<S> {
-    inner: S,
-    policy: Arc<Policy>,
-}
-
-impl<S, Target> Service<Target> for GatedConnector<S>
-where
-    S: Service<Target>,
-    S::Response: Connection,
-    S::Error: Into<BoxError>,
-    S::Future: Send + 'static,
-{
-    type Response = S::Response;
-    type Error = BoxError;
-    type Future = Pin<Box<dyn Future<Output = Result<S::Response, BoxError>> + Send>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        self.inner.poll_ready(cx).map_err(Into::into)
-    }
-
-    fn call(&mut self, target: Target) -> Self::Future {
-        let connecting = self.inner.call(target);
-        let policy = Arc::clone(&self.policy);
-        Box::pin(async move {
-            let connection = connecting.await.map_err(Into::into)?;
-            let peer = peer_address(&connection).ok_or(Stopped::UnknownPeer)?;
-            policy.check_address(peer).map_err(Stopped::Denied)?;
-            Ok(connection)
-        })
-    }
+pub(crate) fn check_peer(policy: &Policy, connection: &impl Connection) -> Result<(), Stopped> {
+    let peer = peer_address(connection).ok_or(Stopped::UnknownPeer)?;
+    Ok(policy.check_address(peer)?)
 }
 
 fn peer_address(connection: &impl Connection) -> Option<IpAddr> {

@@ -19,36 +19,39 @@
 #![warn(missing_docs)]
 
 mod body;
+mod connector;
 mod failure;
 mod gate;
+mod line;
 mod names;
 mod summary;
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
+use http::header::{ACCEPT, CONTENT_LENGTH, HeaderMap, HeaderValue, USER_AGENT};
+use http::{Method, Uri};
+use http_body::Body;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::capture_connection;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use postrider_domain::{
     AttemptError, AttemptReport, AttemptResult, Phases, RequestSummary, Response, Timestamp,
 };
 use postrider_guard::Policy;
-use reqwest::header::{CONTENT_LENGTH, HeaderMap, HeaderValue, USER_AGENT};
-use reqwest::{Client, ClientBuilder, Method, redirect, retry};
+use tokio_rustls::rustls::ClientConfig;
 
 use body::{Progress, TrackedBody};
-use gate::{GuardedResolver, PeerGate};
+use connector::Connector;
+use gate::GuardedResolver;
+use line::Hold;
 use names::Names;
 
 /// Bytes of a response body that are kept; what follows is not read.
 pub const BODY_BYTES_MAX: usize = 16 * 1024;
-
-/// Name, TCP and TLS together, within the request's own deadline.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Longest time a receiver may leave what was sent to it unacknowledged, or its window shut. The
-/// library closes the connection of an ended attempt only once it has written out what it has;
-/// this ends one whose receiver does not read.
-const UNREAD_MAX: Duration = Duration::from_secs(20);
 
 /// Idle connections kept for one host. Many hosts, each with few requests at a time.
 const IDLE_PER_HOST_MAX: usize = 2;
@@ -100,7 +103,7 @@ pub struct Request {
 /// The HTTP client. Cloning is a reference count; all clones share their connections.
 #[derive(Clone)]
 pub struct Egress {
-    client: Client,
+    client: Client<Connector, TrackedBody>,
     policy: Arc<Policy>,
     user_agent: HeaderValue,
 }
@@ -112,15 +115,6 @@ impl Egress {
     /// [`EgressError`] for a user agent that is no header value, or a system without CA
     /// certificates or name servers.
     pub fn new(policy: Policy, user_agent: &str) -> Result<Self, EgressError> {
-        Self::with_client(policy, user_agent, |builder| builder)
-    }
-
-    /// `adjust` is for tests: a private certificate authority, a name without DNS.
-    fn with_client(
-        policy: Policy,
-        user_agent: &str,
-        adjust: impl FnOnce(ClientBuilder) -> ClientBuilder,
-    ) -> Result<Self, EgressError> {
         let user_agent = HeaderValue::from_str(user_agent)
             .ok()
             .filter(|value| value.to_str().is_ok())
@@ -128,17 +122,32 @@ impl Egress {
         let names = Names::of_system().map_err(|error| EgressError::NameServers {
             reason: error.to_string(),
         })?;
+        let tls = connector::system_tls().map_err(|error| EgressError::Client {
+            reason: failure::innermost(&error).to_string(),
+        })?;
         let policy = Arc::new(policy);
-        let client = adjust(client_builder(&policy, names))
-            .build()
-            .map_err(|error| EgressError::Client {
-                reason: failure::innermost(&error).to_string(),
-            })?;
-        Ok(Self {
+        let resolver = GuardedResolver::new(names, Arc::clone(&policy));
+        Ok(Self::assembled(policy, user_agent, resolver, tls))
+    }
+
+    fn assembled(
+        policy: Arc<Policy>,
+        user_agent: HeaderValue,
+        resolver: GuardedResolver,
+        tls: ClientConfig,
+    ) -> Self {
+        let connector = Connector::new(Arc::clone(&policy), resolver, tls);
+        let client = Client::builder(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .pool_timer(TokioTimer::new())
+            .pool_max_idle_per_host(IDLE_PER_HOST_MAX)
+            .pool_idle_timeout(IDLE_TIMEOUT)
+            .build(connector);
+        Self {
             client,
             policy,
             user_agent,
-        })
+        }
     }
 
     /// Makes one attempt; `started_at` is copied into the report. Never fails: what goes wrong is
@@ -191,15 +200,23 @@ impl Egress {
         progress: &Progress,
     ) -> Result<Response, AttemptError> {
         let url = self.policy.check_url(url).map_err(failure::refused)?;
-        let mut request = reqwest::Request::new(Method::POST, url);
+        let uri = Uri::try_from(url.as_str()).map_err(|error| failure::not_sent(&error))?;
+        let mut request = http::Request::new(body);
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = uri;
         *request.headers_mut() = headers;
-        *request.body_mut() = Some(reqwest::Body::wrap(body));
-        let failed = |error: reqwest::Error| failure::classify(&error, progress);
-        let response = self.client.execute(request).await.map_err(failed)?;
+        let any = || HeaderValue::from_static("*/*");
+        request.headers_mut().entry(ACCEPT).or_insert_with(any);
+        let hold = Hold::new(capture_connection(&mut request));
+        let response = self.client.request(request).await;
+        let response = response.map_err(|e| failure::classify(&e, e.is_connect(), progress))?;
         progress.on_head();
         let status = response.status().as_u16();
         let headers = summary::capped(response.headers());
-        let (body, truncated) = read_capped(response).await.map_err(failed)?;
+        let (body, truncated) = read_capped(response.into_body())
+            .await
+            .map_err(|e| failure::classify(&e, false, progress))?;
+        hold.answered();
         Ok(Response {
             status,
             headers,
@@ -210,10 +227,15 @@ impl Egress {
 }
 
 /// The first [`BODY_BYTES_MAX`] bytes and whether more followed. Memory grows with what arrives,
-/// never by `content-length`. Dropping a response with a rest closes its connection.
-async fn read_capped(mut response: reqwest::Response) -> Result<(Bytes, bool), reqwest::Error> {
+/// never by `content-length`. Dropping a body with a rest closes its connection.
+async fn read_capped<B: Body<Data = Bytes>>(body: B) -> Result<(Bytes, bool), B::Error> {
+    let mut body = pin!(body);
     let mut kept = BytesMut::new();
-    while let Some(chunk) = response.chunk().await? {
+    while let Some(frame) = poll_fn(|cx| body.as_mut().poll_frame(cx)).await {
+        // Trailers are no part of what is kept.
+        let Ok(chunk) = frame?.into_data() else {
+            continue;
+        };
         let room = BODY_BYTES_MAX - kept.len();
         kept.extend_from_slice(&chunk[..chunk.len().min(room)]);
         if chunk.len() > room {
@@ -221,24 +243,6 @@ async fn read_capped(mut response: reqwest::Response) -> Result<(Bytes, bool), r
         }
     }
     Ok((kept.freeze(), false))
-}
-
-fn client_builder(policy: &Arc<Policy>, names: Names) -> ClientBuilder {
-    Client::builder()
-        .redirect(redirect::Policy::none())
-        .retry(retry::never())
-        .no_proxy()
-        .referer(false)
-        .connect_timeout(CONNECT_TIMEOUT)
-        .dns_resolver(GuardedResolver::new(names, Arc::clone(policy)))
-        .connector_layer(PeerGate::new(Arc::clone(policy)))
-        .pool_max_idle_per_host(IDLE_PER_HOST_MAX)
-        .pool_idle_timeout(IDLE_TIMEOUT)
-        .tcp_nodelay(true)
-        .tcp_user_timeout(UNREAD_MAX)
-        // Not by missing features alone: another crate of the build may bring HTTP/2 back. It may
-        // come back once the requests waiting for a stream are bounded (ADR 0012).
-        .http1_only()
 }
 
 #[cfg(test)]

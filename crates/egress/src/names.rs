@@ -123,6 +123,12 @@ impl Names {
         }
     }
 
+    /// An answer without a question, for tests.
+    #[cfg(test)]
+    pub(crate) fn remember_always(&self, name: &str, address: IpAddr) {
+        self.remember(name, &Arc::from([address]), Instant::now() + REMEMBERED_MAX);
+    }
+
     fn recall(&self, name: &str) -> Option<Arc<[IpAddr]>> {
         let remembered = self.remembered.lock();
         let remembered = remembered.unwrap_or_else(PoisonError::into_inner);

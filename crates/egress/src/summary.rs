@@ -2,7 +2,7 @@
 //!
 //! Decides which request values are redacted and how many response headers are kept.
 
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use http::header::{HeaderMap, HeaderName, HeaderValue};
 
 /// Response header fields kept.
 const FIELDS_MAX: usize = 64;

@@ -3,8 +3,8 @@
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr};
 
+use http::header::HeaderName;
 use postrider_domain::ErrorKind;
-use reqwest::header::HeaderName;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -432,9 +432,15 @@ async fn the_peer_is_checked_before_the_request_is_sent() {
         ports: vec![address.port()],
         ..Policy::default()
     };
-    // `resolve` goes round the resolver, as an address that changed its meaning would.
-    let egress = Egress::with_client(policy, "t", |b| b.resolve("inner.example", address))
-        .expect("a client");
+    // The resolver finds it fine, as it would an address that changed its meaning.
+    let names = Names::of_system().expect("name servers");
+    names.remember_always("inner.example", address.ip());
+    let egress = Egress::assembled(
+        Arc::new(policy),
+        HeaderValue::from_static("t"),
+        GuardedResolver::new(names, Arc::new(dev_policy())),
+        connector::system_tls().expect("certificates"),
+    );
     let request = request(&format!("http://inner.example:{}/", address.port()), AMPLE);
     let error = error(egress.send(Timestamp::default(), request).await);
     assert_eq!((error.kind, error.ambiguous), (ErrorKind::Denied, false));

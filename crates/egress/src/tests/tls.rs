@@ -1,21 +1,24 @@
 //! Egress against TLS, with a certificate authority made for the test.
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use reqwest::Certificate;
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::pki_types::PrivateKeyDer;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 
 use super::*;
 
 /// A server identity for `name` that offers `protocols`, and the authority that signed it.
-pub(super) fn identity(name: &str, protocols: &[&[u8]]) -> (TlsAcceptor, Certificate) {
+pub(super) fn identity(name: &str, protocols: &[&[u8]]) -> (TlsAcceptor, CertificateDer<'static>) {
     server(name, protocols, false)
 }
 
 /// As [`identity`]; a `demanding` one wants a certificate of the client, by the same authority.
-fn server(name: &str, protocols: &[&[u8]], demanding: bool) -> (TlsAcceptor, Certificate) {
+fn server(
+    name: &str,
+    protocols: &[&[u8]],
+    demanding: bool,
+) -> (TlsAcceptor, CertificateDer<'static>) {
     let mut authority = CertificateParams::default();
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate().expect("a key"))
@@ -38,13 +41,22 @@ fn server(name: &str, protocols: &[&[u8]], demanding: bool) -> (TlsAcceptor, Cer
         .with_single_cert(vec![certificate.der().clone()], key)
         .expect("a server");
     config.alpn_protocols = protocols.iter().map(|p| p.to_vec()).collect();
-    let root = Certificate::from_der(authority.der()).expect("a root");
+    let root = authority.der().clone();
     (TlsAcceptor::from(Arc::new(config)), root)
 }
 
-pub(super) fn trusting(root: Certificate) -> Egress {
-    Egress::with_client(dev_policy(), "Postrider/test", |b| b.tls_certs_only([root]))
-        .expect("a client")
+pub(super) fn trusting(root: CertificateDer<'static>) -> Egress {
+    let mut roots = RootCertStore::empty();
+    roots.add(root).expect("a root");
+    let tls = connector::tls_builder().expect("a TLS library");
+    let policy = Arc::new(dev_policy());
+    let names = Names::of_system().expect("name servers");
+    Egress::assembled(
+        Arc::clone(&policy),
+        HeaderValue::from_static("Postrider/test"),
+        GuardedResolver::new(names, policy),
+        connector::tls(tls.with_root_certificates(roots)),
+    )
 }
 
 async fn send_with(egress: &Egress, address: SocketAddr) -> AttemptReport {
