@@ -108,8 +108,14 @@ mutant lease-of-one-commit $engine/lease.rs \
     's/while let Some\(\(first, answered\)\)/self.term.renewed = self.term.renewed.max(Some(sent_at));\n        while let Some((first, answered))/'
 mutant fence-ignored $engine/fence.rs \
     's/if epoch < self\.highest \{/if false \&\& epoch < self.highest {/'
-mutant backlog-opened-unknown $engine/slice/spill.rs \
-    's/backlog\.pending\.push_back\(id\);/self.append_to_backlog(id, endpoint.clone());/'
+mutant backlog-opened-unknown $engine/backlog.rs \
+    's/opened: false,/opened: true,/'
+mutant backlog-opened-behind-a-fence $engine/slice/save.rs \
+    's/if is_overtaken \|\| saving\.epoch != epoch/if false/'
+mutant copies-of-a-key-side-by-side $engine/backlog.rs \
+    's/Some\(key\) => !busy\.contains\(key\) && !busy\.contains\(&ALL\),/Some(_) => true,/'
+mutant read-where-nothing-fits $engine/backlog.rs \
+    's/ && self\.offsets\.incomplete\(\) >= HOLES_MAX\n    \}/ \&\& self.offsets.incomplete() > HOLES_MAX\n    }/'
 mutant direct-past-the-backlog $engine/slice/spill.rs \
     's/is_some_and\(Backlog::is_ahead\)/is_some_and(|_| false)/'
 mutant pass-begins-too-late $engine/backlog.rs \

@@ -22,7 +22,7 @@ use postrider_domain::{BacklogMemory, EndpointId, Timestamp};
 
 use crate::commit_map::CommitMap;
 use crate::offsets::{HOLES_MAX, OffsetTracker, Reading};
-use crate::order::Left;
+use crate::order::{ALL, Left};
 use crate::queue::EntryId;
 
 /// Most records of an endpoint's backlog in memory.
@@ -37,6 +37,10 @@ pub const HELD_BYTES_MAX: usize = 2 << 20;
 /// How long a pass may leave an endpoint behind, at first.
 pub const PASS_MAX: Duration = Duration::from_secs(1);
 
+/// How long an endpoint waits for half of the room to be free before it is served from what there
+/// is.
+pub const STARVED_MAX: Duration = Duration::from_secs(5);
+
 /// An endpoint's backlog, from its first record to the settling of its last.
 #[derive(Debug)]
 pub(crate) struct Backlog {
@@ -45,8 +49,11 @@ pub(crate) struct Backlog {
     end: i64,
     /// Records being appended.
     appending: usize,
-    /// Entries to be appended once it is known to a successor that there is a backlog.
-    pub(crate) pending: VecDeque<EntryId>,
+    /// Keys of those of them that are ordered.
+    appending_keys: BTreeSet<u64>,
+    /// Entries to be appended, with their keys: once it is known to a successor that there is a
+    /// backlog, and no earlier one of the key is being appended.
+    pending: VecDeque<(EntryId, Option<u64>)>,
     /// That is so.
     opened: bool,
     /// Records in memory.
@@ -69,6 +76,7 @@ impl Backlog {
             offsets: OffsetTracker::restored(from, None),
             end: from,
             appending: 0,
+            appending_keys: BTreeSet::new(),
             pending: VecDeque::new(),
             opened: false,
             held: BTreeSet::new(),
@@ -116,6 +124,12 @@ impl Backlog {
         self.next() < self.end
     }
 
+    /// Whether what is to be read next may not be: as much of it as may be is unsettled. Until
+    /// some of that is settled, or due, reading it would come to nothing.
+    pub(crate) fn stands(&self) -> bool {
+        !self.offsets.is_known(self.next()) && self.offsets.incomplete() >= HOLES_MAX
+    }
+
     /// Whether all of it is settled.
     pub(crate) fn is_done(&self) -> bool {
         !self.is_ahead() && self.offsets.incomplete() == 0
@@ -136,19 +150,42 @@ impl Backlog {
         self.opened = true;
     }
 
-    /// A record is being appended.
-    pub(crate) const fn append(&mut self) {
-        self.appending += 1;
+    /// An entry is to be appended.
+    pub(crate) fn will_append(&mut self, entry: EntryId, key: Option<u64>) {
+        self.pending.push_back((entry, key));
     }
 
-    /// Whether a record is being appended.
-    pub(crate) const fn is_appending(&self) -> bool {
-        self.appending > 0
+    /// Nothing more is appended.
+    pub(crate) fn append_no_more(&mut self) {
+        self.pending.clear();
+    }
+
+    /// The next entry to be appended, and its key; it is under way until [`Self::appended`]. Of a
+    /// key one after the other, as one that fails and is written again must not come behind those
+    /// that follow it.
+    pub(crate) fn append(&mut self) -> Option<(EntryId, Option<u64>)> {
+        if !self.opened {
+            return None;
+        }
+        let busy = &self.appending_keys;
+        let is_next = |(_, key): &(EntryId, Option<u64>)| match key {
+            Some(ALL) => self.appending == 0,
+            Some(key) => !busy.contains(key) && !busy.contains(&ALL),
+            None => true,
+        };
+        let at = self.pending.iter().position(is_next)?;
+        let (entry, key) = self.pending.remove(at)?;
+        self.appending += 1;
+        self.appending_keys.extend(key);
+        Some((entry, key))
     }
 
     /// It is there; `None` = it went elsewhere.
-    pub(crate) fn appended(&mut self, offset: Option<i64>) {
+    pub(crate) fn appended(&mut self, key: Option<u64>, offset: Option<i64>) {
         self.appending = self.appending.checked_sub(1).expect("appended once");
+        if let Some(key) = key {
+            self.appending_keys.remove(&key);
+        }
         if let Some(offset) = offset {
             self.end = self.end.max(offset + 1);
         }
@@ -178,6 +215,13 @@ impl Backlog {
     /// Whether a record is neither settled nor in memory.
     pub(crate) fn is_open(&self, offset: i64) -> bool {
         !self.held.contains(&offset) && self.offsets.is_open(offset)
+    }
+
+    /// It found no room; now it is served although others still have theirs.
+    pub(crate) fn try_again(&mut self) {
+        if self.held.is_empty() {
+            self.full = None;
+        }
     }
 
     /// Reads again from this record on: what is settled or in memory is passed over.
@@ -258,10 +302,13 @@ pub(crate) struct Passes {
     behind_at: BTreeMap<EndpointId, i64>,
     behind_since: Option<Timestamp>,
     /// How long the pass under way may leave somebody behind: twice as long after each one that
-    /// was cut short, or what lies far ahead would never be reached.
+    /// was cut short of the end, or what lies far ahead would never be reached.
     patience: Duration,
+    /// The pass under way has come to the end of the log.
+    at_end: bool,
     /// Want something, but others have all the room.
     starved: BTreeSet<EndpointId>,
+    starved_since: Option<Timestamp>,
     /// The pass under way has come to `acquired_end`, and that was taken note of.
     finished: bool,
     /// Records in memory, and their bytes.
@@ -281,7 +328,9 @@ impl Passes {
             behind_at: BTreeMap::new(),
             behind_since: None,
             patience: PASS_MAX,
+            at_end: false,
             starved: BTreeSet::new(),
+            starved_since: None,
             finished: false,
             held: 0,
             held_bytes: 0,
@@ -325,13 +374,19 @@ impl Passes {
         self.held <= HELD_MAX / 2 && self.held_bytes <= HELD_BYTES_MAX / 2
     }
 
-    /// Endpoints that found no room because others had it, once there is some.
-    pub(crate) fn take_starved(&mut self) -> BTreeSet<EndpointId> {
-        if self.has_slack() {
-            std::mem::take(&mut self.starved)
-        } else {
-            BTreeSet::new()
+    /// Endpoints that found no room because others had it: once half of it is free, or, as those
+    /// who are idle at other times may keep it from that, after [`STARVED_MAX`].
+    pub(crate) fn take_starved(&mut self, now: Timestamp) -> BTreeSet<EndpointId> {
+        let long = self.starved_until().is_some_and(|until| until <= now);
+        if !long && !self.has_slack() {
+            return BTreeSet::new();
         }
+        self.starved_since = None;
+        std::mem::take(&mut self.starved)
+    }
+
+    fn starved_until(&self) -> Option<Timestamp> {
+        self.starved_since.map(|since| since + STARVED_MAX)
     }
 
     pub(crate) const fn enter(&mut self, bytes: usize) {
@@ -376,10 +431,14 @@ impl Passes {
                 self.behind_since.get_or_insert(now);
             } else {
                 self.starved.insert(id.clone());
+                self.starved_since.get_or_insert(now);
             }
         }
         if self.behind.is_empty() {
             self.behind_since = None;
+        }
+        if self.starved.is_empty() {
+            self.starved_since = None;
         }
     }
 
@@ -401,6 +460,7 @@ impl Passes {
     /// A record at this offset was read; whether the endpoint takes it.
     pub(crate) fn read(&mut self, offset: i64, of: Option<(&mut Backlog, Fate)>) -> bool {
         self.position = Some(offset + 1);
+        self.at_end |= offset + 1 >= self.end;
         of.is_some_and(|(backlog, fate)| backlog.read(self.number, offset, fate))
     }
 
@@ -433,7 +493,12 @@ impl Passes {
                 Step::Keep
             };
         };
-        self.patience = if overdue { self.patience * 2 } else { PASS_MAX };
+        let at_end = std::mem::take(&mut self.at_end);
+        self.patience = if overdue && !at_end {
+            self.patience * 2
+        } else {
+            PASS_MAX
+        };
         // Those who follow have read nothing beyond the pass under way.
         let from = match self.position {
             Some(position) if !self.following.is_empty() => position.min(*from),
@@ -465,6 +530,7 @@ impl Passes {
     /// When [`Self::step`] is to be asked although nothing happened.
     pub(crate) fn next_deadline(&self) -> Option<Timestamp> {
         let since = self.behind_since.filter(|_| self.position.is_some());
-        since.map(|since| since + self.patience)
+        let pass = since.map(|since| since + self.patience);
+        pass.into_iter().chain(self.starved_until()).min()
     }
 }

@@ -7,6 +7,7 @@ use postrider_domain::{EndpointId, RateLimit, Remembered, Timestamp};
 
 use crate::backlog::Backlog;
 use crate::health::Health;
+use crate::io::Epoch;
 use crate::limit::Limiter;
 use crate::order::Keys;
 use crate::queue::{EntryId, Queue};
@@ -55,6 +56,8 @@ pub(crate) struct Saving {
     pub(crate) due: Option<Timestamp>,
     /// The write under way.
     pub(crate) write: Option<u64>,
+    /// The epoch of that one, or of the last.
+    pub(crate) epoch: Epoch,
     /// A reservation is to be written, or is in the write under way.
     pub(crate) reserve: bool,
     pub(crate) reserving: bool,

@@ -17,11 +17,14 @@ use crate::queue::EntryId;
 /// Most deliveries of one key in memory: the others leave room for other keys.
 pub const KEY_QUEUE_MAX: usize = 16;
 
+/// The key of all deliveries of an endpoint that keeps them all in order.
+pub(crate) const ALL: u64 = 0;
+
 /// Hash of the key by which a delivery is ordered; `None` = it waits for no other.
 pub(crate) fn key_of(ordering: Ordering, delivery: &Delivery) -> Option<u64> {
     match ordering {
         Ordering::None => None,
-        Ordering::Endpoint => Some(0),
+        Ordering::Endpoint => Some(ALL),
         Ordering::Key => delivery.event.ordering_key.as_deref().map(hash),
     }
 }

@@ -140,8 +140,8 @@ struct Ordered {
 enum Purpose {
     /// To settle an entry.
     Entry(EntryId),
-    /// To move an entry to its endpoint's backlog.
-    Spill(EntryId, EndpointId),
+    /// To move an entry, which may be ordered by a key, to its endpoint's backlog.
+    Spill(EntryId, EndpointId, Option<u64>),
     /// To remember an endpoint.
     State(EndpointId),
     /// To be the last claim again.

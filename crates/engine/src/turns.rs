@@ -24,6 +24,8 @@ pub(crate) const UNTRIED_MAX: usize = UNPROVEN_MAX + UNPROVEN_MAX / 2;
 pub(crate) struct Room {
     /// Attempts start only under it.
     pub(crate) lease: Term,
+    /// Requests that could start beside those in flight.
+    pub(crate) free: usize,
     /// One more attempt of an unproven endpoint.
     pub(crate) unproven: bool,
     /// One more attempt of an endpoint that was never tried.
@@ -32,6 +34,14 @@ pub(crate) struct Room {
     pub(crate) replays: bool,
     /// Set when an attempt could not start for want of a lease.
     pub(crate) lease_wanted: bool,
+}
+
+impl Room {
+    /// Most requests of one endpoint in flight: as many as are free. One alone may have half of
+    /// them, and however many answer slowly, there is room for one that was idle.
+    pub(crate) fn share(&self) -> usize {
+        self.free.max(1)
+    }
 }
 
 /// The order of turns. An endpoint is in at most one of the lists; its flow says so.

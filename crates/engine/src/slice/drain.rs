@@ -29,7 +29,7 @@ impl SliceEngine {
             flow.has_replay_turn = false;
             flow.take_waiting();
             if let Some(backlog) = &mut flow.backlog {
-                backlog.pending.clear();
+                backlog.append_no_more();
             }
         }
         let idle = self.entries.iter().filter(|(_, entry)| {

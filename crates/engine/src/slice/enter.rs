@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use postrider_domain::{DeadLetterReason, EndpointId, Lane, Rung, Timestamp};
+use postrider_domain::{DeadLetterReason, EndpointId, Lane, Outcome, Rung, Timestamp};
 
 use super::{DISCARD_GRACE, HOLD_MAX, Ordered, SAME_RUNG_MIN, SliceEngine};
 use crate::entry::{Entry, EntryState};
@@ -165,8 +165,12 @@ impl SliceEngine {
         let (lane, bytes, class, key) = (entry.lane, entry.bytes, entry.class(), entry.key);
         let (endpoint, mut until) = (entry.delivery().endpoint.clone(), entry.hold_until);
         if let Some(ending) = self.ending(&endpoint) {
-            if lane == Lane::Backlog {
+            let is_gone = matches!(ending, Outcome::DeadLettered(_));
+            if is_gone || lane == Lane::Backlog {
                 return self.end_without_attempt(now, id, ending);
+            }
+            if !self.has_room_for_patience(id) {
+                return self.spill(now, id);
             }
             until = until.min(now + DISCARD_GRACE);
         } else if lane == Lane::Backlog && self.is_past_window(now, id) {

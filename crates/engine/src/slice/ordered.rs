@@ -52,6 +52,8 @@ impl SliceEngine {
                 self.put_back(id);
                 self.wait(id, EntryState::Queued, now + HOLD_MAX);
                 self.wake(&endpoint);
+                // If its endpoint takes nothing now, it waits in the log.
+                self.reconsider_backlog(now, &endpoint);
             }
         }
     }
@@ -59,11 +61,20 @@ impl SliceEngine {
     /// A failed head leaves memory until it is due (`None` = until it is released), and with it
     /// all that follow it: they stay where they are in the log.
     pub(super) fn block(&mut self, now: Timestamp, id: EntryId, due: Option<Timestamp>) {
+        let endpoint = self.entry(id).delivery().endpoint.clone();
+        self.leave_in_log(now, id, due);
+        self.reconsider_backlog(now, &endpoint);
+    }
+
+    /// The same, for who looks at the endpoint's backlog anyway.
+    pub(super) fn leave_in_log(&mut self, now: Timestamp, id: EntryId, due: Option<Timestamp>) {
         let entry = self.entry(id);
         let key = entry.key.expect("only ordered deliveries head a key");
         let (delivery, attempts, heads_key) = (entry.delivery(), entry.attempts, entry.heads_key);
-        let endpoint = delivery.endpoint.clone();
+        let appended_at = entry.appended_at;
         debug_assert_eq!(entry.lane, Lane::Backlog, "the order is the backlog's");
+        let expires = self.window_end(&delivery, attempts, appended_at);
+        let endpoint = delivery.endpoint.clone();
         for follower in self.flow(&endpoint).keys.followers(key) {
             self.dequeue(follower);
             self.leave(follower);
@@ -74,6 +85,7 @@ impl SliceEngine {
             flow.keys.free(key);
         }
         if let Some(backlog) = &mut flow.backlog {
+            backlog.expires = backlog.expires.min(expires);
             backlog.left.block(Head {
                 offset,
                 key,
@@ -82,7 +94,6 @@ impl SliceEngine {
             });
         }
         self.save_soon(now, &endpoint, SAVED_EVERY);
-        self.reconsider_backlog(now, &endpoint);
     }
 
     /// Takes an entry out of memory; it stays in the log, at this offset.

@@ -58,6 +58,10 @@ impl SliceEngine {
             highest,
             proposed: None,
         });
+        if self.draining == Draining::State {
+            // The last words do not count.
+            self.draining = Draining::Entries;
+        }
     }
 
     /// A commit sent then was accepted.

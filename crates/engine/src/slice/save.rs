@@ -52,14 +52,16 @@ impl SliceEngine {
     }
 
     fn save(&mut self, id: &EndpointId, remembered: Remembered) {
+        let epoch = self.epoch;
         let saving = &mut self.flow(id).saving;
+        saving.epoch = epoch;
         saving.due = None;
         saving.dirty = false;
         saving.opening = remembered.backlog.is_some();
         saving.stored = !remembered.is_empty();
         let write = Write::State {
             endpoint: id.clone(),
-            epoch: self.epoch,
+            epoch,
             remembered,
         };
         let number = self.begin_write(Purpose::State(id.clone()), write);
@@ -68,11 +70,18 @@ impl SliceEngine {
 
     /// A write of it was acknowledged.
     pub(super) fn saved(&mut self, now: Timestamp, number: u64, id: &EndpointId) {
+        let (epoch, is_overtaken) = (self.epoch, self.overtaken.is_some());
         let flow = self.flow(id);
-        if flow.saving.write != Some(number) {
+        let saving = &mut flow.saving;
+        if saving.write != Some(number) {
             return;
         }
-        flow.saving.write = None;
+        saving.write = None;
+        if is_overtaken || saving.epoch != epoch {
+            // It does not count: nothing may rest on it, and it is written again.
+            saving.reserve |= std::mem::take(&mut saving.reserving);
+            return self.save_soon(now, id, Duration::ZERO);
+        }
         if std::mem::take(&mut flow.saving.reserving)
             && let Some(limiter) = &mut flow.limiter
         {

@@ -31,7 +31,9 @@ impl SliceEngine {
                 }
                 None => self.departed_was_written(id),
             },
-            Purpose::Spill(entry, endpoint) => self.spilled(now, entry, &endpoint, offset),
+            Purpose::Spill(entry, endpoint, key) => {
+                self.spilled(now, entry, &endpoint, key, offset);
+            }
             Purpose::State(endpoint) => self.saved(now, id.number, &endpoint),
             // It holds when it is read back.
             Purpose::Fence => {}
@@ -58,8 +60,8 @@ impl SliceEngine {
         let write = match (failure, write) {
             (WriteFailure::TooLarge, Write::Retry { .. } | Write::Backlog { .. }) => {
                 let entry = match self.end_write(id) {
-                    Some(Purpose::Spill(entry, endpoint)) => {
-                        self.spill_failed(now, &endpoint);
+                    Some(Purpose::Spill(entry, endpoint, key)) => {
+                        self.spill_failed(now, &endpoint, key);
                         entry
                     }
                     Some(Purpose::Entry(entry)) => entry,

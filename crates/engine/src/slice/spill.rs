@@ -13,7 +13,9 @@ use super::{Ordered, Purpose, SliceEngine};
 use crate::admission::{Admitting, Held, has_room};
 use crate::backlog::{Backlog, Fate, Step, WINDOW};
 use crate::entry::EntryState;
+use crate::flow::Flow;
 use crate::io::{Content, LaneRecord, Write};
+use crate::order::key_of;
 use crate::queue::EntryId;
 
 /// How long what is settled of a backlog is unknown to a successor, at most: what a crash repeats.
@@ -35,11 +37,7 @@ impl SliceEngine {
             // It has time, and its lane has room of its own.
             return false;
         }
-        let held = Held {
-            // The entry itself is among them.
-            records: self.lanes[lane.index()].offsets.incomplete() - 1,
-            bytes: self.held_bytes - bytes,
-        };
+        let held = self.held_beside(lane, bytes);
         let Some(admitting) = self.admitting(now, &endpoint) else {
             return false;
         };
@@ -48,6 +46,28 @@ impl SliceEngine {
             return true;
         }
         !has_room(admitting, held, flow.queue.len(), flow.queued_bytes, bytes)
+    }
+
+    /// Whether one that is to be discarded may wait in memory for its endpoint to come back: as much
+    /// as of one that takes nothing. On the backlog it ends as well.
+    pub(super) fn has_room_for_patience(&mut self, id: EntryId) -> bool {
+        let entry = self.entry(id);
+        let (endpoint, bytes, lane) = (entry.delivery().endpoint.clone(), entry.bytes, entry.lane);
+        if lane == Lane::Redeliveries {
+            return true;
+        }
+        let held = self.held_beside(lane, bytes);
+        let flow = self.flow(&endpoint);
+        let queued = flow.queue.len();
+        has_room(Admitting::Closed, held, queued, flow.queued_bytes, bytes)
+    }
+
+    /// What a slice holds beside an entry of this lane.
+    fn held_beside(&self, lane: Lane, bytes: usize) -> Held {
+        Held {
+            records: self.lanes[lane.index()].offsets.incomplete() - 1,
+            bytes: self.held_bytes - bytes,
+        }
     }
 
     /// How the endpoint takes deliveries; `None` = it is not known.
@@ -74,7 +94,9 @@ impl SliceEngine {
         self.clear_timer(id);
         let entry = self.entry(id);
         entry.state = EntryState::Spilling;
-        let endpoint = entry.delivery().endpoint.clone();
+        let delivery = entry.delivery();
+        let endpoint = delivery.endpoint.clone();
+        let key = key_of(self.ordering(&endpoint), &delivery);
         let from = self.passes.end();
         let expires = now + self.retry_policy(&endpoint).window;
         let flow = self.flow(&endpoint);
@@ -82,7 +104,7 @@ impl SliceEngine {
             .backlog
             .get_or_insert_with(|| Backlog::new(from, expires));
         let opened = backlog.is_opened();
-        backlog.pending.push_back(id);
+        backlog.will_append(id, key);
         if opened {
             self.append_pending(&endpoint);
         } else {
@@ -90,31 +112,15 @@ impl SliceEngine {
         }
     }
 
-    /// Appends what waits for that; of an ordered endpoint one after the other, as one that fails
-    /// and is written again must not come behind those that followed it.
+    /// Appends what waits for that.
     fn append_pending(&mut self, endpoint: &EndpointId) {
-        let one_by_one = self.ordering(endpoint) != Ordering::None;
-        loop {
-            let Some(backlog) = self.flow(endpoint).backlog.as_mut() else {
-                return;
-            };
-            if !backlog.is_opened() || (one_by_one && backlog.is_appending()) {
-                return;
-            }
-            let Some(id) = backlog.pending.pop_front() else {
-                return;
-            };
-            self.append_to_backlog(id, endpoint.clone());
+        let next = |flow: &mut Flow| flow.backlog.as_mut()?.append();
+        while let Some((id, key)) = next(self.flow(endpoint)) {
+            let (delivery, attempts) = self.move_out(id);
+            self.entry(id).unacked_writes += 1;
+            let write = Write::Backlog { delivery, attempts };
+            self.begin_write(Purpose::Spill(id, endpoint.clone(), key), write);
         }
-    }
-
-    fn append_to_backlog(&mut self, id: EntryId, endpoint: EndpointId) {
-        let backlog = self.flow(&endpoint).backlog.as_mut();
-        backlog.expect("it was opened").append();
-        let (delivery, attempts) = self.move_out(id);
-        self.entry(id).unacked_writes += 1;
-        let write = Write::Backlog { delivery, attempts };
-        self.begin_write(Purpose::Spill(id, endpoint), write);
     }
 
     /// A successor knows now that there is a backlog.
@@ -132,11 +138,12 @@ impl SliceEngine {
         now: Timestamp,
         id: EntryId,
         endpoint: &EndpointId,
+        key: Option<u64>,
         offset: i64,
     ) {
         self.passes.appended(offset);
         if let Some(backlog) = self.flow(endpoint).backlog.as_mut() {
-            backlog.appended(Some(offset));
+            backlog.appended(key, Some(offset));
         }
         self.entry(id).write_ended();
         self.settle_if_done(now, id);
@@ -145,9 +152,9 @@ impl SliceEngine {
     }
 
     /// A copy went elsewhere.
-    pub(super) fn spill_failed(&mut self, now: Timestamp, endpoint: &EndpointId) {
+    pub(super) fn spill_failed(&mut self, now: Timestamp, endpoint: &EndpointId, key: Option<u64>) {
         if let Some(backlog) = self.flow(endpoint).backlog.as_mut() {
-            backlog.appended(None);
+            backlog.appended(key, None);
         }
         self.append_pending(endpoint);
         self.reconsider_backlog(now, endpoint);
@@ -257,13 +264,24 @@ impl SliceEngine {
     }
 
     /// Takes what waits of an endpoint's backlog out of memory: it is read again when the endpoint
-    /// takes deliveries.
-    fn unload_backlog(&mut self, endpoint: &EndpointId) {
+    /// takes deliveries. Heads that failed are remembered with their count; what failed and heads
+    /// no key is copied when it was held long enough.
+    fn unload_backlog(&mut self, now: Timestamp, endpoint: &EndpointId) {
         let flow = self.flow(endpoint);
         let waiting: Vec<EntryId> = flow.queue.iter().chain(flow.keys.iter()).collect();
         for id in waiting {
-            let entry = self.entry(id);
-            if entry.lane != Lane::Backlog || entry.attempts > entry.attempts_read() {
+            let Some(entry) = self.entries.get(&id) else {
+                // It left with its head.
+                continue;
+            };
+            if entry.lane != Lane::Backlog {
+                continue;
+            }
+            if entry.attempts > entry.attempts_read() {
+                if entry.key.is_some() {
+                    self.dequeue(id);
+                    self.leave_in_log(now, id, Some(now));
+                }
                 continue;
             }
             let (delivery, attempts) = (entry.delivery(), entry.attempts);
@@ -285,7 +303,7 @@ impl SliceEngine {
         let admitting = self.admitting(now, id);
         let closed = matches!(admitting, Some(Admitting::Closed | Admitting::Paused));
         if closed && !ending && !self.is_draining() {
-            self.unload_backlog(id);
+            self.unload_backlog(now, id);
         }
         if admitting == Some(Admitting::Closed) {
             let flow = self.flow(id);
@@ -301,9 +319,9 @@ impl SliceEngine {
             return;
         };
         self.passes.catch_up(backlog);
-        if (ending || !closed)
-            && let Some(from) = backlog.left.take_due(now)
-        {
+        let expires = backlog.expires;
+        let takes = ending || !closed || expires < now;
+        if takes && let Some(from) = backlog.left.take_due(now) {
             backlog.rewind(from);
         }
         let head_due = backlog.left.next_due();
@@ -312,16 +330,12 @@ impl SliceEngine {
             self.passes.want(now, id, None, window);
             self.save_soon(now, id, SAVED_EVERY);
         } else {
-            let expires = backlog.expires;
-            let wants = backlog.is_unread() && (ending || !closed || expires < now);
-            let waits = backlog.is_unread() && !wants;
-            self.passes.want(now, id, wants.then_some(backlog), window);
-            if waits {
+            let unread = backlog.is_unread() && !backlog.stands();
+            self.passes
+                .want(now, id, (unread && takes).then_some(backlog), window);
+            if !takes && (unread || head_due.is_some()) {
                 self.look_again(id, expires + Duration::from_millis(1));
-            }
-            if let Some(due) = head_due
-                && (ending || !closed)
-            {
+            } else if let Some(due) = head_due {
                 self.look_again(id, due);
             }
         }
@@ -342,7 +356,10 @@ impl SliceEngine {
         if self.is_draining() {
             return;
         }
-        for id in self.passes.take_starved() {
+        for id in self.passes.take_starved(now) {
+            if let Some(backlog) = self.flow(&id).backlog.as_mut() {
+                backlog.try_again();
+            }
             self.reconsider_backlog(now, &id);
         }
         match self.passes.step(now) {

@@ -21,6 +21,10 @@ use crate::turns::Room;
 /// to its backlog, out of memory.
 const LIMITED_LONG: Duration = Duration::from_secs(5);
 
+/// An attempt that came too late to the network is decided again after this: what made it late may
+/// be that too much is decided at once.
+const AGAIN: Duration = Duration::from_millis(50);
+
 impl SliceEngine {
     /// The next request to send, if any may start now.
     pub(crate) fn poll_attempt(&mut self, now: Timestamp, room: &mut Room) -> Option<StartAttempt> {
@@ -70,6 +74,10 @@ impl SliceEngine {
                 self.look_again(id, at);
                 self.make_room_of(now, id);
             }
+            return None;
+        }
+        if usize::from(flow.in_flight) >= room.share() {
+            // The end of one of them gives it a turn.
             return None;
         }
         let unproven = !flow.health.is_proven();
@@ -162,7 +170,7 @@ impl SliceEngine {
         }
         self.put_back(id);
         self.wait(id, EntryState::Queued, hold_until.max(now));
-        self.wake(&endpoint);
+        self.look_again(&endpoint, now + AGAIN);
         if lane == Lane::Backlog {
             self.reconsider_backlog(now, &endpoint);
         }

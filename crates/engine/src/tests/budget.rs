@@ -185,22 +185,30 @@ fn a_failed_write_settles_nothing_and_stops_new_attempts() {
 #[test]
 fn slices_take_turns_for_the_worker_s_requests() {
     let mut world = Harness::owning();
-    let a = world.endpoint("a", |e| e.concurrency = Some(1_000));
-    world.endpoint("b", |e| e.concurrency = Some(1_000));
     world.assign([Slice(1)]);
-    for _ in 0..200 {
-        world.deliver("a");
-        world.deliver_in(Slice(1), "b");
+    let names: Vec<String> = (0..64).map(|n| format!("e{n}")).collect();
+    for name in &names {
+        world.endpoint(name, |e| e.concurrency = Some(1_000));
     }
+    let (of_first, of_second) = names.split_at(32);
+    let deliver = |world: &mut Harness, times| {
+        for _ in 0..times {
+            for name in of_first {
+                world.deliver(name);
+            }
+            for name in of_second {
+                world.deliver_in(Slice(1), name);
+            }
+        }
+    };
+    deliver(&mut world, 7);
     world.run_for(10 * SECOND);
     world.sent.clear();
     world.answer = Box::new(|_| Answer::Status(200, SECOND));
-    for _ in 0..300 {
-        world.deliver("a");
-        world.deliver_in(Slice(1), "b");
-    }
+    deliver(&mut world, 10);
     world.run_for(SECOND * 7 / 2);
-    let of_a = world.sent.iter().filter(|sent| sent.endpoint == a).count();
+    let first = |sent: &&Sent| of_first.iter().any(|name| sent.endpoint.as_str() == name);
+    let of_a = world.sent.iter().filter(first).count();
     let of_b = world.sent.len() - of_a;
     assert_eq!(world.sent.len(), 4 * 64);
     assert!(of_a.abs_diff(of_b) <= 64, "{of_a} and {of_b}");

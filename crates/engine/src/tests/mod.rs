@@ -8,6 +8,7 @@ mod chaos_backlog;
 mod faults;
 mod harness;
 mod limits;
+mod neighbours;
 mod order;
 mod ownership;
 mod retry;

@@ -25,6 +25,7 @@ impl Worker {
         }
         let mut room = Room {
             lease: self.lease.term(),
+            free: max - self.in_flight,
             unproven: self.unproven_in_flight < max.div_ceil(2),
             untried: self.unproven_in_flight < (3 * max).div_ceil(4),
             replays: false,
