@@ -15,7 +15,7 @@ const PURE: [&str; 7] = [
 ];
 
 /// What pure crates never reach, however indirectly.
-const IO: [&str; 5] = ["tokio", "rdkafka", "reqwest", "hyper", "socket2"];
+const IO: [&str; 4] = ["tokio", "rdkafka", "hyper", "socket2"];
 
 const TEST_SUPPORT: &str = "test-support";
 
