@@ -27,6 +27,10 @@ struct Shared(Arc<Mutex<State>>);
 struct State {
     /// The client began to write something it has not written out.
     unwritten: bool,
+    /// The receiver answered before it had all of that. Else what is unwritten when an attempt ends
+    /// well is the next one's: the client lends the connection again before the attempt has read
+    /// its answer.
+    early: bool,
     /// The attempt failed; what cannot be written at once is not waited for.
     failed: bool,
     /// Nothing goes over the connection any more.
@@ -46,12 +50,20 @@ impl Shared {
         if state.cut {
             return Err(Self::is_cut());
         }
-        state.unwritten = true;
+        if !std::mem::replace(&mut state.unwritten, true) {
+            state.early = false;
+        }
         let writer = state.writer.as_ref();
         if !writer.is_some_and(|writer| writer.will_wake(cx.waker())) {
             state.writer = Some(cx.waker().clone());
         }
         Ok(())
+    }
+
+    /// Something came from the receiver.
+    fn on_read(&self) {
+        let mut state = self.state();
+        state.early |= state.unwritten;
     }
 
     /// What was to be written has to wait.
@@ -66,7 +78,7 @@ impl Shared {
     }
 
     /// All was written out. With [`Self::end`] this decides under one lock whether the connection
-    /// is used again: the client gives it to no other attempt before.
+    /// is used again.
     fn on_written(&self) -> io::Result<()> {
         let mut state = self.state();
         if state.cut {
@@ -80,7 +92,7 @@ impl Shared {
     fn end(&self, failed: bool) -> bool {
         let mut state = self.state();
         state.failed |= failed;
-        if state.unwritten {
+        if state.unwritten && (failed || state.early) {
             state.cut = true;
             if let Some(writer) = state.writer.take() {
                 writer.wake();
@@ -142,7 +154,12 @@ impl AsyncRead for Line {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.stream().poll_read(cx, buf)
+        let before = buf.filled().len();
+        let read = self.stream().poll_read(cx, buf);
+        if buf.filled().len() > before {
+            self.shared.on_read();
+        }
+        read
     }
 }
 
@@ -230,5 +247,49 @@ impl Drop for Hold {
         if !goes_on {
             connected.poison();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(line: &Shared) -> bool {
+        line.on_write(&Context::from_waker(Waker::noop())).is_ok()
+    }
+
+    #[test]
+    fn the_next_request_is_not_cut_by_the_end_of_the_one_before() {
+        let line = Shared::default();
+        assert!(write(&line) && line.on_written().is_ok());
+        line.on_read();
+        assert!(write(&line), "the next one has the connection");
+        assert!(line.end(false), "the first one ends well");
+        assert!(write(&line) && line.on_written().is_ok());
+        line.on_read();
+        assert!(line.end(false));
+    }
+
+    #[test]
+    fn an_answer_that_came_too_early_ends_the_connection() {
+        let line = Shared::default();
+        assert!(write(&line));
+        line.on_read();
+        assert!(!line.end(false) && !write(&line));
+    }
+
+    #[test]
+    fn who_answered_early_and_read_the_rest_keeps_the_connection() {
+        let line = Shared::default();
+        assert!(write(&line));
+        line.on_read();
+        assert!(line.on_written().is_ok() && line.end(false) && write(&line));
+    }
+
+    #[test]
+    fn a_failed_attempt_ends_what_it_wrote() {
+        let line = Shared::default();
+        assert!(write(&line));
+        assert!(!line.end(true) && !write(&line));
     }
 }
