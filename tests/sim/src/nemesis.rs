@@ -96,7 +96,8 @@ impl World {
                 let life = self.processes[host].life;
                 self.later(first + awake, Event::Freeze(host, life, length));
             }
-            Strike::Removal => self.remove_member(host),
+            // Nor one that is stopping from the one that is started after it.
+            Strike::Removal if !self.processes[host].shutting_down => self.remove_member(host),
             Strike::Stop if running && !self.processes[host].shutting_down => {
                 self.audit.disturb(self.now, 5 * MINUTE);
                 let (life, channel) = (self.processes[host].life, Channel::Alone(self.unique()));
@@ -119,7 +120,7 @@ impl World {
             }
             Strike::EndpointChange => self.change_endpoint(),
             Strike::Retention => self.expire_records(),
-            Strike::Freeze | Strike::Doze | Strike::Stop | Strike::Cut => {}
+            Strike::Freeze | Strike::Doze | Strike::Removal | Strike::Stop | Strike::Cut => {}
         }
     }
 
