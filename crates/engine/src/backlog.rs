@@ -61,7 +61,7 @@ pub(crate) struct Backlog {
     /// The pass that has left out nothing of it.
     pass: u64,
     /// While the endpoint takes nothing, it is read no earlier than this, when its oldest record
-    /// may be past its window.
+    /// may be past its window; or, of one that was deleted or disabled, past our patience.
     pub(crate) expires: Timestamp,
     /// How many of its records were in memory when there was no room for one more.
     full: Option<usize>,
@@ -71,7 +71,7 @@ pub(crate) struct Backlog {
 
 impl Backlog {
     /// A new one: every record of it will be at `from` or above.
-    pub(crate) fn new(from: i64, expires: Timestamp) -> Self {
+    pub(crate) fn new(from: i64) -> Self {
         Self {
             offsets: OffsetTracker::restored(from, None),
             end: from,
@@ -81,7 +81,8 @@ impl Backlog {
             opened: false,
             held: BTreeSet::new(),
             pass: 0,
-            expires,
+            // How old its records are is seen by reading one.
+            expires: Timestamp::default(),
             full: None,
             left: Left::default(),
         }
@@ -99,8 +100,7 @@ impl Backlog {
             end: end.max(memory.position),
             opened: true,
             left: Left::restored(&memory.heads),
-            // How old its records are is seen by reading one.
-            ..Self::new(cursor, Timestamp::default())
+            ..Self::new(cursor)
         }
     }
 
@@ -168,12 +168,17 @@ impl Backlog {
             return None;
         }
         let busy = &self.appending_keys;
-        let is_next = |(_, key): &(EntryId, Option<u64>)| match key {
-            Some(ALL) => self.appending == 0,
-            Some(key) => !busy.contains(key) && !busy.contains(&ALL),
-            None => true,
+        let waits = |key: Option<u64>| match key {
+            Some(ALL) => self.appending > 0,
+            Some(key) => busy.contains(&key) || busy.contains(&ALL),
+            None => false,
         };
-        let at = self.pending.iter().position(is_next)?;
+        let keys = || self.pending.iter().map(|(_, key)| *key);
+        let at = keys().position(|key| !waits(key))?;
+        if keys().take(at).any(|key| key == Some(ALL)) {
+            // It waits for all ahead of it, and all behind it wait for it.
+            return None;
+        }
         let (entry, key) = self.pending.remove(at)?;
         self.appending += 1;
         self.appending_keys.extend(key);
@@ -532,5 +537,38 @@ impl Passes {
         let since = self.behind_since.filter(|_| self.position.is_some());
         let pass = since.map(|since| since + self.patience);
         pass.into_iter().chain(self.starved_until()).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_key_one_is_appended_at_a_time_and_of_all_nothing_beside() {
+        let mut backlog = Backlog::new(0);
+        for (entry, key) in [
+            (1, Some(5)),
+            (2, Some(5)),
+            (3, Some(6)),
+            (4, Some(ALL)),
+            (5, Some(7)),
+        ] {
+            backlog.will_append(entry, key);
+        }
+        assert_eq!(backlog.append(), None, "no successor knows of it");
+        backlog.open();
+        assert_eq!(backlog.append(), Some((1, Some(5))));
+        assert_eq!(backlog.append(), Some((3, Some(6))));
+        assert_eq!(backlog.append(), None);
+        backlog.appended(Some(5), Some(10));
+        assert_eq!(backlog.append(), Some((2, Some(5))));
+        backlog.appended(Some(6), Some(11));
+        assert_eq!(backlog.append(), None, "nothing beside, nothing past it");
+        backlog.appended(Some(5), None);
+        assert_eq!(backlog.append(), Some((4, Some(ALL))));
+        assert_eq!(backlog.append(), None);
+        backlog.appended(Some(ALL), Some(12));
+        assert_eq!(backlog.append(), Some((5, Some(7))));
     }
 }

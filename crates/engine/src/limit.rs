@@ -177,6 +177,11 @@ impl Limiter {
     pub(crate) fn reserve(&mut self, now: Timestamp) -> Option<LimiterMemory> {
         self.window.expire(now);
         if !self.reserves() || self.closed_until(now).is_some() {
+            // Nobody waits for the one that was asked for before.
+            self.reservation = match self.reservation {
+                Reservation::Asked(_) => Reservation::None,
+                other => other,
+            };
             return None;
         }
         self.reservation = Reservation::Asked(Reserved {

@@ -196,6 +196,8 @@ pub(crate) struct Left {
     /// Failed heads, by offset.
     heads: BTreeMap<i64, Head>,
     due: BTreeSet<(Timestamp, i64)>,
+    /// When the windows of those end that are, or will be, due.
+    ends: BTreeSet<(Timestamp, i64)>,
     /// The first record of a key that is left; all later ones of the key are, too.
     keys: BTreeMap<u64, i64>,
 }
@@ -213,6 +215,38 @@ impl Left {
     /// What a successor must know.
     pub(crate) fn memory(&self) -> Vec<Head> {
         self.heads.values().copied().collect()
+    }
+
+    /// When the window of a head ends that was left: it is ended then though its endpoint takes
+    /// nothing.
+    pub(crate) fn ends(&mut self, offset: i64, at: Timestamp) {
+        if self
+            .heads
+            .get(&offset)
+            .is_some_and(|head| head.due.is_some())
+        {
+            self.ends.insert((at, offset));
+        }
+    }
+
+    /// When the next window of a head ends.
+    pub(crate) fn next_end(&self, now: Timestamp) -> Option<Timestamp> {
+        let ahead = self.ends.range((now, i64::MIN)..);
+        ahead.map(|(at, _)| *at).next()
+    }
+
+    /// Whether there is a head that is due, was not looked at since, and is past its window.
+    pub(crate) fn has_overdue(&self, now: Timestamp) -> bool {
+        let past = self.ends.range(..(now, i64::MIN));
+        past.into_iter().any(|(_, offset)| {
+            let due = self.heads.get(offset).and_then(|head| head.due);
+            due.is_some_and(|due| due <= now && self.due.contains(&(due, *offset)))
+        })
+    }
+
+    /// Whether a record stands behind one of its key that was left.
+    pub(crate) fn is_behind(&self, key: u64, offset: i64) -> bool {
+        self.keys.get(&key).is_some_and(|first| *first < offset)
     }
 
     /// A head waits out of memory.
@@ -259,6 +293,7 @@ impl Left {
         let Some(head) = self.heads.remove(&offset) else {
             return;
         };
+        self.ends.retain(|(_, of)| *of != offset);
         if let Some(due) = head.due {
             self.due.remove(&(due, offset));
         }

@@ -34,6 +34,8 @@ pub(crate) struct Room {
     pub(crate) replays: bool,
     /// Set when an attempt could not start for want of a lease.
     pub(crate) lease_wanted: bool,
+    /// Set when an endpoint had its share.
+    pub(crate) share_used: bool,
 }
 
 impl Room {

@@ -122,6 +122,8 @@ pub struct Worker {
     in_flight: usize,
     /// Of those, to endpoints that have not answered well since their last timeout.
     unproven_in_flight: usize,
+    /// An endpoint could not start more requests as it had its share of them.
+    share_used: bool,
     /// The slice whose turn was last.
     last_turn: Slice,
     lease: Lease,
@@ -174,6 +176,7 @@ impl Worker {
             slices: BTreeMap::new(),
             claims: 0,
             in_flight: 0,
+            share_used: false,
             unproven_in_flight: 0,
             last_turn: Slice(0),
             lease,

@@ -421,3 +421,16 @@ fn start_all_of(limiter: &mut Limiter, now: Timestamp, wanted: u32) -> u32 {
     }
     started
 }
+
+#[test]
+fn a_reservation_that_was_not_written_and_is_of_no_use_is_asked_for_again_later() {
+    let mut limiter = Limiter::new(limit(2, 60 * SECOND));
+    assert_eq!(start_all_of(&mut limiter, at(0), 1), 1);
+    limiter.reserve(at(0)).expect("of use");
+    limiter.change(limit(1, 60 * SECOND));
+    assert_eq!(limiter.reserve(at(1)), None, "the limit is used up");
+    assert_eq!(limiter.start(at(61)), Err(Refusal::Unreserved));
+    limiter.reserve(at(61)).expect("of use");
+    limiter.reserved();
+    assert_eq!(limiter.start(at(61)), Ok(()));
+}

@@ -11,6 +11,7 @@ use postrider_domain::{DeadLetterReason, EndpointId, Lane, Outcome, Rung, Timest
 
 use super::{DISCARD_GRACE, HOLD_MAX, Ordered, SAME_RUNG_MIN, SliceEngine};
 use crate::entry::{Entry, EntryState};
+use crate::flow::Flow;
 use crate::io::{Content, LaneRecord, Observation, Write};
 use crate::queue::EntryId;
 
@@ -179,6 +180,17 @@ impl SliceEngine {
             return self.give_up(now, id, DeadLetterReason::AttemptsExhausted);
         } else if self.has_to_spill(now, id) {
             return self.spill(now, id);
+        }
+        let offset = self.entry(id).offset;
+        let left = |flow: &Flow| {
+            flow.backlog
+                .as_ref()
+                .zip(key)
+                .is_some_and(|(backlog, key)| backlog.left.is_behind(key, offset))
+        };
+        if left(self.flow(&endpoint)) {
+            // One ahead of it stays in the log, as another rule has it now.
+            return self.leave(id);
         }
         self.wait(id, EntryState::Queued, until);
         let flow = self.flow(&endpoint);

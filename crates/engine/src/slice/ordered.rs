@@ -71,33 +71,36 @@ impl SliceEngine {
         let entry = self.entry(id);
         let key = entry.key.expect("only ordered deliveries head a key");
         let (delivery, attempts, heads_key) = (entry.delivery(), entry.attempts, entry.heads_key);
-        let appended_at = entry.appended_at;
+        let (offset, appended_at) = (entry.offset, entry.appended_at);
         debug_assert_eq!(entry.lane, Lane::Backlog, "the order is the backlog's");
-        let expires = self.window_end(&delivery, attempts, appended_at);
+        let ends_at = self.window_end(&delivery, attempts, appended_at);
         let endpoint = delivery.endpoint.clone();
         for follower in self.flow(&endpoint).keys.followers(key) {
-            self.dequeue(follower);
-            self.leave(follower);
+            // What another rule made a head of may have some ahead of it.
+            if self.entry(follower).offset > offset {
+                self.dequeue(follower);
+                self.leave(follower);
+            }
         }
-        let offset = self.leave(id);
+        self.leave(id);
         let flow = self.flow(&endpoint);
         if heads_key {
             flow.keys.free(key);
         }
         if let Some(backlog) = &mut flow.backlog {
-            backlog.expires = backlog.expires.min(expires);
             backlog.left.block(Head {
                 offset,
                 key,
                 attempts,
                 due,
             });
+            backlog.left.ends(offset, ends_at);
         }
         self.save_soon(now, &endpoint, SAVED_EVERY);
     }
 
-    /// Takes an entry out of memory; it stays in the log, at this offset.
-    fn leave(&mut self, id: EntryId) -> i64 {
+    /// Takes an entry out of memory; it stays in the log.
+    pub(super) fn leave(&mut self, id: EntryId) {
         let delivery = self.entry(id).delivery();
         self.recent
             .forget(delivery.id, delivery.attempts, Lane::Backlog);
@@ -105,7 +108,6 @@ impl SliceEngine {
         if let Some(backlog) = self.flow(&delivery.endpoint).backlog.as_mut() {
             backlog.leave(offset);
         }
-        offset
     }
 
     /// Whether a delivery that failed and is given up waits at the head of its key instead.
@@ -165,6 +167,8 @@ impl SliceEngine {
         let Some(backlog) = self.flow(id).backlog.as_mut() else {
             return;
         };
+        // How long it may go unread is another question now: reading one record answers it.
+        backlog.expires = Timestamp::default();
         if on_exhausted == OnExhausted::Continue || ending {
             backlog.left.release(now);
         }

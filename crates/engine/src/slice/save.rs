@@ -80,6 +80,8 @@ impl SliceEngine {
         if is_overtaken || saving.epoch != epoch {
             // It does not count: nothing may rest on it, and it is written again.
             saving.reserve |= std::mem::take(&mut saving.reserving);
+            // What there is of it by a former owner's word must be written over, if only by nothing.
+            saving.stored = true;
             return self.save_soon(now, id, Duration::ZERO);
         }
         if std::mem::take(&mut flow.saving.reserving)

@@ -7,9 +7,9 @@
 use std::time::Duration;
 
 use postrider_catalog::Lookup;
-use postrider_domain::{Delivery, EndpointId, EndpointState, Lane, Ordering, Timestamp};
+use postrider_domain::{Delivery, EndpointId, EndpointState, Lane, Ordering, Outcome, Timestamp};
 
-use super::{Ordered, Purpose, SliceEngine};
+use super::{DISCARD_GRACE, Ordered, Purpose, SliceEngine};
 use crate::admission::{Admitting, Held, has_room};
 use crate::backlog::{Backlog, Fate, Step, WINDOW};
 use crate::entry::EntryState;
@@ -20,6 +20,17 @@ use crate::queue::EntryId;
 
 /// How long what is settled of a backlog is unknown to a successor, at most: what a crash repeats.
 const SAVED_EVERY: Duration = Duration::from_secs(1);
+
+/// What becomes of the records of a backlog.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum BacklogUse {
+    /// They are taken into memory: to be attempted, or ended.
+    Takes,
+    /// They stay unread until their windows end.
+    Waits,
+    /// They stay unread for as long as their endpoint may come back, then they are discarded.
+    Discards,
+}
 
 impl SliceEngine {
     /// Whether a delivery that comes now has to go to the backlog.
@@ -49,7 +60,7 @@ impl SliceEngine {
     }
 
     /// Whether one that is to be discarded may wait in memory for its endpoint to come back: as much
-    /// as of one that takes nothing. On the backlog it ends as well.
+    /// as of one that takes nothing. On the backlog it waits as long, and ends as well.
     pub(super) fn has_room_for_patience(&mut self, id: EntryId) -> bool {
         let entry = self.entry(id);
         let (endpoint, bytes, lane) = (entry.delivery().endpoint.clone(), entry.bytes, entry.lane);
@@ -98,11 +109,8 @@ impl SliceEngine {
         let endpoint = delivery.endpoint.clone();
         let key = key_of(self.ordering(&endpoint), &delivery);
         let from = self.passes.end();
-        let expires = now + self.retry_policy(&endpoint).window;
         let flow = self.flow(&endpoint);
-        let backlog = flow
-            .backlog
-            .get_or_insert_with(|| Backlog::new(from, expires));
+        let backlog = flow.backlog.get_or_insert_with(|| Backlog::new(from));
         let opened = backlog.is_opened();
         backlog.will_append(id, key);
         if opened {
@@ -206,7 +214,9 @@ impl SliceEngine {
     ) -> Fate {
         let id = &delivery.endpoint;
         let window = self.window(now, id);
-        let stays = self.stays_unread(now, delivery, record.appended_at);
+        let attempts = ordered.and_then(|ordered| ordered.head);
+        let attempts = attempts.map_or(delivery.attempts, |head| head.attempts);
+        let stays_until = self.stays_unread_until(delivery, attempts, record.appended_at, now);
         let Some(flow) = self.flows.get_mut(id) else {
             return Fate::NoRoom;
         };
@@ -215,40 +225,51 @@ impl SliceEngine {
         let Some(backlog) = &mut flow.backlog else {
             return Fate::NoRoom;
         };
-        if stays || !self.passes.has_room(backlog, window, record.bytes) {
+        if !self.passes.wants(backlog, record.offset) {
+            // Settled, in memory, or not in this pass: there is nothing to be decided.
+            return Fate::Take;
+        }
+        if let Some(until) = stays_until {
+            // The first that stays says when there is the next to be ended.
+            backlog.expires = until;
+            return Fate::NoRoom;
+        }
+        if !self.passes.has_room(backlog, window, record.bytes) {
             return Fate::NoRoom;
         }
         match key {
-            Some(key) if self.passes.wants(backlog, record.offset) => {
-                if backlog.left.leaves(now, record.offset, key, in_memory) {
-                    Fate::Leave
-                } else {
-                    Fate::Take
-                }
-            }
+            Some(key) if backlog.left.leaves(now, record.offset, key, in_memory) => Fate::Leave,
             _ => Fate::Take,
         }
     }
 
-    /// Whether a record stays where it is: its endpoint takes nothing, and it has time. The oldest
-    /// one says when there is the next to be ended.
-    fn stays_unread(
+    /// Until when a record stays where it is: its endpoint takes nothing, and it has time; or it is
+    /// to be discarded, and its endpoint may come back.
+    fn stays_unread_until(
         &mut self,
-        now: Timestamp,
         delivery: &Delivery,
+        attempts: u32,
         appended_at: Timestamp,
-    ) -> bool {
-        let id = &delivery.endpoint;
-        let admitting = self.admitting(now, id);
-        let closed = matches!(admitting, Some(Admitting::Closed | Admitting::Paused));
-        let expires = self.window_end(delivery, delivery.attempts, appended_at);
-        if !closed || self.ending(id).is_some() || expires < now {
-            return false;
+        now: Timestamp,
+    ) -> Option<Timestamp> {
+        let until = match self.backlog_use(now, &delivery.endpoint) {
+            BacklogUse::Takes => return None,
+            BacklogUse::Discards => appended_at + DISCARD_GRACE,
+            BacklogUse::Waits => self.window_end(delivery, attempts, appended_at),
+        };
+        (until >= now).then_some(until)
+    }
+
+    /// What becomes of the backlog of an endpoint now.
+    fn backlog_use(&mut self, now: Timestamp, id: &EndpointId) -> BacklogUse {
+        match self.ending(id) {
+            Some(Outcome::Discarded(_)) => BacklogUse::Discards,
+            Some(_) => BacklogUse::Takes,
+            None => match self.admitting(now, id) {
+                Some(Admitting::Closed | Admitting::Paused) => BacklogUse::Waits,
+                Some(Admitting::Free | Admitting::Yes) | None => BacklogUse::Takes,
+            },
         }
-        if let Some(backlog) = self.flow(id).backlog.as_mut() {
-            backlog.expires = expires;
-        }
-        true
     }
 
     /// A delivery that came over the backlog is settled.
@@ -299,13 +320,11 @@ impl SliceEngine {
         if self.flows.get(id).is_none_or(|flow| flow.backlog.is_none()) {
             return;
         }
-        let ending = self.ending(id).is_some();
-        let admitting = self.admitting(now, id);
-        let closed = matches!(admitting, Some(Admitting::Closed | Admitting::Paused));
-        if closed && !ending && !self.is_draining() {
+        let waiting = self.backlog_use(now, id);
+        if waiting == BacklogUse::Waits && !self.is_draining() {
             self.unload_backlog(now, id);
         }
-        if admitting == Some(Admitting::Closed) {
+        if self.admitting(now, id) == Some(Admitting::Closed) {
             let flow = self.flow(id);
             let not_before = flow.health.permits(now, u16::MAX).not_before;
             let at = not_before.max(Some(flow.limited_until));
@@ -319,12 +338,15 @@ impl SliceEngine {
             return;
         };
         self.passes.catch_up(backlog);
+        if backlog.left.has_overdue(now) {
+            backlog.expires = Timestamp::default();
+        }
         let expires = backlog.expires;
-        let takes = ending || !closed || expires < now;
+        let takes = waiting == BacklogUse::Takes || expires < now;
         if takes && let Some(from) = backlog.left.take_due(now) {
             backlog.rewind(from);
         }
-        let head_due = backlog.left.next_due();
+        let (head_due, head_end) = (backlog.left.next_due(), backlog.left.next_end(now));
         if backlog.is_done() {
             flow.backlog = None;
             self.passes.want(now, id, None, window);
@@ -333,10 +355,14 @@ impl SliceEngine {
             let unread = backlog.is_unread() && !backlog.stands();
             self.passes
                 .want(now, id, (unread && takes).then_some(backlog), window);
-            if !takes && (unread || head_due.is_some()) {
-                self.look_again(id, expires + Duration::from_millis(1));
-            } else if let Some(due) = head_due {
-                self.look_again(id, due);
+            let next = if takes {
+                head_due
+            } else {
+                let ends = unread.then_some(expires).into_iter().chain(head_end).min();
+                ends.map(|at| at + Duration::from_millis(1))
+            };
+            if let Some(at) = next {
+                self.look_again(id, at);
             }
         }
     }

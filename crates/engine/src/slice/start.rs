@@ -77,7 +77,8 @@ impl SliceEngine {
             return None;
         }
         if usize::from(flow.in_flight) >= room.share() {
-            // The end of one of them gives it a turn.
+            // The end of one of them gives it a turn, or that of many others.
+            room.share_used = true;
             return None;
         }
         let unproven = !flow.health.is_proven();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use postrider_domain::{DeadLetterReason, EndpointState, Lane, Ordering, RateLimit};
+use postrider_domain::{DeadLetterReason, EndpointState, Lane, Ordering, RateLimit, RetryPolicy};
 
 use super::harness::{Answer, Harness, SLICE, Sent, retry};
 use crate::io::{Epoch, Observation, StateEntry};
@@ -305,4 +305,51 @@ fn the_window_of_a_failed_head_ends_though_its_endpoint_takes_nothing() {
     let (id, reason, _) = world.dead[1];
     assert_eq!((id, reason), (second, DeadLetterReason::WindowPassed));
     assert!(world.all_committed() && world.remembers_nothing());
+}
+
+#[test]
+fn what_comes_for_one_that_comes_back_is_sent() {
+    let mut world = Harness::owning();
+    let a = world.endpoint("a", |e| e.state = EndpointState::Disabled);
+    for deleted in [false, true] {
+        // The router knows already that it is back.
+        for _ in 0..2 * HOLES_MAX {
+            world.deliver("a");
+        }
+        world.run_for(3 * SECOND);
+        world.endpoint("a", |e| e.state = EndpointState::Active);
+        world.run_for(60 * SECOND);
+        let sent = std::mem::take(&mut world.sent).len();
+        assert_eq!(sent, 2 * HOLES_MAX, "deleted: {deleted}");
+        world.delete_endpoint(&a);
+    }
+    assert!(world.all_committed() && world.remembers_nothing());
+}
+
+#[test]
+fn a_neighbour_s_pass_does_not_put_off_the_end_of_a_window() {
+    let mut world = Harness::owning();
+    let hour = 3_600 * SECOND;
+    world.endpoint("a", |e| {
+        e.state = EndpointState::Paused;
+        e.retry = retry(&[]).map(|policy| RetryPolicy {
+            window: 2 * hour,
+            ..policy
+        });
+    });
+    world.endpoint("b", |e| e.ordering = Ordering::Endpoint);
+    let began = world.now;
+    let mut made = Vec::new();
+    for _ in 0..30 {
+        made.push((world.deliver("a"), world.now));
+        world.run_for(SECOND);
+        // It reads past what there is of the other.
+        world.deliver("b");
+        world.run_for(hour / 6);
+    }
+    let ended = world.dead.len();
+    let due = made
+        .iter()
+        .filter(|(_, at)| *at + 2 * hour + 5 * SECOND < world.now);
+    assert_eq!(ended, due.count(), "{:?}", world.now.since(began));
 }

@@ -30,6 +30,7 @@ impl Worker {
             untried: self.unproven_in_flight < (3 * max).div_ceil(4),
             replays: false,
             lease_wanted: false,
+            share_used: false,
         };
         let mut attempt = self.next_attempt(now, &mut room);
         if attempt.is_none() && self.in_flight < max / 2 {
@@ -44,6 +45,7 @@ impl Worker {
             self.commits.hurry_renewal(self.lease.renewal_at(now));
             self.commit_if_due(now);
         }
+        self.share_used |= room.share_used;
         if let Some(StartAttempt { ticket, .. }) = &attempt {
             self.last_turn = ticket.slice;
             self.in_flight += 1;
@@ -93,6 +95,11 @@ impl Worker {
         let less = |count: usize, by: usize| count.checked_sub(by).expect("one end per attempt");
         self.in_flight = less(self.in_flight, 1);
         self.unproven_in_flight = less(self.unproven_in_flight, usize::from(ticket.unproven));
+        // Far above the half that one alone leaves, so that this is seldom.
+        if self.share_used && self.in_flight <= self.settings.in_flight_max / 4 {
+            self.share_used = false;
+            self.wake_slices();
+        }
     }
 
     pub(super) fn wake_slices(&mut self) {
