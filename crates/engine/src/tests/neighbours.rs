@@ -341,9 +341,9 @@ fn a_neighbour_s_pass_does_not_put_off_the_end_of_a_window() {
     let began = world.now;
     let mut made = Vec::new();
     for _ in 0..30 {
-        made.push((world.deliver("a"), world.now));
-        world.run_for(SECOND);
         // It reads past what there is of the other.
+        world.deliver("b");
+        made.push((world.deliver("a"), world.now));
         world.deliver("b");
         world.run_for(hour / 6);
     }
