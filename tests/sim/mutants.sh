@@ -113,7 +113,7 @@ mutant backlog-opened-unknown $engine/backlog.rs \
 mutant backlog-opened-behind-a-fence $engine/slice/save.rs \
     's/if is_overtaken \|\| saving\.epoch != epoch/if false/'
 mutant copies-of-a-key-side-by-side $engine/backlog.rs \
-    's/Some\(key\) => !busy\.contains\(key\) && !busy\.contains\(&ALL\),/Some(_) => true,/'
+    's/Some\(key\) => busy\.contains\(&key\) \|\| busy\.contains\(&ALL\),/Some(_) => busy.contains(\&ALL),/'
 mutant read-where-nothing-fits $engine/backlog.rs \
     's/ && self\.offsets\.incomplete\(\) >= HOLES_MAX\n    \}/ \&\& self.offsets.incomplete() > HOLES_MAX\n    }/'
 mutant direct-past-the-backlog $engine/slice/spill.rs \

@@ -170,7 +170,8 @@ impl SliceEngine {
             if is_gone || lane == Lane::Backlog {
                 return self.end_without_attempt(now, id, ending);
             }
-            if !self.has_room_for_patience(id) {
+            if lane != Lane::Redeliveries {
+                // It waits there, where it takes no room and keeps its place.
                 return self.spill(now, id);
             }
             until = until.min(now + DISCARD_GRACE);

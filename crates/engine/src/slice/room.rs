@@ -50,12 +50,7 @@ impl SliceEngine {
         let queued: Vec<EntryId> = queued
             .filter(|id| self.is_in_the_way(self.entries[id].lane))
             .collect();
-        if queued.is_empty() {
-            return;
-        }
-        // What is to end has patience, and has it on the backlog too.
-        let is_ending = self.ending(endpoint).is_some();
-        if !is_ending && self.admitting(now, endpoint) != Some(Admitting::Closed) {
+        if queued.is_empty() || self.admitting(now, endpoint) != Some(Admitting::Closed) {
             return;
         }
         for id in queued {

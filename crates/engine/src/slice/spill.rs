@@ -48,7 +48,11 @@ impl SliceEngine {
             // It has time, and its lane has room of its own.
             return false;
         }
-        let held = self.held_beside(lane, bytes);
+        let held = Held {
+            // The entry itself is among them.
+            records: self.lanes[lane.index()].offsets.incomplete() - 1,
+            bytes: self.held_bytes - bytes,
+        };
         let Some(admitting) = self.admitting(now, &endpoint) else {
             return false;
         };
@@ -57,28 +61,6 @@ impl SliceEngine {
             return true;
         }
         !has_room(admitting, held, flow.queue.len(), flow.queued_bytes, bytes)
-    }
-
-    /// Whether one that is to be discarded may wait in memory for its endpoint to come back: as much
-    /// as of one that takes nothing. On the backlog it waits as long, and ends as well.
-    pub(super) fn has_room_for_patience(&mut self, id: EntryId) -> bool {
-        let entry = self.entry(id);
-        let (endpoint, bytes, lane) = (entry.delivery().endpoint.clone(), entry.bytes, entry.lane);
-        if lane == Lane::Redeliveries {
-            return true;
-        }
-        let held = self.held_beside(lane, bytes);
-        let flow = self.flow(&endpoint);
-        let queued = flow.queue.len();
-        has_room(Admitting::Closed, held, queued, flow.queued_bytes, bytes)
-    }
-
-    /// What a slice holds beside an entry of this lane.
-    fn held_beside(&self, lane: Lane, bytes: usize) -> Held {
-        Held {
-            records: self.lanes[lane.index()].offsets.incomplete() - 1,
-            bytes: self.held_bytes - bytes,
-        }
     }
 
     /// How the endpoint takes deliveries; `None` = it is not known.

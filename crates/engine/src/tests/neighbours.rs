@@ -327,6 +327,31 @@ fn what_comes_for_one_that_comes_back_is_sent() {
 }
 
 #[test]
+fn what_comes_for_an_ordered_one_that_comes_back_keeps_its_order() {
+    for deleted in [false, true] {
+        let mut world = Harness::owning();
+        let a = world.endpoint("a", |e| {
+            e.ordering = Ordering::Endpoint;
+            e.state = EndpointState::Disabled;
+        });
+        if deleted {
+            world.delete_endpoint(&a);
+        }
+        for _ in 0..40 {
+            world.deliver_keyed("a", "k");
+        }
+        world.run_for(3 * SECOND);
+        world.endpoint("a", |e| {
+            e.ordering = Ordering::Endpoint;
+            e.state = EndpointState::Active;
+        });
+        world.run_for(60 * SECOND);
+        world.assert_ordered();
+        assert_eq!(world.sent.len(), 40, "deleted: {deleted}");
+    }
+}
+
+#[test]
 fn a_neighbour_s_pass_does_not_put_off_the_end_of_a_window() {
     let mut world = Harness::owning();
     let hour = 3_600 * SECOND;
