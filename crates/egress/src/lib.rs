@@ -2,7 +2,7 @@
 //!
 //! Decides how a request is put on the wire: one shared client, HTTP/1.1 alone, no redirect, no proxy, no
 //! decompression, one deadline over the whole exchange, caps on what is read, and the deny list
-//! asked at every point where an address turns up (`docs/security.md`). Judges nothing: whatever happens becomes
+//! asked at every point where an address turns up (`docs/security.md`), and that no connection waits for its receiver once its attempt is over. Judges nothing: whatever happens becomes
 //! an [`AttemptReport`], whose verdict is the engine's. Leaves which addresses are fine to `guard`,
 //! headers and signature to the caller.
 //!

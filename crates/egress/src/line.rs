@@ -1,7 +1,8 @@
 //! A connection that waits for its receiver only while an attempt does.
 //!
 //! Decides when a connection is closed hard, whatever the client still wants to write to it: when
-//! the attempt is over and something of its request was not taken by the operating system yet. The
+//! the attempt failed, or was answered early, and something of its request was not taken by the
+//! operating system yet. The
 //! client itself would hold the socket and the whole body until it has written it all out; a
 //! receiver that answers before it reads, and then reads little after little, decided how long.
 //! Leaves to the client which connections are used again: those whose request went out whole.

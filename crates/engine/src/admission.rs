@@ -3,7 +3,7 @@
 //! Decides the length of an endpoint's queue by what is left of the slice's room: each gets at
 //! most a part of what is free (dynamic thresholds after Choudhury and Hahne, 1998), so that one
 //! endpoint alone may use much, many busy ones share, and there is always room for one more that
-//! was idle. An endpoint that does not admit (breaker open, gate closed) gets less, a paused one
+//! was idle. An endpoint that does not admit (breaker open, gate closed, limit used up) gets less, a paused one
 //! nothing. Leaves what is done with what does not fit to `slice`.
 
 use crate::offsets::HOLES_MAX;
@@ -12,7 +12,7 @@ use crate::slice::HELD_BYTES_MAX;
 /// Most records of an endpoint that wait in memory.
 pub const QUEUE_MAX: usize = 64;
 
-/// Most records of an endpoint that waits for its breaker or its gate.
+/// Most records of an endpoint that waits for its breaker, its gate, or for long for its limit.
 pub const QUEUE_CLOSED_MAX: usize = 8;
 
 /// How an endpoint takes deliveries.
@@ -22,7 +22,7 @@ pub(crate) enum Admitting {
     Free,
     /// As fast as it can.
     Yes,
-    /// Not before its breaker or its gate opens.
+    /// Not before its breaker or its gate opens, or its limit allows it, in more than 5 s.
     Closed,
     /// Not before somebody says so.
     Paused,

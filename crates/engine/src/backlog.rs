@@ -7,7 +7,10 @@
 //!   of others in between are skipped, not copied.
 //! - A pass reads the log from the lowest record that any endpoint wants, and goes on while one
 //!   that keeps up wants something ahead. An endpoint that had no room for a record is behind, and
-//!   is served by the next pass, which starts when this one ends, or after [`PASS_MAX`].
+//!   is served by the next pass, which starts when this one ends, or after [`PASS_MAX`], twice as
+//!   long after each pass that was cut short of the end. One that found none because others have
+//!   it waits until half of it is free, or for [`STARVED_MAX`].
+//! - Copies are appended one at a time per ordering key, so that one which fails keeps its place.
 //! - That there is a backlog is written to `endpoint-state` and acknowledged before the first
 //!   record is appended, so that a successor knows where to begin. Offsets have gaps and other
 //!   endpoints' records between: nothing here assumes offset + 1.

@@ -2,7 +2,7 @@
 //!
 //! Decides how the rules that say so go together: [`crate::breaker`] (it fails),
 //! [`crate::gate`] (it asked), [`crate::concurrency`] (how much it bears). The narrowest counts.
-//! Leaves turns and the count of what is in flight to `queues`, the rate limit, what a response
+//! Leaves turns and the count of what is in flight to `turns` and `flow`, the rate limit, what a response
 //! means and which answers are asks to others; it knows no endpoint, only results.
 //!
 //! What the caller keeps to:
@@ -137,7 +137,7 @@ impl Health {
         self.concurrency.is_proven()
     }
 
-    /// Whether nothing came of any attempt yet.
+    /// Whether it has neither succeeded, nor timed out, nor refused a connection yet.
     pub(crate) const fn is_untried(&self) -> bool {
         !self.is_proven() && !self.concurrency.has_failed()
     }

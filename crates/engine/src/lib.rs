@@ -31,11 +31,11 @@
 //! | ordered endpoints' keys | `slice/ordered` |
 //! | which attempt starts | `slice/start` |
 //! | what the end of an attempt leads to | `slice/finish` |
-//! | the way over the backlog | `slice/spill` |
-//! | cursors, passes over a backlog | [`backlog`] |
+//! | the way over the backlog, patience with what is to be discarded | `slice/spill` |
+//! | cursors, passes over a backlog, order of its copies | [`backlog`] |
 //! | what a successor must know | `slice/save` |
 //! | how much may wait in memory | [`admission`] |
-//! | turns of endpoints, room for those that hang | `turns` |
+//! | turns of endpoints, room for those that hang, the share of one | `turns` |
 //! | first attempts, retries and replays of an endpoint | `queue` |
 //! | order per key | [`order`] |
 //! | rate limit | `limit` |

@@ -16,7 +16,7 @@ use crate::lease::Term;
 /// hold open.
 pub(crate) const UNPROVEN_MAX: usize = crate::offsets::HOLES_MAX / 4;
 
-/// As many more of those that were never tried.
+/// Most of them together with those that were never tried: half as many more.
 pub(crate) const UNTRIED_MAX: usize = UNPROVEN_MAX + UNPROVEN_MAX / 2;
 
 /// What the worker has room for.

@@ -103,9 +103,9 @@ pub enum CommitAnswer {
 /// | --- | --- |
 /// | P1 no loss | `slice/settle`, [`offsets`](crate::offsets), [`commit_map`](crate::commit_map), `worker/commit`; for the backlog [`backlog`](crate::backlog) |
 /// | P2 bounded duplicates | `worker/hand_back`, `slice/drain`; [`commits`](crate::commits) (pace), [`recent`](crate::recent) (copies), [`lease`](crate::lease) (no two owners at once) |
-/// | P3 isolation | `turns`, `queue`, [`admission`](crate::admission), `slice/spill`, `worker/start` |
+/// | P3 isolation | `turns`, `queue`, `health`, [`admission`](crate::admission), [`backlog`](crate::backlog), `slice/room`, `slice/spill`, `worker/start` |
 /// | P4 rate limit | `limit`, `slice/save` (reservations), `worker/start` (quiet time after a loss) |
-/// | P5 order | [`order`](crate::order), `slice/ordered` |
+/// | P5 order | [`order`](crate::order), `slice/ordered`, [`backlog`](crate::backlog) (order of copies); what comes before: the router's writes |
 /// | P6 retry timing | [`schedule`](crate::schedule), `slice/enter` |
 /// | P7 static stability | nothing here asks anybody but Kafka |
 /// | P8 bounded resources | [`offsets`](crate::offsets), [`lane`](crate::lane), [`admission`](crate::admission), [`backlog`](crate::backlog), `worker/start` |

@@ -1,8 +1,10 @@
 //! The way of a delivery over its endpoint's backlog, there and back.
 //!
-//! Decides which deliveries take it: those of an endpoint that has no room for more in memory, and
-//! all that come while a part of its backlog is still ahead of them, so that they keep their
-//! order. Leaves cursors and passes to [`crate::backlog`].
+//! Decides which deliveries take it: those of an endpoint that has no room for more in memory, all
+//! that come while a part of its backlog is still ahead of them, so that they keep their order, all
+//! of ordered endpoints, what is to be discarded, and what was held for too long; and what is read
+//! there when: nothing of an endpoint that takes nothing, until a window ends, nor of one that may
+//! come back. Leaves cursors, passes and the order of appends to [`crate::backlog`].
 
 use std::time::Duration;
 

@@ -21,8 +21,8 @@ use crate::turns::Room;
 /// to its backlog, out of memory.
 const LIMITED_LONG: Duration = Duration::from_secs(5);
 
-/// An attempt that came too late to the network is decided again after this: what made it late may
-/// be that too much is decided at once.
+/// An attempt that came too late to the network is decided again after this at the latest: what made
+/// it late may be that too much is decided at once.
 const AGAIN: Duration = Duration::from_millis(50);
 
 impl SliceEngine {

@@ -95,7 +95,7 @@ impl Worker {
         let less = |count: usize, by: usize| count.checked_sub(by).expect("one end per attempt");
         self.in_flight = less(self.in_flight, 1);
         self.unproven_in_flight = less(self.unproven_in_flight, usize::from(ticket.unproven));
-        // Far above the half that one alone leaves, so that this is seldom.
+        // With three quarters free, far more than the half that one alone leaves: seldom.
         if self.share_used && self.in_flight <= self.settings.in_flight_max / 4 {
             self.share_used = false;
             self.wake_slices();
