@@ -40,7 +40,8 @@ pub(crate) struct Room {
 
 impl Room {
     /// Most requests of one endpoint in flight: as many as are free. One alone may have half of
-    /// them, and however many answer slowly, there is room for one that was idle.
+    /// them, and there is room for one that was idle while fewer answer slowly than there are
+    /// requests.
     pub(crate) fn share(&self) -> usize {
         self.free.max(1)
     }

@@ -119,8 +119,8 @@ pub struct MembershipSettings {
 
 /// The running member. Dropping it after [`Membership::leave`] waits until the group is left, 10 s at
 /// most. Dropping it without abandons it: open revocations stay unanswered, and the group hears its
-/// heartbeats until the process is gone, or for `max.poll.interval.ms`, then misses them for a session. Only then others get the
-/// slices, as after a crash.
+/// heartbeats until the process is gone, or for `max.poll.interval.ms`, then misses them for a
+/// session. Only then others get the slices, as after a crash.
 pub struct Membership {
     commands: Sender<Command>,
     /// Disconnected once the thread has ended.
