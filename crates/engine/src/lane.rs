@@ -1,11 +1,11 @@
 //! One lane of a slice: how far it is read and settled, and whether it is being read.
 //!
-//! Decides when reading stops and goes on again (at a bound, and at half of it, so that it does
-//! not stop and go with each record), and how far ahead of its delay a rung is read. Leaves what
-//! a record is to `slice`.
+//! Decides when reading goes on again (with a part of the bound free at which it stopped, so that it
+//! does not stop and go with each record), and how far ahead of its delay a rung is read. Leaves
+//! what a record is, and what makes room, to `slice`.
 
 use crate::commit_map::CommitMap;
-use crate::offsets::OffsetTracker;
+use crate::offsets::{HOLES_MAX, OffsetTracker, SPAN_MAX};
 
 /// Records of a rung that are read before they are due, so that they are met on time.
 pub const LOOK_AHEAD_MAX: usize = 256;
@@ -24,6 +24,8 @@ pub(crate) struct LaneState {
     /// Number of the reading under way, or of the last one.
     number: u32,
     reading: bool,
+    /// Reading ended because a bound was reached, other than that of what is read ahead.
+    full: bool,
     /// Never read again in this ownership.
     stopped: bool,
     look_ahead: usize,
@@ -49,6 +51,7 @@ impl LaneState {
             settled: 0,
             number: 0,
             reading: false,
+            full: false,
             stopped: false,
             look_ahead: 0,
             look_ahead_bytes: 0,
@@ -61,28 +64,39 @@ impl LaneState {
         self.reading && self.number == number
     }
 
-    /// Whether a record may be taken in.
-    pub(crate) fn has_room(&self, offset: i64, bytes: usize) -> bool {
-        let ahead = self.look_ahead == 0
+    /// Whether one more record may be read ahead. What is too many leaves with time.
+    pub(crate) const fn has_room_ahead(&self, bytes: usize) -> bool {
+        self.look_ahead == 0
             || (self.look_ahead < LOOK_AHEAD_MAX
-                && self.look_ahead_bytes + bytes <= LOOK_AHEAD_BYTES_MAX);
-        ahead && self.offsets.admits(offset)
+                && self.look_ahead_bytes + bytes <= LOOK_AHEAD_BYTES_MAX)
     }
 
-    /// Whether it waits for room to be read on.
-    pub(crate) const fn stands(&self) -> bool {
-        !self.reading && !self.stopped && self.number > 0
+    /// A record did not fit its bounds, or those of its slice.
+    pub(crate) const fn was_full(&mut self) {
+        self.full = true;
+    }
+
+    /// Whether it is not read because there was no room.
+    pub(crate) const fn is_full(&self) -> bool {
+        self.full
+    }
+
+    /// Whether half of its room is free; what is read ahead leaves with time.
+    pub(crate) fn is_half_free(&self) -> bool {
+        let held = self.offsets.incomplete() - self.look_ahead;
+        held <= HOLES_MAX / 2 && self.offsets.span() <= SPAN_MAX / 2
     }
 
     /// Begins a reading if there is room for one and none under way; its number.
     pub(crate) fn start_reading(&mut self) -> Option<u32> {
-        let free = self.offsets.has_half_free()
+        let free = (!self.full || self.offsets.may_go_on())
             && self.look_ahead <= LOOK_AHEAD_MAX / 2
             && self.look_ahead_bytes <= LOOK_AHEAD_BYTES_MAX / 2;
         if self.reading || self.stopped || !free {
             return None;
         }
         self.reading = true;
+        self.full = false;
         self.number += 1;
         Some(self.number)
     }

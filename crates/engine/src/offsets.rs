@@ -81,19 +81,25 @@ impl OffsetTracker {
         self.read_to
     }
 
-    /// Whether reading goes on at half the bounds, so that it does not stop and go with each
-    /// record. A restored span is read again whatever it holds: only that empties it.
+    /// Whether reading goes on that had stopped at a bound: with a part of it free, so that it does
+    /// not stop and go with each record. A restored span is read again whatever it holds: only that
+    /// empties it.
     #[must_use]
-    pub fn has_half_free(&self) -> bool {
-        self.read_to < self.position || self.is_half_free()
+    pub fn may_go_on(&self) -> bool {
+        self.read_to < self.position || self.would_go_on_with(self.incomplete.len())
     }
 
-    /// Whether half of every bound is free.
+    /// Whether it went on with as many offsets incomplete, of those that are.
     #[must_use]
-    pub fn is_half_free(&self) -> bool {
+    pub fn would_go_on_with(&self, incomplete: usize) -> bool {
+        incomplete <= HOLES_MAX / 4 * 3 && self.span() <= SPAN_MAX / 2
+    }
+
+    /// From the frontier to where reading goes on.
+    #[must_use]
+    pub fn span(&self) -> i64 {
         let read_to = self.read_to.unwrap_or(0);
-        let span = self.frontier().map_or(0, |frontier| read_to - frontier);
-        self.incomplete.len() <= HOLES_MAX / 2 && span <= SPAN_MAX / 2
+        self.frontier().map_or(0, |frontier| read_to - frontier)
     }
 
     /// How many offsets are incomplete.

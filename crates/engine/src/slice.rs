@@ -306,10 +306,13 @@ impl SliceEngine {
         }
         let held = self.held_bytes + record.bytes;
         let fits = self.held_bytes == 0 || held <= HELD_BYTES_MAX;
-        if !fits || !state.has_room(record.offset, record.bytes) {
+        if !fits || !state.offsets.admits(record.offset) {
+            self.lanes[lane.index()].was_full();
             self.stop_reading(lane);
-            self.make_room(now);
-            return;
+            return self.make_room(now);
+        }
+        if !state.has_room_ahead(record.bytes) {
+            return self.stop_reading(lane);
         }
         match self.lanes[lane.index()].offsets.read(record.offset) {
             offsets::Reading::New => self.take_in(now, record, None),
@@ -485,9 +488,12 @@ impl SliceEngine {
         }
     }
 
-    /// Reads a lane again once half of every bound is free.
+    /// Reads a lane again once there is room.
     fn reconsider_reading(&mut self, lane: Lane) {
-        if lane == Lane::Backlog || self.is_draining() || self.held_bytes > HELD_BYTES_MAX / 2 {
+        if lane == Lane::Backlog || self.is_draining() {
+            return;
+        }
+        if self.lanes[lane.index()].is_full() && self.held_bytes > HELD_BYTES_MAX / 2 {
             return;
         }
         let from = self.lanes[lane.index()].offsets.read_to();

@@ -3,21 +3,17 @@
 //! Decides when a head leaves memory, with those that follow it, and when they are read again.
 //! Leaves which records wait for which to [`crate::order`].
 
-use std::time::Duration;
-
 use postrider_catalog::Lookup;
 use postrider_domain::{
     Delivery, EndpointId, Head, Lane, OnExhausted, Ordering, Outcome, Timestamp,
 };
 
+use super::save::SAVED_EVERY;
 use super::{Ordered, SliceEngine};
 use crate::entry::EntryState;
 use crate::order::key_of;
 use crate::queue::EntryId;
 use crate::slice::HOLD_MAX;
-
-/// How long the count of a failed head is unknown to a successor, at most.
-const SAVED_EVERY: Duration = Duration::from_secs(1);
 
 impl SliceEngine {
     /// How the deliveries of an endpoint are ordered.

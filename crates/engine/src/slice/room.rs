@@ -10,35 +10,66 @@ use postrider_domain::{EndpointId, Lane, Timestamp};
 
 use super::{HELD_BYTES_MAX, SliceEngine};
 use crate::admission::Admitting;
-use crate::entry::EntryState;
+use crate::entry::{Entry, EntryState};
 use crate::queue::EntryId;
 
 impl SliceEngine {
     /// Whether a delivery may wait in memory for its next attempt. It keeps its lane's frontier and
     /// the slice's bytes: half of every room is for what is due.
     pub(super) fn has_room_to_wait(&self, lane: Lane) -> bool {
-        let half_free = || self.lanes[lane.index()].offsets.is_half_free();
+        let half_free = || self.lanes[lane.index()].is_half_free();
         lane == Lane::Backlog || (self.held_bytes <= HELD_BYTES_MAX / 2 && half_free())
     }
 
-    /// A lane was stopped: what only waits makes room.
+    /// A lane is full: what cannot start makes room.
     pub(super) fn make_room(&mut self, now: Timestamp) {
-        let waiting = self.entries.iter().filter(|(_, entry)| {
-            let waits = entry.state == EntryState::Waiting && entry.key.is_none();
-            waits && self.is_in_the_way(entry.lane)
-        });
-        // In the order in which they are due, so that none waits behind a later one.
-        let mut waiting: Vec<(Timestamp, EntryId)> = waiting
-            .filter_map(|(id, entry)| Some((entry.timer?, *id)))
-            .collect();
-        waiting.sort_unstable();
-        for (due, id) in waiting {
-            self.write_retry(now, id, due);
-        }
         let endpoints: Vec<EndpointId> = self.flows.keys().cloned().collect();
         for endpoint in endpoints {
             self.make_room_of(now, &endpoint);
         }
+        let mut going_round = self.longest_waits();
+        // In the order in which they are due, so that none waits behind a later one.
+        going_round.sort_unstable();
+        for (due, id) in going_round {
+            self.write_retry(now, id, due);
+        }
+    }
+
+    /// What waits for its next attempt and must make room, as little of it as will do: what is due
+    /// last is late by least, when it waits on a rung once more.
+    fn longest_waits(&self) -> Vec<(Timestamp, EntryId)> {
+        let waits = |entry: &Entry| entry.state == EntryState::Waiting && entry.key.is_none();
+        let leaves =
+            |entry: &Entry| matches!(entry.state, EntryState::Settling | EntryState::Spilling);
+        let mut waiting = Vec::new();
+        let mut stay = [0_usize; Lane::COUNT];
+        let mut bytes = 0;
+        for (id, entry) in &self.entries {
+            if leaves(entry) || !reads(entry.lane) {
+                continue;
+            }
+            stay[entry.lane.index()] += 1;
+            bytes += if entry.ahead { 0 } else { entry.bytes };
+            if let Some(due) = entry.timer
+                && waits(entry)
+                && self.is_in_the_way(entry.lane)
+            {
+                waiting.push((due, *id));
+            }
+        }
+        waiting.sort_unstable_by(|a, b| b.cmp(a));
+        waiting.retain(|(_, id)| {
+            let entry = &self.entries[id];
+            let of_lane = &mut stay[entry.lane.index()];
+            let offsets = &self.lanes[entry.lane.index()].offsets;
+            let goes = !offsets.would_go_on_with(*of_lane) || bytes > HELD_BYTES_MAX / 2;
+            if goes {
+                *of_lane -= 1;
+                bytes -= entry.bytes;
+            }
+            goes
+        });
+        waiting
     }
 
     /// An endpoint takes nothing now, or a lane was stopped: if both, what it has leaves memory.
@@ -61,14 +92,18 @@ impl SliceEngine {
 
     /// Whether what is held of a lane keeps it, or another, from being read.
     fn is_in_the_way(&self, lane: Lane) -> bool {
-        let reads = |lane: &Lane| matches!(lane, Lane::Deliveries | Lane::Retry(_));
-        if self.is_draining() || !reads(&lane) {
+        if self.is_draining() || !reads(lane) {
             return false;
         }
         let state = &self.lanes[lane.index()];
-        let at_bound = state.stands() && !state.offsets.has_half_free();
-        let stands = |lane: Lane| self.lanes[lane.index()].stands();
-        let full = self.held_bytes > HELD_BYTES_MAX / 2;
-        at_bound || (full && Lane::all().filter(reads).any(stands))
+        let is_full = |lane: Lane| self.lanes[lane.index()].is_full();
+        let of_slice = self.held_bytes > HELD_BYTES_MAX / 2;
+        (is_full(lane) && !state.offsets.may_go_on())
+            || (of_slice && Lane::all().filter(|lane| reads(*lane)).any(is_full))
     }
+}
+
+/// Whether a lane's frontier waits for what is in memory.
+const fn reads(lane: Lane) -> bool {
+    matches!(lane, Lane::Deliveries | Lane::Retry(_))
 }

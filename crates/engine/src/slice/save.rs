@@ -12,6 +12,10 @@ use postrider_domain::{EndpointId, Remembered, Timestamp};
 use super::{Purpose, SliceEngine};
 use crate::io::Write;
 
+/// How long what is settled of a backlog, or the count of a failed head, is unknown to a successor,
+/// at most: what a crash repeats.
+pub(super) const SAVED_EVERY: Duration = Duration::from_secs(1);
+
 impl SliceEngine {
     /// What is remembered of an endpoint changed: it is written within that time.
     pub(super) fn save_soon(&mut self, now: Timestamp, id: &EndpointId, within: Duration) {

@@ -11,6 +11,7 @@ use std::time::Duration;
 use postrider_catalog::Lookup;
 use postrider_domain::{Delivery, EndpointId, EndpointState, Lane, Ordering, Outcome, Timestamp};
 
+use super::save::SAVED_EVERY;
 use super::{DISCARD_GRACE, Ordered, Purpose, SliceEngine};
 use crate::admission::{Admitting, Held, has_room};
 use crate::backlog::{Backlog, Fate, Step, WINDOW};
@@ -19,9 +20,6 @@ use crate::flow::Flow;
 use crate::io::{Content, LaneRecord, Write};
 use crate::order::key_of;
 use crate::queue::EntryId;
-
-/// How long what is settled of a backlog is unknown to a successor, at most: what a crash repeats.
-const SAVED_EVERY: Duration = Duration::from_secs(1);
 
 /// What becomes of the records of a backlog.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,9 +1,11 @@
 //! Retries: when, where they wait, and how they end.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use postrider_domain::{
-    AttemptResult, DeadLetterReason, DiscardReason, EndpointState, ErrorKind, Lane, Outcome, Rung,
+    AttemptResult, DeadLetterReason, DeliveryId, DiscardReason, EndpointState, ErrorKind, Lane,
+    Outcome, Rung, Timestamp,
 };
 
 use super::harness::{Answer, Harness, Sent, retry};
@@ -237,4 +239,57 @@ fn what_no_topic_takes_stops_nobody() {
     assert_eq!(world.dead, [(id, DeadLetterReason::Oversized, 1)]);
     assert!(world.all_committed());
     assert!(!world.observed.contains(&Observation::AdmissionClosed));
+}
+
+/// How late second attempts start, ascending, when `rate` deliveries a second fail once and are
+/// due `wait` seconds later, for so many minutes.
+fn lateness(rate: u32, minutes: u32, waits: &[u64]) -> Vec<Duration> {
+    let mut world = Harness::owning();
+    for endpoint in 0..8 {
+        world.endpoint(&format!("e{endpoint}"), |e| {
+            e.retry = retry(&[waits[endpoint % waits.len()]])
+        });
+    }
+    // A refusal: no breaker opens.
+    world.answer = Box::new(|sent| match sent.attempt {
+        1 => Answer::Status(422, QUICK),
+        _ => Answer::Status(200, QUICK),
+    });
+    for n in 0..rate * 60 * minutes {
+        world.deliver(&format!("e{}", n % 8));
+        world.run_for(SECOND / rate);
+    }
+    world.run_for(Duration::from_secs(waits[waits.len() - 1]) + 120 * SECOND);
+    let dues = world.attempts.iter();
+    let dues: BTreeMap<DeliveryId, Timestamp> = dues
+        .filter_map(|attempt| Some((attempt.delivery.id, attempt.next_attempt_at?)))
+        .collect();
+    let second = |sent: &&Sent| sent.attempt == 2;
+    let late = world.sent.iter().filter(second);
+    let mut late: Vec<Duration> = late
+        .map(|sent| sent.at.since(dues[&sent.delivery]))
+        .collect();
+    late.sort_unstable();
+    assert_eq!(late.len() as u32, rate * 60 * minutes);
+    assert!(world.all_committed());
+    late
+}
+
+#[test]
+fn hundreds_that_wait_out_the_rest_of_a_rung_are_on_time() {
+    // 580 wait in memory, beside those that are read ahead.
+    let late = lateness(20, 3, &[30 + 29]);
+    assert!(late[late.len() - 1] < SECOND / 10, "{:?}", late.last());
+    // Some come by their rung three times, and wait there for others.
+    let late = lateness(40, 5, &[95, 119, 125, 137, 149, 151, 163, 178]);
+    assert!(late[late.len() - 1] < SECOND / 10, "{:?}", late.last());
+}
+
+#[test]
+fn of_more_than_fit_into_memory_those_go_round_again_that_have_the_longest_wait() {
+    // 1 160 would wait in memory.
+    let late = lateness(40, 10, &[30 + 29]);
+    assert!(late[late.len() - 1] < 12 * SECOND, "{:?}", late.last());
+    let late = lateness(60, 5, &[45, 59]);
+    assert!(late[late.len() * 9 / 10] < 10 * SECOND, "{:?}", late.last());
 }
