@@ -94,6 +94,19 @@ impl Process {
         self.signal("CONT");
     }
 
+    /// Whether it asked for SIGTERM: before, the kernel ends it.
+    pub fn hears_sigterm(&self) -> bool {
+        let caught = || {
+            let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).ok()?;
+            let mask = status
+                .lines()
+                .find_map(|line| line.strip_prefix("SigCgt:"))?;
+            u64::from_str_radix(mask.trim(), 16).ok()
+        };
+        let number = 15;
+        caught().is_some_and(|mask| mask >> (number - 1) & 1 == 1)
+    }
+
     /// How it ended, if it did.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         self.poll_end()

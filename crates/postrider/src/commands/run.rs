@@ -1,8 +1,8 @@
 //! `postrider run`: the roles, for as long as the process lives.
 //!
-//! Decides what is checked before a role starts, and how signals end it: the first SIGTERM or
-//! SIGINT drains, commits and leaves; one that comes more than a second later exits at once. Leaves
-//! all work to the roles.
+//! Decides what is checked before a role starts, and how signals end it: before that, SIGTERM and
+//! SIGINT end it at once; then the first drains, commits and leaves, and one that comes more than a
+//! second later exits at once. Leaves all work to the roles.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use postrider_dispatcher::{Dispatcher, DispatcherSettings, Ended};
 use postrider_router::{Router, RouterHandle, RouterSettings};
 use postrider_telemetry::Metrics;
 use tokio::runtime::Runtime;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tracing::{error, info, warn};
 
@@ -47,6 +47,9 @@ enum Role {
 }
 
 pub(crate) fn run(arguments: &Arguments, at: &Where, no_color: bool) -> Result<(), Failure> {
+    let runtime = runtime()?;
+    let signals = Signals::of(&runtime)?;
+    let nothing_runs = runtime.spawn(exit_when_told(Signals::of(&runtime)?));
     let installation = at.load()?;
     start_logs(&installation.config.telemetry, no_color)?;
     let has = |role| arguments.roles.is_empty() || arguments.roles.contains(&role);
@@ -68,7 +71,7 @@ pub(crate) fn run(arguments: &Arguments, at: &Where, no_color: bool) -> Result<(
         installation.check_granted(&settings)?;
         raise_open_files(installation.config.dispatcher.in_flight_max);
     }
-    let runtime = runtime()?;
+    nothing_runs.abort();
     let metrics = Metrics::new(env!("CARGO_PKG_VERSION"));
     let roles = Roles {
         router: has(Role::Router)
@@ -79,7 +82,7 @@ pub(crate) fn run(arguments: &Arguments, at: &Where, no_color: bool) -> Result<(
             .transpose()?,
     };
     log_start(&roles, &installation);
-    if runtime.block_on(roles.until_told())? {
+    if runtime.block_on(roles.until_told(signals))? {
         info!("stopped: everything committed");
     } else {
         warn!("stopped: what was not committed in time will be sent again");
@@ -197,9 +200,7 @@ struct Roles {
 impl Roles {
     /// Runs until a signal comes or a role fails; then stops every role. Whether there was time to
     /// commit everything.
-    async fn until_told(self) -> Result<bool, Failure> {
-        let mut terminate = signal(SignalKind::terminate()).map_err(Failure::no)?;
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::no)?;
+    async fn until_told(self, mut signals: Signals) -> Result<bool, Failure> {
         let (ends, mut ended) = mpsc::channel(2);
         let (stop, stopping) = crossbeam_channel::bounded::<()>(0);
         let mut running = 0;
@@ -231,8 +232,7 @@ impl Roles {
                     // One role alone is no installation: whoever restarts us restarts both.
                     stop = None;
                 }
-                Some(()) = terminate.recv() => told.stop_or_exit(&mut stop),
-                Some(()) = interrupt.recv() => told.stop_or_exit(&mut stop),
+                () = signals.next() => told.stop_or_exit(&mut stop),
             }
         }
         drop(stop);
@@ -240,6 +240,37 @@ impl Roles {
             Err(Failure::new(Code::Unavailable, reason))
         })
     }
+}
+
+/// SIGTERM and SIGINT, from when it was made.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn of(runtime: &Runtime) -> Result<Self, Failure> {
+        let _in_runtime = runtime.enter();
+        Ok(Self {
+            terminate: signal(SignalKind::terminate()).map_err(Failure::no)?,
+            interrupt: signal(SignalKind::interrupt()).map_err(Failure::no)?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// While no role runs there is nothing to drain; a check may wait long for a broker. As process 1
+/// of a container it would hear no signal that it does not ask for.
+async fn exit_when_told(mut signals: Signals) {
+    signals.next().await;
+    info!("told to stop: nothing was started");
+    std::process::exit(0);
 }
 
 /// The signals so far.

@@ -149,7 +149,13 @@ impl Fleet {
         standing.count()
     }
 
+    /// As soon as it can hear it: one that has hardly begun dies of the signal.
     pub(super) fn terminate(&mut self, number: u32) {
+        let deadline = Instant::now() + STOP_WITHIN;
+        let deaf = |worker: &mut Worker| !worker.process.hears_sigterm();
+        while self.worker(number).is_some_and(deaf) && Instant::now() < deadline {
+            self.pause(LOOK_EVERY);
+        }
         let at_ms = now_ms();
         if let Some(worker) = self.worker(number) {
             worker.process.terminate();

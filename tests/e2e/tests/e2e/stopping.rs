@@ -1,6 +1,7 @@
 //! A clean stop under load: everything in flight ends, nothing is sent twice.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::time::{Duration, Instant};
 
 use postrider_e2e::{Installation, wait_until};
@@ -57,6 +58,22 @@ fn a_stop_under_load_drains_and_repeats_nothing() {
         requests.len() - ids.len()
     );
     assert_eq!((ids.len(), requests.len()), (EVENTS, EVENTS));
+}
+
+#[test]
+fn a_signal_before_anything_runs_ends_it_at_once() {
+    let installation = Installation::without_topics(Broker::shared(), 2, &["orders"]);
+    let config = fs::read_to_string(installation.config()).expect("it was written");
+    // a port that nothing listens on: a start waits 10 s for it
+    let config = config.replace(installation.bootstrap(), "127.0.0.1:1");
+    fs::write(installation.config(), config).expect("it was written before");
+    let mut worker = installation.worker(&["router", "dispatcher"]);
+    let hears = || worker.hears_sigterm().then_some(());
+    wait_until("it asks for the signal", SOON, hears);
+    worker.terminate();
+    assert_eq!(worker.wait(Duration::from_secs(5)), Some(0));
+    let log = worker.log();
+    assert!(log.contains("nothing was started"), "{log}");
 }
 
 #[test]
