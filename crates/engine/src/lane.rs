@@ -76,27 +76,34 @@ impl LaneState {
         self.full = true;
     }
 
-    /// Whether it is not read because there was no room.
+    /// Whether it is not read because there is no room.
     pub(crate) const fn is_full(&self) -> bool {
-        self.full
+        self.full && !self.stopped
+    }
+
+    /// There is room again in its slice, and it is no longer full if there is in itself too.
+    pub(crate) fn has_room_in_slice(&mut self) {
+        self.full &= !self.offsets.may_go_on();
+    }
+
+    /// How many records wait or are under way, beside those that are read ahead.
+    pub(crate) fn held(&self) -> usize {
+        self.offsets.incomplete() - self.look_ahead
     }
 
     /// Whether half of its room is free; what is read ahead leaves with time.
     pub(crate) fn is_half_free(&self) -> bool {
-        let held = self.offsets.incomplete() - self.look_ahead;
-        held <= HOLES_MAX / 2 && self.offsets.span() <= SPAN_MAX / 2
+        self.held() <= HOLES_MAX / 2 && self.offsets.span() <= SPAN_MAX / 2
     }
 
     /// Begins a reading if there is room for one and none under way; its number.
     pub(crate) fn start_reading(&mut self) -> Option<u32> {
-        let free = (!self.full || self.offsets.may_go_on())
-            && self.look_ahead <= LOOK_AHEAD_MAX / 2
+        let free = self.look_ahead <= LOOK_AHEAD_MAX / 2
             && self.look_ahead_bytes <= LOOK_AHEAD_BYTES_MAX / 2;
-        if self.reading || self.stopped || !free {
+        if self.reading || self.stopped || self.full || !free {
             return None;
         }
         self.reading = true;
-        self.full = false;
         self.number += 1;
         Some(self.number)
     }

@@ -493,7 +493,15 @@ impl SliceEngine {
         if lane == Lane::Backlog || self.is_draining() {
             return;
         }
-        if self.lanes[lane.index()].is_full() && self.held_bytes > HELD_BYTES_MAX / 2 {
+        // Replays take what is left.
+        let room = match lane {
+            Lane::Redeliveries => HELD_BYTES_MAX / 4 * 3,
+            _ => HELD_BYTES_MAX / 2,
+        };
+        if self.held_bytes <= room {
+            self.lanes[lane.index()].has_room_in_slice();
+        }
+        if lane != Lane::Redeliveries && self.is_short_of_room() {
             return;
         }
         let from = self.lanes[lane.index()].offsets.read_to();

@@ -154,6 +154,7 @@ impl SliceEngine {
         entry.hold_until = now + HOLD_MAX;
         match due {
             Some(due) if rung.is_some() => self.write_retry(now, id, due),
+            Some(due) if due > now && self.is_short_of_room() => self.write_retry(now, id, due),
             Some(due) if due > now => self.wait(id, EntryState::Waiting, due),
             _ => self.enqueue(now, id),
         }

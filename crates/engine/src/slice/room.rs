@@ -21,6 +21,14 @@ impl SliceEngine {
         lane == Lane::Backlog || (self.held_bytes <= HELD_BYTES_MAX / 2 && half_free())
     }
 
+    /// Whether the slice holds so many bytes that one of its lanes is not read: then none of them
+    /// is begun to be read, and nothing more waits.
+    pub(super) fn is_short_of_room(&self) -> bool {
+        let is_full = |lane: Lane| self.lanes[lane.index()].is_full();
+        let mut lanes = Lane::all().filter(|lane| reads(*lane));
+        self.held_bytes > HELD_BYTES_MAX / 2 && lanes.any(is_full)
+    }
+
     /// A lane is full: what cannot start makes room.
     pub(super) fn make_room(&mut self, now: Timestamp) {
         let endpoints: Vec<EndpointId> = self.flows.keys().cloned().collect();
@@ -43,13 +51,14 @@ impl SliceEngine {
             |entry: &Entry| matches!(entry.state, EntryState::Settling | EntryState::Spilling);
         let mut waiting = Vec::new();
         let mut stay = [0_usize; Lane::COUNT];
-        let mut bytes = 0;
+        let mut bytes = self.held_bytes;
         for (id, entry) in &self.entries {
-            if leaves(entry) || !reads(entry.lane) {
+            if leaves(entry) {
+                let held = entry.lane != Lane::Backlog && !entry.ahead;
+                bytes -= if held { entry.bytes } else { 0 };
                 continue;
             }
             stay[entry.lane.index()] += 1;
-            bytes += if entry.ahead { 0 } else { entry.bytes };
             if let Some(due) = entry.timer
                 && waits(entry)
                 && self.is_in_the_way(entry.lane)
@@ -57,12 +66,18 @@ impl SliceEngine {
                 waiting.push((due, *id));
             }
         }
+        // More than must be: what comes off its rung meanwhile takes room, too.
+        let room = if self.is_short_of_room() {
+            HELD_BYTES_MAX / 4
+        } else {
+            usize::MAX
+        };
         waiting.sort_unstable_by(|a, b| b.cmp(a));
         waiting.retain(|(_, id)| {
             let entry = &self.entries[id];
             let of_lane = &mut stay[entry.lane.index()];
             let offsets = &self.lanes[entry.lane.index()].offsets;
-            let goes = !offsets.would_go_on_with(*of_lane) || bytes > HELD_BYTES_MAX / 2;
+            let goes = !offsets.would_go_on_with(*of_lane) || bytes > room;
             if goes {
                 *of_lane -= 1;
                 bytes -= entry.bytes;
@@ -96,10 +111,7 @@ impl SliceEngine {
             return false;
         }
         let state = &self.lanes[lane.index()];
-        let is_full = |lane: Lane| self.lanes[lane.index()].is_full();
-        let of_slice = self.held_bytes > HELD_BYTES_MAX / 2;
-        (is_full(lane) && !state.offsets.may_go_on())
-            || (of_slice && Lane::all().filter(|lane| reads(*lane)).any(is_full))
+        (state.is_full() && !state.offsets.may_go_on()) || self.is_short_of_room()
     }
 }
 

@@ -49,8 +49,8 @@ impl SliceEngine {
             return false;
         }
         let held = Held {
-            // The entry itself is among them.
-            records: self.lanes[lane.index()].offsets.incomplete() - 1,
+            // The entry itself is among them; what is read ahead leaves with time.
+            records: self.lanes[lane.index()].held() - 1,
             bytes: self.held_bytes - bytes,
         };
         let Some(admitting) = self.admitting(now, &endpoint) else {

@@ -293,3 +293,47 @@ fn of_more_than_fit_into_memory_those_go_round_again_that_have_the_longest_wait(
     let late = lateness(60, 5, &[45, 59]);
     assert!(late[late.len() * 9 / 10] < 10 * SECOND, "{:?}", late.last());
 }
+
+#[test]
+fn large_ones_that_wait_out_a_rung_keep_no_lane_from_others() {
+    let mut world = Harness::owning();
+    for endpoint in 0..8 {
+        world.endpoint(&format!("e{endpoint}"), |e| e.retry = retry(&[30 + 29]));
+    }
+    world.endpoint("burst", |e| e.concurrency = Some(64));
+    world.endpoint("well", |_| {});
+    world.answer = Box::new(|sent| match (sent.endpoint.as_str(), sent.attempt) {
+        ("burst" | "well", _) => Answer::Status(200, QUICK),
+        (_, 1) => Answer::Status(422, QUICK),
+        _ => Answer::Status(200, QUICK),
+    });
+    // 5.7 MiB wait in memory for the rest of their rung, always as many.
+    let load = |world: &mut Harness, seconds: u32| {
+        for n in 0..20 * seconds {
+            world.deliver_sized(&format!("e{}", n % 8), 10 << 10);
+            world.run_for(SECOND / 20);
+        }
+    };
+    world.deliver_sized("burst", 400 << 10);
+    let replay = world.last_delivery();
+    let again = replay.id;
+    load(&mut world, 100);
+    // A replay that has no room for this once.
+    for _ in 0..21 {
+        world.deliver_sized("burst", 100 << 10);
+    }
+    world.append(Lane::Redeliveries, replay);
+    load(&mut world, 60);
+    let times = world.sent.iter().filter(|sent| sent.delivery == again);
+    assert_eq!(times.count(), 2, "a replay has its turn");
+    for _ in 0..80 {
+        world.deliver_sized("burst", 100 << 10);
+    }
+    let (id, came) = (world.deliver("well"), world.now);
+    load(&mut world, 120);
+    let first = world.sent.iter().find(|sent| sent.delivery == id);
+    let waited = first.expect("it was sent").at.since(came);
+    assert!(waited < SECOND, "{waited:?}");
+    world.run_for(120 * SECOND);
+    assert!(world.all_committed());
+}
