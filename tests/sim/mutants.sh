@@ -141,7 +141,7 @@ mutant unwritten-ends-passed-by $engine/order.rs \
 mutant slice-of-any-size $engine/slice.rs \
     's/let fits = .*?;/let fits = held < usize::MAX;/'
 mutant rung-read-to-its-end $engine/slice.rs \
-    's/if !state\.has_room_ahead\(record\.bytes\)/if false/'
+    's/state\.has_room_ahead\(record\.bytes\),/true,/'
 mutant shortest-waits-go-round $engine/slice/room.rs \
     's/\|a, b\| b\.cmp\(a\)/|a, b| a.cmp(b)/'
 mutant lane-of-any-length $engine/offsets.rs \

@@ -24,7 +24,7 @@ pub(crate) struct LaneState {
     /// Number of the reading under way, or of the last one.
     number: u32,
     reading: bool,
-    /// Reading ended because a bound was reached, other than that of what is read ahead.
+    /// Reading ended because a record did not fit its bounds.
     full: bool,
     /// Never read again in this ownership.
     stopped: bool,
@@ -71,19 +71,14 @@ impl LaneState {
                 && self.look_ahead_bytes + bytes <= LOOK_AHEAD_BYTES_MAX)
     }
 
-    /// A record did not fit its bounds, or those of its slice.
+    /// A record did not fit its bounds.
     pub(crate) const fn was_full(&mut self) {
         self.full = true;
     }
 
-    /// Whether it is not read because there is no room.
-    pub(crate) const fn is_full(&self) -> bool {
-        self.full && !self.stopped
-    }
-
-    /// There is room again in its slice, and it is no longer full if there is in itself too.
-    pub(crate) fn has_room_in_slice(&mut self) {
-        self.full &= !self.offsets.may_go_on();
+    /// Whether it is not read because it has no room.
+    pub(crate) fn is_full(&self) -> bool {
+        self.full && !self.stopped && !self.offsets.may_go_on()
     }
 
     /// How many records wait or are under way, beside those that are read ahead.
@@ -98,6 +93,7 @@ impl LaneState {
 
     /// Begins a reading if there is room for one and none under way; its number.
     pub(crate) fn start_reading(&mut self) -> Option<u32> {
+        self.full &= !self.offsets.may_go_on();
         let free = self.look_ahead <= LOOK_AHEAD_MAX / 2
             && self.look_ahead_bytes <= LOOK_AHEAD_BYTES_MAX / 2;
         if self.reading || self.stopped || self.full || !free {

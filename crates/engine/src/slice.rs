@@ -120,6 +120,8 @@ pub(crate) struct SliceEngine {
     recent: Recent,
     /// Bytes of entries of lanes whose frontier waits for them.
     held_bytes: usize,
+    /// A record did not fit beside them: nothing is read until half of the room is free.
+    short: bool,
     failed_writes: FailedWrites,
     draining: Draining,
     rng: fastrand::Rng,
@@ -208,6 +210,7 @@ impl SliceEngine {
             timers: BTreeSet::from([(now + SWEEP, Timer::Sweep)]),
             recent: Recent::default(),
             held_bytes: 0,
+            short: false,
             failed_writes: FailedWrites::default(),
             draining: Draining::No,
             rng: fastrand::Rng::with_seed(random),
@@ -306,13 +309,22 @@ impl SliceEngine {
         }
         let held = self.held_bytes + record.bytes;
         let fits = self.held_bytes == 0 || held <= HELD_BYTES_MAX;
-        if !fits || !state.offsets.admits(record.offset) {
-            self.lanes[lane.index()].was_full();
+        let (admits, ahead) = (
+            state.offsets.admits(record.offset),
+            state.has_room_ahead(record.bytes),
+        );
+        if !fits || !admits || !ahead {
             self.stop_reading(lane);
+        }
+        if !fits && lane != Lane::Redeliveries {
+            return self.was_short_of_room(now);
+        }
+        if !admits {
+            self.lanes[lane.index()].was_full();
             return self.make_room(now);
         }
-        if !state.has_room_ahead(record.bytes) {
-            return self.stop_reading(lane);
+        if !fits || !ahead {
+            return;
         }
         match self.lanes[lane.index()].offsets.read(record.offset) {
             offsets::Reading::New => self.take_in(now, record, None),
@@ -493,15 +505,10 @@ impl SliceEngine {
         if lane == Lane::Backlog || self.is_draining() {
             return;
         }
+        self.short &= self.held_bytes > HELD_BYTES_MAX / 2;
         // Replays take what is left.
-        let room = match lane {
-            Lane::Redeliveries => HELD_BYTES_MAX / 4 * 3,
-            _ => HELD_BYTES_MAX / 2,
-        };
-        if self.held_bytes <= room {
-            self.lanes[lane.index()].has_room_in_slice();
-        }
-        if lane != Lane::Redeliveries && self.is_short_of_room() {
+        let left = lane != Lane::Redeliveries || self.held_bytes <= HELD_BYTES_MAX / 4 * 3;
+        if self.short || !left {
             return;
         }
         let from = self.lanes[lane.index()].offsets.read_to();

@@ -141,8 +141,9 @@ impl SliceEngine {
     pub(super) fn admit(&mut self, now: Timestamp, id: EntryId) {
         let entry = self.entry(id);
         let read_at = entry.hold_until - HOLD_MAX;
-        let (lane, due) = (entry.lane, entry.delivery().due);
-        let rung = due.and_then(|due| Rung::for_wait(due.since(now)));
+        let (lane, due) = (entry.lane, entry.delivery().due.filter(|due| *due > now));
+        let shortest = self.short.then_some(Rung::SHORTEST);
+        let rung = due.and_then(|due| Rung::for_wait(due.since(now)).or(shortest));
         if let (Some(rung), Lane::Retry(of)) = (rung, lane)
             && of <= rung
             && now < read_at + SAME_RUNG_MIN
@@ -154,9 +155,8 @@ impl SliceEngine {
         entry.hold_until = now + HOLD_MAX;
         match due {
             Some(due) if rung.is_some() => self.write_retry(now, id, due),
-            Some(due) if due > now && self.is_short_of_room() => self.write_retry(now, id, due),
-            Some(due) if due > now => self.wait(id, EntryState::Waiting, due),
-            _ => self.enqueue(now, id),
+            Some(due) => self.wait(id, EntryState::Waiting, due),
+            None => self.enqueue(now, id),
         }
     }
 

@@ -21,15 +21,17 @@ impl SliceEngine {
         lane == Lane::Backlog || (self.held_bytes <= HELD_BYTES_MAX / 2 && half_free())
     }
 
-    /// Whether the slice holds so many bytes that one of its lanes is not read: then none of them
-    /// is begun to be read, and nothing more waits.
-    pub(super) fn is_short_of_room(&self) -> bool {
-        let is_full = |lane: Lane| self.lanes[lane.index()].is_full();
-        let mut lanes = Lane::all().filter(|lane| reads(*lane));
-        self.held_bytes > HELD_BYTES_MAX / 2 && lanes.any(is_full)
+    /// A record did not fit beside what the slice holds: until half of that is free none of its
+    /// lanes is read, so that it becomes free whoever holds it, and nothing more begins to wait.
+    pub(super) fn was_short_of_room(&mut self, now: Timestamp) {
+        self.short = true;
+        for lane in Lane::all().filter(|lane| *lane != Lane::Backlog) {
+            self.stop_reading(lane);
+        }
+        self.make_room(now);
     }
 
-    /// A lane is full: what cannot start makes room.
+    /// A lane is full, or the slice is short of room: what cannot start makes some.
     pub(super) fn make_room(&mut self, now: Timestamp) {
         let endpoints: Vec<EndpointId> = self.flows.keys().cloned().collect();
         for endpoint in endpoints {
@@ -67,7 +69,7 @@ impl SliceEngine {
             }
         }
         // More than must be: what comes off its rung meanwhile takes room, too.
-        let room = if self.is_short_of_room() {
+        let room = if self.short {
             HELD_BYTES_MAX / 4
         } else {
             usize::MAX
@@ -110,8 +112,7 @@ impl SliceEngine {
         if self.is_draining() || !reads(lane) {
             return false;
         }
-        let state = &self.lanes[lane.index()];
-        (state.is_full() && !state.offsets.may_go_on()) || self.is_short_of_room()
+        self.short || self.lanes[lane.index()].is_full()
     }
 }
 

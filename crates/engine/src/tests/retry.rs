@@ -241,6 +241,21 @@ fn what_no_topic_takes_stops_nobody() {
     assert!(!world.observed.contains(&Observation::AdmissionClosed));
 }
 
+/// How late second attempts started, ascending.
+fn lateness_of(world: &Harness) -> Vec<Duration> {
+    let dues = world.attempts.iter();
+    let dues: BTreeMap<DeliveryId, Timestamp> = dues
+        .filter_map(|attempt| Some((attempt.delivery.id, attempt.next_attempt_at?)))
+        .collect();
+    let second = |sent: &&Sent| sent.attempt == 2;
+    let late = world.sent.iter().filter(second);
+    let mut late: Vec<Duration> = late
+        .map(|sent| sent.at.since(dues[&sent.delivery]))
+        .collect();
+    late.sort_unstable();
+    late
+}
+
 /// How late second attempts start, ascending, when `rate` deliveries a second fail once and are
 /// due `wait` seconds later, for so many minutes.
 fn lateness(rate: u32, minutes: u32, waits: &[u64]) -> Vec<Duration> {
@@ -260,16 +275,7 @@ fn lateness(rate: u32, minutes: u32, waits: &[u64]) -> Vec<Duration> {
         world.run_for(SECOND / rate);
     }
     world.run_for(Duration::from_secs(waits[waits.len() - 1]) + 120 * SECOND);
-    let dues = world.attempts.iter();
-    let dues: BTreeMap<DeliveryId, Timestamp> = dues
-        .filter_map(|attempt| Some((attempt.delivery.id, attempt.next_attempt_at?)))
-        .collect();
-    let second = |sent: &&Sent| sent.attempt == 2;
-    let late = world.sent.iter().filter(second);
-    let mut late: Vec<Duration> = late
-        .map(|sent| sent.at.since(dues[&sent.delivery]))
-        .collect();
-    late.sort_unstable();
+    let late = lateness_of(&world);
     assert_eq!(late.len() as u32, rate * 60 * minutes);
     assert!(world.all_committed());
     late
@@ -335,5 +341,34 @@ fn large_ones_that_wait_out_a_rung_keep_no_lane_from_others() {
     let waited = first.expect("it was sent").at.since(came);
     assert!(waited < SECOND, "{waited:?}");
     world.run_for(120 * SECOND);
+    assert!(world.all_committed());
+}
+
+#[test]
+fn a_lane_that_is_full_of_records_is_not_kept_by_the_bytes_of_others() {
+    let mut world = Harness::owning();
+    for endpoint in 0..8 {
+        world.endpoint(&format!("large{endpoint}"), |e| e.concurrency = Some(8));
+        world.endpoint(&format!("e{endpoint}"), |e| e.retry = retry(&[30 + 29]));
+    }
+    // 5.5 MiB are in flight at all times, and 1 160 would wait in memory.
+    world.answer = Box::new(|sent| match (sent.endpoint.as_str(), sent.attempt) {
+        (large, _) if large.starts_with("large") => Answer::Status(200, 5 * SECOND),
+        (_, 1) => Answer::Status(422, QUICK),
+        _ => Answer::Status(200, QUICK),
+    });
+    for n in 0..40 * 240 {
+        world.deliver_sized(&format!("e{}", n % 8), 1 << 10);
+        if n % 5 == 0 {
+            world.deliver_sized(&format!("large{}", n / 5 % 8), 140 << 10);
+        }
+        world.run_for(SECOND / 40);
+    }
+    let second = |sent: &&Sent| sent.attempt == 2;
+    let retried = world.sent.iter().filter(second).count();
+    assert!(retried > 40 * 165, "{retried} were due");
+    world.run_for(180 * SECOND);
+    let late = lateness_of(&world);
+    assert!(late[late.len() - 1] < 12 * SECOND, "{:?}", late.last());
     assert!(world.all_committed());
 }
