@@ -308,7 +308,9 @@ impl SliceEngine {
             return self.handle_backlog_record(now, record);
         }
         let held = self.held_bytes + record.bytes;
-        let fits = self.held_bytes == 0 || held <= HELD_BYTES_MAX;
+        // Replays have the room of their lane, from the beginning to the end.
+        let own = lane == Lane::Redeliveries;
+        let fits = own || self.held_bytes == 0 || held <= HELD_BYTES_MAX;
         let (admits, ahead) = (
             state.offsets.admits(record.offset),
             state.has_room_ahead(record.bytes),
@@ -316,14 +318,14 @@ impl SliceEngine {
         if !fits || !admits || !ahead {
             self.stop_reading(lane);
         }
-        if !fits && lane != Lane::Redeliveries {
+        if !fits {
             return self.was_short_of_room(now);
         }
         if !admits {
             self.lanes[lane.index()].was_full();
             return self.make_room(now);
         }
-        if !fits || !ahead {
+        if !ahead {
             return;
         }
         match self.lanes[lane.index()].offsets.read(record.offset) {
@@ -506,9 +508,7 @@ impl SliceEngine {
             return;
         }
         self.short &= self.held_bytes > HELD_BYTES_MAX / 2;
-        // Replays take what is left.
-        let left = lane != Lane::Redeliveries || self.held_bytes <= HELD_BYTES_MAX / 4 * 3;
-        if self.short || !left {
+        if self.short {
             return;
         }
         let from = self.lanes[lane.index()].offsets.read_to();

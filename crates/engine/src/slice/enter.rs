@@ -142,14 +142,15 @@ impl SliceEngine {
         let entry = self.entry(id);
         let read_at = entry.hold_until - HOLD_MAX;
         let (lane, due) = (entry.lane, entry.delivery().due.filter(|due| *due > now));
-        let shortest = self.short.then_some(Rung::SHORTEST);
+        let from_rung = matches!(lane, Lane::Retry(_));
+        let shortest = (self.short && from_rung).then_some(Rung::SHORTEST);
         let rung = due.and_then(|due| Rung::for_wait(due.since(now)).or(shortest));
-        if let (Some(rung), Lane::Retry(of)) = (rung, lane)
+        if let (Some(rung), Lane::Retry(of), Some(due)) = (rung, lane, due)
             && of <= rung
             && now < read_at + SAME_RUNG_MIN
         {
             // The broker's clock is behind ours: a copy would come back at once.
-            return self.wait_on_rung(now, id, read_at + SAME_RUNG_MIN);
+            return self.wait_on_rung(now, id, due.min(read_at + SAME_RUNG_MIN));
         }
         let entry = self.entry(id);
         entry.hold_until = now + HOLD_MAX;

@@ -56,7 +56,7 @@ impl SliceEngine {
         let mut bytes = self.held_bytes;
         for (id, entry) in &self.entries {
             if leaves(entry) {
-                let held = entry.lane != Lane::Backlog && !entry.ahead;
+                let held = reads(entry.lane) && !entry.ahead;
                 bytes -= if held { entry.bytes } else { 0 };
                 continue;
             }

@@ -128,9 +128,6 @@ impl SliceEngine {
         }
         self.wake(id);
         self.clear_timer(entry);
-        if self.entry(entry).lane != Lane::Backlog {
-            self.leave_look_ahead(entry);
-        }
         let started = self.entry(entry);
         started.state = EntryState::InFlight;
         started.started_at = now;

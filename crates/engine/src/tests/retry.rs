@@ -324,7 +324,7 @@ fn large_ones_that_wait_out_a_rung_keep_no_lane_from_others() {
     let replay = world.last_delivery();
     let again = replay.id;
     load(&mut world, 100);
-    // A replay that has no room for this once.
+    // A replay has no room beside what waits, and needs none.
     for _ in 0..21 {
         world.deliver_sized("burst", 100 << 10);
     }
