@@ -24,6 +24,7 @@ requirements() {
       echo 'Java 17 or later|command -v java|openjdk-17-jre-headless'
       echo 'Maven|command -v mvn|maven'
       echo 'kcat|command -v kcat|kcat'
+      echo 'Node 18 or later with npm|command -v npm|nodejs npm'
       echo 'Python 3 with venv|python3 -c "import ensurepip, venv"|python3 python3-venv'
       ;;
   esac
@@ -100,6 +101,23 @@ python_environment() {
     python3 -m venv "$1"
     "$1/bin/pip" install --quiet --disable-pip-version-check --requirement "$2" >&2
     cp "$2" "$1/requirements.txt"
+  ) 9>"$1.lock"
+}
+
+# node_environment FOLDER SOURCE: the programs of a folder, with exactly the packages of its lock
+# file. As python_environment, for any number of processes.
+node_environment() {
+  mkdir -p "$cache"
+  (
+    flock 9
+    if ! cmp -s "$2/package-lock.json" "$1/installed.json"; then
+      rm -rf "$1"
+      mkdir -p "$1"
+      cp "$2/package.json" "$2/package-lock.json" "$1/"
+      (cd "$1" && npm ci --silent --no-audit --no-fund --ignore-scripts >&2)
+      cp "$2/package-lock.json" "$1/installed.json"
+    fi
+    cp "$2"/*.mjs "$1/"
   ) 9>"$1.lock"
 }
 

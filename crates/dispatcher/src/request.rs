@@ -9,13 +9,14 @@ use postrider_domain::{
 };
 use postrider_egress::{Egress, Request};
 use postrider_engine::io::StartAttempt;
+use postrider_signing::{ID_HEADER, Message, TIMESTAMP_HEADER};
 
 use crate::clock::Clock;
 
 /// Number of the attempt, from 1.
 const ATTEMPT: HeaderName = HeaderName::from_static("postrider-attempt");
 /// When the producer did not say what its data is.
-const OPAQUE: HeaderValue = HeaderValue::from_static("application/octet-stream");
+const OPAQUE: &str = "application/octet-stream";
 
 /// Sends one attempt; `None` when its time had passed before that, so that nothing was sent.
 /// `wall` stamps the signature.
@@ -69,24 +70,29 @@ fn headers(start: &StartAttempt, wall: Timestamp) -> Result<HeaderMap, String> {
         attempt,
         ..
     } = start;
-    let signed =
-        postrider_signing::sign(&endpoint.signing, delivery.id, wall, &delivery.event.data)
-            .map_err(|error| error.to_string())?;
+    let id = delivery.id.to_string();
+    let content_type = delivery.event.content_type.as_deref();
+    let content_type = content_type.map_or(OPAQUE, str::trim);
+    let message = Message {
+        id: &id,
+        at: wall,
+        url: &endpoint.url,
+        content_type,
+        body: &delivery.event.data,
+    };
+    let signatures =
+        postrider_signing::sign(&endpoint.signing, &message).map_err(|error| error.to_string())?;
     let mut headers = HeaderMap::with_capacity(8 + endpoint.headers.len());
     for (name, value) in &endpoint.headers {
         let name = HeaderName::from_bytes(name.as_bytes()).map_err(|e| format!("{name}: {e}"))?;
         headers.append(name, text(value)?);
     }
-    let content_type = delivery.event.content_type.as_deref().map(text);
-    headers.insert(CONTENT_TYPE, content_type.transpose()?.unwrap_or(OPAQUE));
+    headers.insert(CONTENT_TYPE, text(content_type)?);
     headers.insert(ATTEMPT, HeaderValue::from(*attempt));
-    headers.insert(postrider_signing::ID_HEADER, text(&signed.id)?);
-    headers.insert(
-        postrider_signing::TIMESTAMP_HEADER,
-        text(&signed.timestamp)?,
-    );
-    if let Some(signature) = &signed.signature {
-        headers.insert(postrider_signing::SIGNATURE_HEADER, text(signature)?);
+    headers.insert(ID_HEADER, text(&id)?);
+    headers.insert(TIMESTAMP_HEADER, HeaderValue::from(wall.as_secs()));
+    for (name, value) in &signatures {
+        headers.insert(*name, text(value)?);
     }
     Ok(headers)
 }

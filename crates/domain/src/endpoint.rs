@@ -170,25 +170,73 @@ impl fmt::Debug for Signing {
     }
 }
 
-/// A signature scheme. Others are not available in this version.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// A signature scheme: what is signed, with what, and which headers say so.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Scheme {
     /// Standard Webhooks v1: HMAC-SHA256.
     #[default]
     Standard,
+    /// Standard Webhooks v1a: Ed25519.
+    StandardEd25519,
+    /// As Stripe signs.
+    Stripe,
+    /// As GitHub signs.
+    Github,
+    /// As Shopify signs.
+    Shopify,
+    /// As Slack signs.
+    Slack,
+    /// As Corefy signs. Legacy: SHA-1, no HMAC, no time.
+    Corefy,
+    /// HTTP Message Signatures.
+    Rfc9421,
+    /// Detached JWS.
+    Jws(Jws),
     /// Unsigned.
     None,
+}
+
+/// How a detached JWS is made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Jws {
+    /// Whether the body is base64url-encoded when it is signed (RFC 7515), or taken as it is
+    /// (RFC 7797, `b64: false`).
+    pub encoded: bool,
+    /// The header parameters of Open Banking's UK profile.
+    pub open_banking: Option<OpenBanking>,
+}
+
+/// Who signs, in Open Banking's UK profile.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenBanking {
+    /// `http://openbanking.org.uk/iss`: the organisation's or the software's id.
+    pub issuer: Box<str>,
+    /// `http://openbanking.org.uk/tan`: the trust anchor's domain.
+    pub trust_anchor: Box<str>,
 }
 
 /// One signing key of an endpoint.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SigningSecret {
-    /// Names it in files and commands; not sent.
+    /// Names it in files and commands. Sent only where a scheme names its key (`keyid`, `kid`).
     pub id: Box<str>,
-    /// The decoded key.
-    pub key: Secret,
+    /// What signs.
+    pub key: SigningKey,
     /// It signs until this time; `None` = until replaced.
     pub not_after: Option<Timestamp>,
+}
+
+/// A key that signs.
+#[derive(Clone, PartialEq, Eq)]
+pub enum SigningKey {
+    /// Known to both sides.
+    Shared(Secret),
+    /// An Ed25519 seed and its public key, 64 bytes.
+    Ed25519(Secret),
+    /// A private key on P-256, PKCS#8 in DER.
+    P256(Secret),
+    /// A private RSA key, PKCS#8 in DER.
+    Rsa(Secret),
 }
 
 #[cfg(test)]

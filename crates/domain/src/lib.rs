@@ -27,8 +27,8 @@ pub use attempt::{
 };
 pub use delivery::{Delivery, Origin};
 pub use endpoint::{
-    Endpoint, EndpointState, OnExhausted, Ordering, RateLimit, Scheme, Signing, SigningSecret,
-    TypePattern,
+    Endpoint, EndpointState, Jws, OnExhausted, OpenBanking, Ordering, RateLimit, Scheme, Signing,
+    SigningKey, SigningSecret, TypePattern,
 };
 pub use event::Event;
 pub use ids::{DeliveryId, EndpointId, InvalidId, Tenant};

@@ -14,6 +14,7 @@ const REDACTED: &str = "[redacted]";
 /// Parts of names whose values sign or authenticate; names are lower case.
 const SECRET_PARTS: &[&str] = &[
     "signature",
+    "hmac",
     "authorization",
     "cookie",
     "token",
@@ -84,6 +85,7 @@ mod tests {
             ("x-hub-signature-256", "s"),
             ("stripe-signature", "s"),
             ("signature-input", "s"),
+            ("x-shopify-hmac-sha256", "s"),
             ("x-jws-signature", "s"),
             ("authorization", "s"),
             ("proxy-authorization", "s"),

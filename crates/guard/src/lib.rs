@@ -13,8 +13,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
-pub use url::Url;
-pub use url_rules::{URL_LENGTH_MAX, UrlRefusal};
+pub use url::{Position, Url};
+pub use url_rules::{URL_LENGTH_MAX, UrlRefusal, normalise};
 
 /// What an installation permits. The default is the strict one: `https`, ports 443 and 8443, no
 /// exception to the deny list.

@@ -89,12 +89,11 @@ impl Policy {
     /// [`UrlRefusal`] says what was wrong and what is expected.
     pub fn check_url(&self, text: &str) -> Result<Url, UrlRefusal> {
         check_text(text)?;
-        let mut url = Url::parse(text).map_err(|error| unparsable(&error))?;
+        let url = normalise(text)?;
         if !url.username().is_empty() || url.password().is_some() {
             return Err(UrlRefusal::Userinfo);
         }
         self.check_scheme(&url)?;
-        strip_trailing_dot(&mut url)?;
         let any_port = self.check_host(&url)?;
         self.check_port(&url, any_port)?;
         Ok(url)
@@ -171,6 +170,17 @@ fn check_text(text: &str) -> Result<(), UrlRefusal> {
 }
 
 /// `example.com.` and `example.com` are the same host to DNS and must be to every rule.
+/// A URL in the form in which it is sent: its parts in their usual form, its host without a dot at
+/// the end. Nothing is said about where it leads.
+///
+/// # Errors
+/// [`UrlRefusal`] when it is not a URL.
+pub fn normalise(text: &str) -> Result<Url, UrlRefusal> {
+    let mut url = Url::parse(text).map_err(|error| unparsable(&error))?;
+    strip_trailing_dot(&mut url)?;
+    Ok(url)
+}
+
 fn strip_trailing_dot(url: &mut Url) -> Result<(), UrlRefusal> {
     let stripped = match url.host() {
         Some(Host::Domain(name)) => name.strip_suffix('.').map(str::to_owned),

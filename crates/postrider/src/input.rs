@@ -2,12 +2,13 @@
 //!
 //! Decides how `@FILE`, `@-`, durations and secrets are written on the command line.
 
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use postrider_domain::{Secret, Timestamp};
+use postrider_domain::Timestamp;
 use zeroize::Zeroizing;
 
 use crate::exit::{Code, Failure};
@@ -33,11 +34,13 @@ pub(crate) fn read(path: &str) -> Result<Vec<u8>, Failure> {
     }
 }
 
-/// A signing secret, `whsec_…` or `@FILE`; nothing of it is repeated in an error.
-pub(crate) fn secret(text: &str) -> Result<Secret, Failure> {
+/// A signing secret, as text or `@FILE`, read by `parse`; nothing of it is repeated in an error.
+pub(crate) fn secret<T, E: fmt::Display>(
+    text: &str,
+    parse: impl Fn(&str) -> Result<T, E>,
+) -> Result<T, Failure> {
     let parse = |text: &str, hint: &str| {
-        postrider_signing::parse_secret(text.trim_end())
-            .map_err(|e| Failure::usage(format!("--secret: {e}{hint}")))
+        parse(text.trim_end()).map_err(|e| Failure::usage(format!("--secret: {e}{hint}")))
     };
     match text.strip_prefix('@') {
         None if Path::new(text).is_file() => {
@@ -81,11 +84,15 @@ pub(crate) fn random<const N: usize>() -> Result<[u8; N], Failure> {
 
 #[cfg(test)]
 mod tests {
+    use postrider_domain::Scheme;
+    use postrider_signing::parse_key;
+
     use super::*;
 
     #[test]
     fn a_wrong_secret_is_not_repeated() {
-        match secret("whsec_tooshort") {
+        let parse = |text: &str| parse_key(&Scheme::Standard, text);
+        match secret("whsec_tooshort", parse) {
             Err(Failure::Ended(Code::Usage, reason)) => {
                 assert!(!reason.contains("tooshort"), "{reason}");
                 assert!(reason.contains("write @FILE"), "{reason}");

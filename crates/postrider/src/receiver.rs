@@ -13,12 +13,12 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use postrider_domain::{AttemptResult, Secret, Timestamp};
+use postrider_domain::{AttemptResult, Scheme, Timestamp};
 use postrider_egress::Egress;
-use postrider_signing::{ID_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER, TOLERANCE, VerifyError};
+use postrider_signing::{ID_HEADER, Received, TOLERANCE, VerifyError, VerifyingKey};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -36,8 +36,12 @@ const COUNTED_MAX: usize = 100_000;
 pub(crate) struct Behaviour {
     /// Prefix of the path; the longest that fits counts.
     pub(crate) path: String,
+    /// How requests are signed.
+    pub(crate) scheme: Scheme,
     /// One of these must have signed; empty = signatures are not looked at.
-    pub(crate) secrets: Vec<Secret>,
+    pub(crate) keys: Vec<VerifyingKey>,
+    /// Scheme, host and port that requests are sent to; `None` = where they arrive.
+    pub(crate) url: Option<String>,
     /// Wait before answering.
     pub(crate) delay: Duration,
     /// The status of every answer, or with `fail_first` of the failing ones; default 200 or 500.
@@ -49,11 +53,17 @@ pub(crate) struct Behaviour {
 }
 
 impl Behaviour {
-    /// Says 200 to whatever is signed with one of `secrets`.
-    pub(crate) fn healthy(path: impl Into<String>, secrets: Vec<Secret>) -> Self {
+    /// Says 200 to whatever is signed with one of `keys`.
+    pub(crate) fn healthy(
+        path: impl Into<String>,
+        scheme: Scheme,
+        keys: Vec<VerifyingKey>,
+    ) -> Self {
         Self {
             path: path.into(),
-            secrets,
+            scheme,
+            keys,
+            url: None,
             delay: Duration::ZERO,
             status: None,
             fail_first: None,
@@ -82,7 +92,7 @@ pub(crate) struct Forward {
 /// What a request's signature is worth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// Signed with one of the secrets, lately.
+    /// Signed with one of the keys, lately.
     Valid,
     /// Signed, but not so.
     Invalid(VerifyError),
@@ -185,6 +195,30 @@ struct Shared {
     on_request: OnRequest,
 }
 
+impl Behaviour {
+    fn verdict(&self, url: &str, headers: &HeaderMap, body: &[u8], now: Timestamp) -> Verdict {
+        if self.keys.is_empty() {
+            return Verdict::Unchecked;
+        }
+        let readable = |(name, value): (&'_ HeaderName, &'_ HeaderValue)| {
+            Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned()))
+        };
+        let headers: Vec<(String, String)> = headers.iter().filter_map(readable).collect();
+        let headers: Vec<(&str, &str)> = headers.iter().map(|(n, v)| (&**n, &**v)).collect();
+        let received = Received {
+            url,
+            headers: &headers,
+            body,
+        };
+        let keys = &self.keys;
+        match postrider_signing::verify(&self.scheme, keys, &received, now, TOLERANCE) {
+            Ok(()) => Verdict::Valid,
+            Err(VerifyError::NoHeader(_)) => Verdict::Unsigned,
+            Err(why) => Verdict::Invalid(why),
+        }
+    }
+}
+
 impl Shared {
     fn behaviour(&self, path: &str) -> Option<&Behaviour> {
         let fitting = self
@@ -233,7 +267,12 @@ async fn answer(State(shared): State<Shared>, request: Request) -> Response {
         return StatusCode::PAYLOAD_TOO_LARGE.into_response();
     };
     let at = input::now();
-    let verdict = verdict(&behaviour.secrets, &head.headers, &body, at);
+    let host = text(&head.headers, header::HOST.as_str()).unwrap_or_default();
+    let url = match &behaviour.url {
+        Some(base) => format!("{base}{}", head.uri),
+        None => format!("http://{host}{}", head.uri),
+    };
+    let verdict = behaviour.verdict(&url, &head.headers, &body, at);
     let id = text(&head.headers, ID_HEADER).unwrap_or_default();
     let nth = {
         let mut counts = shared.counts.lock().unwrap_or_else(|e| e.into_inner());
@@ -266,20 +305,6 @@ async fn answer(State(shared): State<Shared>, request: Request) -> Response {
     });
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     (status, Body::from(reply)).into_response()
-}
-
-fn verdict(secrets: &[Secret], headers: &HeaderMap, body: &[u8], now: Timestamp) -> Verdict {
-    if secrets.is_empty() {
-        return Verdict::Unchecked;
-    }
-    let names = [ID_HEADER, TIMESTAMP_HEADER, SIGNATURE_HEADER];
-    let [Some(id), Some(timestamp), Some(signature)] = names.map(|name| text(headers, name)) else {
-        return Verdict::Unsigned;
-    };
-    match postrider_signing::verify(secrets, id, timestamp, signature, body, now, TOLERANCE) {
-        Ok(()) => Verdict::Valid,
-        Err(why) => Verdict::Invalid(why),
-    }
 }
 
 /// The request as it came, but for what belongs to one connection.
@@ -317,10 +342,16 @@ fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use postrider_domain::{Scheme, Signing, SigningSecret};
+    use postrider_domain::{Secret, Signing, SigningKey, SigningSecret};
+    use postrider_signing::{Message, TIMESTAMP_HEADER};
 
-    fn secret() -> Secret {
-        Secret::new([7; 32])
+    fn key() -> SigningKey {
+        SigningKey::Shared(Secret::new([7; 32]))
+    }
+
+    fn healthy(path: &str, keys: &[SigningKey]) -> Behaviour {
+        let keys = keys.iter().map(|key| VerifyingKey::of(key).unwrap());
+        Behaviour::healthy(path, Scheme::Standard, keys.collect())
     }
 
     fn signed(body: &[u8], now: Timestamp) -> HeaderMap {
@@ -328,16 +359,23 @@ mod tests {
             scheme: Scheme::Standard,
             secrets: vec![SigningSecret {
                 id: "s".into(),
-                key: secret(),
+                key: key(),
                 not_after: None,
             }],
         };
-        let signed = postrider_signing::sign_as(&signing, "dlv_1", now, body).unwrap();
+        let message = Message {
+            id: "dlv_1",
+            at: now,
+            url: "http://127.0.0.1/",
+            content_type: "text/plain",
+            body,
+        };
         let mut headers = HeaderMap::new();
-        headers.insert(ID_HEADER, signed.id.parse().unwrap());
-        headers.insert(TIMESTAMP_HEADER, signed.timestamp.parse().unwrap());
-        let signature = signed.signature.unwrap();
-        headers.insert(SIGNATURE_HEADER, signature.parse().unwrap());
+        headers.insert(ID_HEADER, HeaderValue::from_static("dlv_1"));
+        headers.insert(TIMESTAMP_HEADER, HeaderValue::from(now.as_secs()));
+        for (name, value) in postrider_signing::sign(&signing, &message).unwrap() {
+            headers.insert(name, value.parse().unwrap());
+        }
         headers
     }
 
@@ -345,16 +383,16 @@ mod tests {
     fn a_signature_is_valid_invalid_missing_or_not_looked_at() {
         let now = Timestamp::from_secs(1_000_000);
         let headers = signed(b"body", now);
-        let check = |secrets: &[Secret], headers: &HeaderMap, body: &[u8]| {
-            verdict(secrets, headers, body, now)
+        let check = |keys: &[SigningKey], headers: &HeaderMap, body: &[u8]| {
+            healthy("/", keys).verdict("http://127.0.0.1/", headers, body, now)
         };
-        assert_eq!(check(&[secret()], &headers, b"body"), Verdict::Valid);
+        assert_eq!(check(&[key()], &headers, b"body"), Verdict::Valid);
         assert_eq!(
-            check(&[secret()], &headers, b"other"),
-            Verdict::Invalid(VerifyError::Mismatch)
+            check(&[key()], &headers, b"other"),
+            Verdict::Invalid(VerifyError::Mismatch("webhook-signature"))
         );
         assert_eq!(
-            check(&[secret()], &HeaderMap::new(), b"body"),
+            check(&[key()], &HeaderMap::new(), b"body"),
             Verdict::Unsigned
         );
         assert_eq!(check(&[], &headers, b"body"), Verdict::Unchecked);
@@ -364,13 +402,13 @@ mod tests {
     fn each_delivery_fails_as_often_as_told() {
         let flaky = Behaviour {
             fail_first: Some(2),
-            ..Behaviour::healthy("/", Vec::new())
+            ..healthy("/", &[])
         };
         let told: Vec<_> = (1..=3).map(|nth| flaky.told(nth)).collect();
         assert_eq!(told, [Some(500), Some(500), None]);
         let dead = Behaviour {
             status: Some(503),
-            ..Behaviour::healthy("/", Vec::new())
+            ..healthy("/", &[])
         };
         assert_eq!(dead.told(9), Some(503));
         let mut counts = Counts::default();
@@ -393,10 +431,10 @@ mod tests {
     async fn requests_are_verified_answered_and_told() {
         let (told_in, told) = std::sync::mpsc::channel();
         let behaviours = vec![
-            Behaviour::healthy("/hooks", vec![secret()]),
+            healthy("/hooks", &[key()]),
             Behaviour {
                 fail_first: Some(1),
-                ..Behaviour::healthy("/hooks/flaky", Vec::new())
+                ..healthy("/hooks/flaky", &[])
             },
         ];
         let receiver = Receiver::start(

@@ -1,40 +1,53 @@
 //! Webhook signatures.
 //!
-//! Decides the bytes that are signed, the headers that carry the result, the written form of a
-//! secret ([`secret`](parse_secret)), and whether a signature holds ([`verify`]). Today Standard
-//! Webhooks v1. Leaves the clock, the request and the storage of secrets to others.
+//! Decides the bytes that are signed, the headers that carry the result, the written form of keys
+//! ([`parse_key`]), which of an endpoint's secrets sign ([`sign`]), and whether a signature holds
+//! ([`verify`]). Each scheme is a file of its name. Leaves the clock, the request and the storage
+//! of secrets to others. Of the schemes only ECDSA and RSA-PSS draw random numbers, as they must;
+//! all others give the same result for the same arguments.
 #![warn(missing_docs)]
 
-mod secret;
+mod asymmetric;
+mod corefy;
+mod github;
+mod jws;
+mod key;
+mod mac;
+mod rfc9421;
+mod shopify;
+mod slack;
+mod standard;
+mod stripe;
 mod verify;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use hmac::{Hmac, KeyInit as _, Mac as _};
-use postrider_domain::{DeliveryId, Scheme, Secret, Signing, Timestamp};
-use sha2::Sha256;
+use postrider_domain::{Scheme, Signing, SigningSecret, Timestamp};
 
-pub use secret::{InvalidSecret, SECRET_BYTES_MAX, SECRET_BYTES_MIN, format_secret, parse_secret};
-pub use verify::{TOLERANCE, VerifyError, verify};
+pub use key::{InvalidKey, TEXT_BYTES_MAX, format_key, generate_key, parse_key};
+pub use verify::{InvalidVerifyingKey, Received, TOLERANCE, VerifyError, VerifyingKey, verify};
 
 /// Name of the header that carries the delivery id.
 pub const ID_HEADER: &str = "webhook-id";
 /// Name of the header that carries the time of the attempt.
 pub const TIMESTAMP_HEADER: &str = "webhook-timestamp";
-/// Name of the header that carries the signatures.
-pub const SIGNATURE_HEADER: &str = "webhook-signature";
 
-/// The values of the signature headers of one request, ASCII.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Headers {
-    /// `webhook-id`: the same on every attempt.
-    pub id: String,
-    /// `webhook-timestamp`: of this attempt, whole seconds since the epoch.
-    pub timestamp: String,
-    /// `webhook-signature`: one item per secret, newest secret first, one space between items.
-    /// `None` with [`Scheme::None`].
-    pub signature: Option<String>,
+/// What is signed: parts of one request, as they will be sent.
+#[derive(Clone, Copy, Debug)]
+pub struct Message<'a> {
+    /// `webhook-id`. An id with a dot in it is signed as it is, though Standard Webhooks advises
+    /// against.
+    pub id: &'a str,
+    /// The time of sending, after every wait, because receivers refuse what is five minutes old.
+    pub at: Timestamp,
+    /// The URL of the request, absolute and normalised. The method is POST.
+    pub url: &'a str,
+    /// `content-type`, without space around it.
+    pub content_type: &'a str,
+    /// The body, byte for byte.
+    pub body: &'a [u8],
 }
+
+/// A header that a scheme adds: its name in lower case, its value in printable ASCII.
+pub type Header = (&'static str, String);
 
 /// Why a request cannot be signed, so must not be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -42,80 +55,60 @@ pub enum SignError {
     /// Every secret has expired, or there is none.
     #[error("the endpoint has no signing secret that is still valid; roll its secret")]
     NoValidSecret,
+    /// A key is of a kind the scheme does not sign with, or is damaged.
+    #[error("a signing secret of the endpoint is no key of its scheme; roll its secret")]
+    WrongKey,
 }
 
-/// Signs one attempt. `body` is what will be sent, byte for byte; `now` the time of sending, after
-/// every wait, because receivers refuse what is five minutes old.
+/// Signs one attempt; the headers of its scheme, beside `webhook-id` and `webhook-timestamp`, which
+/// every request has.
+///
+/// Every secret that is valid at the time of the message signs where a scheme carries several
+/// signatures. Where it carries one (see [`carries_several`]), the oldest valid one does, so that a
+/// receiver has until its end to install the new one.
 ///
 /// # Errors
-/// [`SignError::NoValidSecret`] when signing is on and no secret is valid at `now`.
-pub fn sign(
-    signing: &Signing,
-    id: DeliveryId,
-    now: Timestamp,
-    body: &[u8],
-) -> Result<Headers, SignError> {
-    sign_as(signing, id.to_string(), now, body)
-}
-
-/// [`sign`] with an id of any form, for trying out a signature by hand. An id with a dot in it is
-/// signed as it is, though Standard Webhooks advises against.
-///
-/// # Errors
-/// As [`sign`].
-pub fn sign_as(
-    signing: &Signing,
-    id: impl Into<String>,
-    now: Timestamp,
-    body: &[u8],
-) -> Result<Headers, SignError> {
-    let id = id.into();
-    let timestamp = now.as_secs().to_string();
-    let signature = match signing.scheme {
-        Scheme::None => None,
-        Scheme::Standard => Some(standard(signing, now, [&id, &timestamp], body)?),
-    };
-    Ok(Headers {
-        id,
-        timestamp,
-        signature,
-    })
-}
-
-/// `v1,<base64>` of every secret valid at `now`. Exactly one space between them: some receivers'
-/// libraries fail on anything else.
-fn standard(
-    signing: &Signing,
-    now: Timestamp,
-    [id, timestamp]: [&str; 2],
-    body: &[u8],
-) -> Result<String, SignError> {
+/// [`SignError`]; never with [`Scheme::None`].
+pub fn sign(signing: &Signing, message: &Message<'_>) -> Result<Vec<Header>, SignError> {
     let valid = signing
         .secrets
         .iter()
-        .filter(|secret| secret.not_after.is_none_or(|end| now < end));
-    let mut items = String::new();
-    for secret in valid {
-        if !items.is_empty() {
-            items.push(' ');
-        }
-        items.push_str("v1,");
-        STANDARD.encode_string(mac_v1(&secret.key, id, timestamp, body), &mut items);
+        .filter(|secret| secret.not_after.is_none_or(|end| message.at < end));
+    let mut secrets: Vec<&SigningSecret> = valid.collect();
+    if !carries_several(&signing.scheme) {
+        secrets.drain(..secrets.len().saturating_sub(1));
     }
-    if items.is_empty() {
-        return Err(SignError::NoValidSecret);
+    let oldest = secrets.last().copied().ok_or(SignError::NoValidSecret);
+    match &signing.scheme {
+        Scheme::None => Ok(Vec::new()),
+        Scheme::Standard | Scheme::StandardEd25519 => oldest
+            .and_then(|_| standard::sign(&secrets, message))
+            .map(Vec::from),
+        Scheme::Stripe => oldest
+            .and_then(|_| stripe::sign(&secrets, message))
+            .map(Vec::from),
+        Scheme::Github => Ok(github::sign(oldest?, message)?.into()),
+        Scheme::Shopify => Ok(shopify::sign(oldest?, message)?.into()),
+        Scheme::Slack => Ok(slack::sign(oldest?, message)?.into()),
+        Scheme::Corefy => Ok(corefy::sign(oldest?, message)?.into()),
+        Scheme::Rfc9421 => Ok(rfc9421::sign(oldest?, message)?.into()),
+        Scheme::Jws(form) => Ok(jws::sign(form, oldest?, message)?.into()),
     }
-    Ok(items)
 }
 
-/// HMAC-SHA256 over `{id}.{timestamp}.{body}`.
-fn mac_v1(key: &Secret, id: &str, timestamp: &str, body: &[u8]) -> [u8; 32] {
-    let mut mac =
-        Hmac::<Sha256>::new_from_slice(key.expose()).expect("HMAC takes a key of any length");
-    for part in [id.as_bytes(), b".", timestamp.as_bytes(), b".", body] {
-        mac.update(part);
+/// Whether requests of a scheme carry a signature of each valid secret, or of one.
+#[must_use]
+pub const fn carries_several(scheme: &Scheme) -> bool {
+    match scheme {
+        Scheme::Standard | Scheme::StandardEd25519 | Scheme::Stripe => true,
+        Scheme::Github
+        | Scheme::Shopify
+        | Scheme::Slack
+        | Scheme::Corefy
+        | Scheme::Rfc9421
+        | Scheme::Jws(_)
+        | Scheme::None => false,
     }
-    mac.finalize().into_bytes().into()
 }
 
 #[cfg(test)]

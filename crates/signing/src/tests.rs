@@ -2,182 +2,471 @@
 
 use std::time::Duration;
 
+use proptest::prelude::*;
+
 use super::*;
-use postrider_domain::SigningSecret;
+use postrider_domain::{Jws, OpenBanking, Secret, SigningKey};
 
 const KEY_A: &str = "whsec_AQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eHyA=";
 const KEY_B: &str = "whsec_ISIjJCUmJygpKissLS4vMDEyMzQ1Njc4OTo7PD0+P0A=";
+const ED25519: &str =
+    "whsk_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8DoQe/884Qvh1w3RjnS8CZZ+TWMJulDV8d3IZkElUxuA==";
+const ED25519_PUBLIC: &str = "whpk_A6EHv/POEL4dcN0Y50vAmWfk1jCbpQ1fHdyGZBJVMbg=";
+/// Made with `openssl genpkey`.
+const P256: &str = include_str!("tests/p256.pem");
+const RSA: &str = include_str!("tests/rsa2048.pem");
 const ID: &str = "msg_2KWPBgLlAfxdpx2AI54pPJ85f4W";
 const NOW: Timestamp = Timestamp::from_secs(1_674_087_231);
+const URL: &str = "https://merchant.example/hooks/pay?x=1";
 const BODY: &str = r#"{"type":"payment.captured","timestamp":"2023-01-19T00:13:51Z","data":{"id":"pay_1","amount":"10.50","currency":"EUR","note":"café €"}}"#;
 const SIGNED_A: &str = "v1,Slw4Ss2KcysxCBAbvGFxsI4tOoqAe/yYxLRKGjaExNI=";
 const SIGNED_B: &str = "v1,xHHwPWkXRX1q+RlpDtq8rYPcXgvG3yVqjh2EFffin5A=";
 
-fn key(text: &str) -> Secret {
-    parse_secret(text).expect("a valid secret")
+fn key(scheme: &Scheme, text: &str) -> SigningKey {
+    parse_key(scheme, text).unwrap_or_else(|error| panic!("{scheme:?}: {error}"))
 }
 
-fn signing(secrets: &[(&str, Option<Timestamp>)]) -> Signing {
+/// One secret for each text, newest first, with an id and an end.
+fn signing_with(scheme: &Scheme, secrets: &[(&str, &str, Option<Timestamp>)]) -> Signing {
+    let secrets = secrets.iter().map(|(text, id, not_after)| SigningSecret {
+        id: (*id).into(),
+        key: key(scheme, text),
+        not_after: *not_after,
+    });
     Signing {
-        scheme: Scheme::Standard,
-        secrets: secrets
-            .iter()
-            .map(|(text, not_after)| SigningSecret {
-                id: "s".into(),
-                key: key(text),
-                not_after: *not_after,
-            })
-            .collect(),
+        scheme: scheme.clone(),
+        secrets: secrets.collect(),
     }
 }
 
-fn signature(signing: &Signing, now: Timestamp) -> Result<Option<String>, SignError> {
-    sign_as(signing, ID, now, BODY.as_bytes()).map(|headers| headers.signature)
+fn signing(scheme: &Scheme, texts: &[&str]) -> Signing {
+    let secrets: Vec<_> = texts.iter().map(|text| (*text, "", None)).collect();
+    signing_with(scheme, &secrets)
 }
 
+const MESSAGE: Message<'static> = Message {
+    id: ID,
+    at: NOW,
+    url: URL,
+    content_type: "application/json",
+    body: BODY.as_bytes(),
+};
+
+const JWS: Scheme = Scheme::Jws(Jws {
+    encoded: true,
+    open_banking: None,
+});
+const JWS_UNENCODED: Scheme = Scheme::Jws(Jws {
+    encoded: false,
+    open_banking: None,
+});
+
+fn open_banking(encoded: bool) -> Scheme {
+    Scheme::Jws(Jws {
+        encoded,
+        open_banking: Some(OpenBanking {
+            issuer: "CN=0015800001041RHAAY".into(),
+            trust_anchor: "openbanking.org.uk".into(),
+        }),
+    })
+}
+
+fn value_of(headers: &[Header], name: &str) -> String {
+    let found = headers.iter().find(|(other, _)| *other == name);
+    found.unwrap_or_else(|| panic!("no {name}")).1.clone()
+}
+
+/// Every kind of key that a scheme takes.
+fn schemes_and_keys() -> Vec<(Scheme, Vec<&'static str>)> {
+    let asymmetric = vec![KEY_A, ED25519, P256, RSA];
+    vec![
+        (Scheme::Standard, vec![KEY_A]),
+        (Scheme::StandardEd25519, vec![ED25519]),
+        (Scheme::Stripe, vec!["whsec_test_payhook_1"]),
+        (Scheme::Github, vec!["s3cr3t"]),
+        (Scheme::Shopify, vec!["s3cr3t"]),
+        (Scheme::Slack, vec!["s3cr3t"]),
+        (Scheme::Corefy, vec!["s3cr3t"]),
+        (Scheme::Rfc9421, asymmetric.clone()),
+        (JWS, asymmetric.clone()),
+        (JWS_UNENCODED, asymmetric.clone()),
+        (open_banking(true), asymmetric.clone()),
+        (open_banking(false), asymmetric),
+    ]
+}
+
+fn received<'a>(headers: &'a [(&'a str, &'a str)], message: &Message<'a>) -> Received<'a> {
+    Received {
+        url: message.url,
+        headers,
+        body: message.body,
+    }
+}
+
+/// Whether a message that has these headers holds against a key.
 fn check(
-    secrets: &[&str],
-    timestamp: &str,
-    header: &str,
+    scheme: &Scheme,
+    keys: &[&str],
+    message: &Message<'_>,
+    signatures: &[Header],
     now: Timestamp,
 ) -> Result<(), VerifyError> {
-    let secrets: Vec<Secret> = secrets.iter().map(|text| key(text)).collect();
-    verify(
-        &secrets,
-        ID,
-        timestamp,
-        header,
-        BODY.as_bytes(),
-        now,
-        TOLERANCE,
-    )
+    let keys = keys.iter().map(|text| VerifyingKey::parse(scheme, text));
+    let keys: Vec<VerifyingKey> = keys.collect::<Result<_, _>>().expect("keys");
+    let timestamp = message.at.as_secs().to_string();
+    let mut headers = vec![
+        ("Content-Type", message.content_type),
+        ("Webhook-Id", message.id),
+        ("Webhook-Timestamp", &timestamp),
+    ];
+    headers.extend(
+        signatures
+            .iter()
+            .map(|(name, value)| (*name, value.as_str())),
+    );
+    verify(scheme, &keys, &received(&headers, message), now, TOLERANCE)
 }
 
 #[test]
 fn vectors_of_other_implementations_agree() {
     assert_eq!(BODY.len(), 137);
-    // The last one is from the official Rust library's own tests.
-    for (secret, id, secs, body, expected) in [
-        (KEY_A, ID, 1_674_087_231, BODY, SIGNED_A),
-        (KEY_B, ID, 1_674_087_231, BODY, SIGNED_B),
+    let with = |at: u64, id: &'static str, body: &'static str| Message {
+        at: Timestamp::from_secs(at),
+        id,
+        body: body.as_bytes(),
+        ..MESSAGE
+    };
+    let shared = "s3cr3t";
+    let vectors: Vec<(Scheme, &str, Message<'_>, &str, &str)> = vec![
         (
+            Scheme::Standard,
+            KEY_A,
+            MESSAGE,
+            "webhook-signature",
+            SIGNED_A,
+        ),
+        (
+            Scheme::Standard,
+            KEY_B,
+            MESSAGE,
+            "webhook-signature",
+            SIGNED_B,
+        ),
+        // The official Rust library's own.
+        (
+            Scheme::Standard,
             "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD",
-            "msg_27UH4WbU6Z5A5EzD8u03UvzRbpk",
-            1_649_367_553,
-            r#"{"email":"test@example.com","username":"test_user"}"#,
+            with(
+                1_649_367_553,
+                "msg_27UH4WbU6Z5A5EzD8u03UvzRbpk",
+                r#"{"email":"test@example.com","username":"test_user"}"#,
+            ),
+            "webhook-signature",
             "v1,tZ1I4/hDygAJgO5TYxiSd6Sd0kDW6hPenDe+bTa3Kkw=",
         ),
-    ] {
-        let now = Timestamp::from_secs(secs);
-        let headers =
-            sign_as(&signing(&[(secret, None)]), id, now, body.as_bytes()).expect("a valid secret");
-        assert_eq!(headers.id, id);
-        assert_eq!(headers.timestamp, secs.to_string());
-        assert_eq!(headers.signature.as_deref(), Some(expected));
-        let verdict = verify(
-            &[key(secret)],
-            id,
-            &headers.timestamp,
-            expected,
-            body.as_bytes(),
-            now,
-            TOLERANCE,
-        );
-        assert_eq!(verdict, Ok(()));
+        (
+            Scheme::StandardEd25519,
+            ED25519,
+            MESSAGE,
+            "webhook-signature",
+            "v1a,YFREABkSTKQHC9dCd0/vHtSkOxoqR+n1qzA952+33o5KLdPAKiD+0HyBt4Krgn2DdkvSWEfuotBXo0KKJbEvDg==",
+        ),
+        // svix's own.
+        (
+            Scheme::StandardEd25519,
+            "whsk_6Xb/dCcHpPea21PS1N9VY/NZW723CEc77N4rJCubMbfVKIDij2HKpMKkioLlX0dRqSKJp4AJ6p9lMicMFs6Kvg==",
+            with(
+                1_614_265_330,
+                "msg_p5jXN8AQM9LWM0D4loKWxJek",
+                r#"{"test": 2432232314}"#,
+            ),
+            "webhook-signature",
+            "v1a,hnO3f9T8Ytu9HwrXslvumlUpqtNVqkhqw/enGzPCXe5BdqzCInXqYXFymVJaA7AZdpXwVLPo3mNl8EM+m7TBAg==",
+        ),
+        (
+            Scheme::Stripe,
+            "whsec_test_payhook_1",
+            MESSAGE,
+            "stripe-signature",
+            "t=1674087231,v1=82f3602986607c0bcb3dd4c9a68d72239f0a557c75b06f79f5af6785e80b8432",
+        ),
+        (
+            Scheme::Github,
+            shared,
+            MESSAGE,
+            "x-hub-signature-256",
+            "sha256=0b4f998e2af9af96e4c1c9de92ea79bf23335e621da0d8d1c22ff62ab553c56f",
+        ),
+        // GitHub's documentation.
+        (
+            Scheme::Github,
+            "It's a Secret to Everybody",
+            with(0, ID, "Hello, World!"),
+            "x-hub-signature-256",
+            "sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17",
+        ),
+        (
+            Scheme::Shopify,
+            shared,
+            MESSAGE,
+            "x-shopify-hmac-sha256",
+            "C0+Zjir5r5bkwcnekup5vyMzXmIdoNjRwi/2KrVTxW8=",
+        ),
+        (
+            Scheme::Slack,
+            shared,
+            MESSAGE,
+            "x-slack-signature",
+            "v0=4888aca66beed6dbf7a9b7e5672b746efe0e600256f2feea1f8efb46314d170b",
+        ),
+        // Slack's documentation.
+        (
+            Scheme::Slack,
+            "8f742231b10e8888abcd99yyyzzz85a5",
+            with(
+                1_531_420_618,
+                ID,
+                "token=xyzz0WbapA4vBCDEFasx0q6G&team_id=T1DC2JH3J&team_domain=testteamnow&\
+                 channel_id=G8PSS9T3V&channel_name=foobar&user_id=U2CERLKJA&user_name=roadrunner&\
+                 command=%2Fwebhook-collect&text=&response_url=https%3A%2F%2Fhooks.slack.com%2F\
+                 commands%2FT1DC2JH3J%2F397700885554%2F96rGlfmibIGlgcZRskXaIFfN&trigger_id=\
+                 398738663015.47445629121.803a0bc887a14d10d2c447fce8b6703c",
+            ),
+            "x-slack-signature",
+            "v0=a2114d57b48eac39b9ad189dd8316235a7b4a8d21a10bd27519666489c69b503",
+        ),
+        (
+            Scheme::Corefy,
+            shared,
+            MESSAGE,
+            "x-signature",
+            "ufGukUD1keUVki/vmzqyV8Eo0W4=",
+        ),
+        (
+            Scheme::Rfc9421,
+            KEY_A,
+            MESSAGE,
+            "content-digest",
+            "sha-256=:KV2KEMTRowkCG7M9szHSHx9mrLrngIGN629YQvvi7u8=:",
+        ),
+        (
+            JWS,
+            KEY_A,
+            MESSAGE,
+            "x-jws-signature",
+            "eyJhbGciOiJIUzI1NiJ9..b_0dv5ka2hvN4JKq6CCG27aaRRYAkeAlXJOy5aOCbtQ",
+        ),
+        (
+            JWS_UNENCODED,
+            KEY_A,
+            MESSAGE,
+            "x-jws-signature",
+            "eyJhbGciOiJIUzI1NiIsImI2NCI6ZmFsc2UsImNyaXQiOlsiYjY0Il19..u-YzqwfaYNtmDJOTTvoZlw_vtWrJQPAblgHzOnUekGY",
+        ),
+    ];
+    for (scheme, secret, message, name, expected) in vectors {
+        let headers = sign(&signing(&scheme, &[secret]), &message).expect("a valid key");
+        assert_eq!(value_of(&headers, name), expected, "{scheme:?}");
+        let verdict = check(&scheme, &[secret], &message, &headers, message.at);
+        assert_eq!(verdict, Ok(()), "{scheme:?}");
     }
 }
 
 #[test]
-fn during_a_roll_both_secrets_sign_newest_first() {
-    let end = NOW + Duration::from_secs(3600);
-    let rolled = signing(&[(KEY_B, None), (KEY_A, Some(end))]);
-    let both = format!("{SIGNED_B} {SIGNED_A}");
-    assert_eq!(signature(&rolled, NOW), Ok(Some(both.clone())));
-    for old_and_new in [KEY_A, KEY_B] {
-        assert_eq!(check(&[old_and_new], "1674087231", &both, NOW), Ok(()));
+fn message_signatures_of_other_implementations_agree() {
+    for (secret, id, algorithm, expected) in [
+        (
+            ED25519,
+            "k-ed",
+            "ed25519",
+            "XC7X3EtxTsmSbXe5T1gK/F26bOMGP+2F8d19VOxmq1DTBDSGX7kTSlpIMb4h7Bv4zbcji/bXHhngaZjcj+aeCg==",
+        ),
+        (
+            KEY_A,
+            "k-hm",
+            "hmac-sha256",
+            "y81QUmsACEFGsCNwgTYN5SZ6auSWnYTMR7I5J6vAkDs=",
+        ),
+    ] {
+        let with = signing_with(&Scheme::Rfc9421, &[(secret, id, None)]);
+        let headers = sign(&with, &MESSAGE).expect("a valid key");
+        assert_eq!(
+            value_of(&headers, "signature"),
+            format!("sig1=:{expected}:")
+        );
+        assert_eq!(
+            value_of(&headers, "signature-input"),
+            format!(
+                "sig1=(\"@method\" \"@target-uri\" \"content-type\" \"content-digest\" \
+                 \"webhook-id\");created=1674087231;alg=\"{algorithm}\";keyid=\"{id}\""
+            )
+        );
     }
+}
+
+#[test]
+fn every_scheme_verifies_what_it_signed_and_nothing_else() {
+    let other_body = Message {
+        body: b"{}",
+        ..MESSAGE
+    };
+    for (scheme, keys) in schemes_and_keys() {
+        for text in keys {
+            let headers = sign(&signing(&scheme, &[text]), &MESSAGE).expect("a valid key");
+            let verdict = |message: &Message<'_>| check(&scheme, &[text], message, &headers, NOW);
+            assert_eq!(verdict(&MESSAGE), Ok(()), "{scheme:?} {text:.8}");
+            let mismatch = verdict(&other_body);
+            assert!(
+                matches!(mismatch, Err(VerifyError::Mismatch(_))),
+                "{scheme:?} {text:.8}: {mismatch:?}"
+            );
+            assert!(check(&scheme, &[], &MESSAGE, &headers, NOW).is_err());
+            let other = generate_key(&scheme, [9; 32]);
+            let other = format_key(&scheme, &other);
+            let verdict = check(&scheme, &[&other], &MESSAGE, &headers, NOW);
+            assert!(
+                matches!(
+                    verdict,
+                    Err(VerifyError::Mismatch(_) | VerifyError::NoSignature(_))
+                ),
+                "{scheme:?} {text:.8}: {verdict:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_public_key_is_enough_to_verify() {
+    for (scheme, key) in [
+        (Scheme::StandardEd25519, ED25519),
+        (Scheme::Rfc9421, ED25519),
+        (JWS, ED25519),
+    ] {
+        let headers = sign(&signing(&scheme, &[key]), &MESSAGE).expect("a valid key");
+        let verdict = check(&scheme, &[ED25519_PUBLIC], &MESSAGE, &headers, NOW);
+        assert_eq!(verdict, Ok(()), "{scheme:?}");
+    }
+    for (private, public) in [
+        (P256, include_str!("tests/p256.pub.pem")),
+        (RSA, include_str!("tests/rsa2048.pub.pem")),
+        (
+            include_str!("tests/ed25519.pem"),
+            include_str!("tests/ed25519.pub.pem"),
+        ),
+    ] {
+        for scheme in [Scheme::Rfc9421, JWS, JWS_UNENCODED] {
+            let headers = sign(&signing(&scheme, &[private]), &MESSAGE).expect("a valid key");
+            let verdict = check(&scheme, &[public], &MESSAGE, &headers, NOW);
+            assert_eq!(verdict, Ok(()), "{scheme:?}");
+        }
+    }
+}
+
+#[test]
+fn during_a_roll_all_sign_newest_first_where_there_is_room() {
+    let end = NOW + Duration::from_secs(3_600);
+    for (scheme, keys) in schemes_and_keys() {
+        let (old, new) = (keys[0], generate_key(&scheme, [3; 32]));
+        let new = format_key(&scheme, &new);
+        let rolled = signing_with(&scheme, &[(&new, "new", None), (old, "old", Some(end))]);
+        let headers = sign(&rolled, &MESSAGE).expect("two valid keys");
+        let holds = |key: &str| check(&scheme, &[key], &MESSAGE, &headers, NOW).is_ok();
+        // With room for one, the old one signs until its end.
+        let both = (holds(old), holds(&new));
+        assert_eq!(both, (true, carries_several(&scheme)), "{scheme:?}");
+        let later = Message { at: end, ..MESSAGE };
+        let headers = sign(&rolled, &later).expect("one valid key");
+        let holds = |key: &str| check(&scheme, &[key], &later, &headers, end).is_ok();
+        assert_eq!((holds(old), holds(&new)), (false, true), "{scheme:?}");
+    }
+    let rolled = signing(&Scheme::Standard, &[KEY_B, KEY_A]);
+    let headers = sign(&rolled, &MESSAGE).expect("two valid keys");
+    let both = format!("{SIGNED_B} {SIGNED_A}");
+    assert_eq!(value_of(&headers, "webhook-signature"), both);
 }
 
 #[test]
 fn an_expired_secret_no_longer_signs() {
-    let rolled = |end| signing(&[(KEY_B, None), (KEY_A, Some(end))]);
-    assert_eq!(signature(&rolled(NOW), NOW), Ok(Some(SIGNED_B.to_owned())));
-    let last_moment = NOW + Duration::from_micros(1);
-    let both = format!("{SIGNED_B} {SIGNED_A}");
-    assert_eq!(signature(&rolled(last_moment), NOW), Ok(Some(both)));
+    let standard = &Scheme::Standard;
+    let at = |end| {
+        let rolled = signing_with(standard, &[(KEY_B, "b", None), (KEY_A, "a", Some(end))]);
+        value_of(
+            &sign(&rolled, &MESSAGE).expect("one is valid"),
+            "webhook-signature",
+        )
+    };
+    assert_eq!(at(NOW), SIGNED_B);
+    assert_eq!(
+        at(NOW + Duration::from_micros(1)),
+        format!("{SIGNED_B} {SIGNED_A}")
+    );
 }
 
 #[test]
 fn without_a_valid_secret_nothing_is_signed() {
-    let none = signing(&[]);
-    assert_eq!(signature(&none, NOW), Err(SignError::NoValidSecret));
-    let expired = signing(&[(KEY_A, Some(NOW))]);
-    assert_eq!(signature(&expired, NOW), Err(SignError::NoValidSecret));
+    for (scheme, keys) in schemes_and_keys() {
+        let none = signing(&scheme, &[]);
+        assert_eq!(sign(&none, &MESSAGE), Err(SignError::NoValidSecret));
+        let expired = signing_with(&scheme, &[(keys[0], "s", Some(NOW))]);
+        assert_eq!(sign(&expired, &MESSAGE), Err(SignError::NoValidSecret));
+    }
+    let unsigned = signing(&Scheme::None, &[]);
+    assert_eq!(sign(&unsigned, &MESSAGE), Ok(Vec::new()));
 }
 
 #[test]
-fn an_unsigned_request_still_has_id_and_timestamp() {
-    let unsigned = Signing {
-        scheme: Scheme::None,
-        secrets: Vec::new(),
-    };
-    let id = DeliveryId::from_bytes([0xab; 16]);
-    let headers = sign(&unsigned, id, NOW, b"").expect("nothing to sign");
-    assert_eq!(headers.id, id.to_string());
-    assert_eq!(headers.timestamp, "1674087231");
-    assert_eq!(headers.signature, None);
-}
-
-#[test]
-fn a_delivery_id_is_signed_as_printed() {
-    let id = DeliveryId::from_bytes([1; 16]);
-    let with = signing(&[(KEY_A, None)]);
-    let by_id = sign(&with, id, NOW, b"{}").expect("a valid secret");
-    let by_text = sign_as(&with, id.to_string(), NOW, b"{}").expect("a valid secret");
-    assert!(by_id == by_text);
-    assert!(!by_id.id.contains('.'));
-}
-
-#[test]
-fn a_changed_request_does_not_verify() {
-    let verdict = |id, timestamp, body: &[u8]| {
-        verify(&[key(KEY_A)], id, timestamp, SIGNED_A, body, NOW, TOLERANCE)
-    };
-    let body = BODY.as_bytes();
-    assert_eq!(verdict(ID, "1674087231", body), Ok(()));
-    assert_eq!(
-        verdict("msg_other", "1674087231", body),
-        Err(VerifyError::Mismatch)
-    );
-    assert_eq!(verdict(ID, "1674087232", body), Err(VerifyError::Mismatch));
-    assert_eq!(verdict(ID, "1674087231", b"{}"), Err(VerifyError::Mismatch));
-    assert_eq!(
-        check(&[KEY_B], "1674087231", SIGNED_A, NOW),
-        Err(VerifyError::Mismatch)
-    );
-    assert_eq!(
-        check(&[], "1674087231", SIGNED_A, NOW),
-        Err(VerifyError::Mismatch)
-    );
+fn a_key_of_another_kind_is_refused_and_not_used() {
+    let damaged = |key: fn(Secret) -> SigningKey| key(Secret::new([1, 2, 3]));
+    for scheme in [Scheme::Stripe, Scheme::Rfc9421, JWS, Scheme::Standard] {
+        for key in [SigningKey::Ed25519, SigningKey::P256, SigningKey::Rsa] {
+            let signing = Signing {
+                scheme: scheme.clone(),
+                secrets: vec![SigningSecret {
+                    id: "s".into(),
+                    key: damaged(key),
+                    not_after: None,
+                }],
+            };
+            assert_eq!(
+                sign(&signing, &MESSAGE),
+                Err(SignError::WrongKey),
+                "{scheme:?}"
+            );
+        }
+    }
 }
 
 #[test]
 fn a_timestamp_is_good_for_five_minutes_either_way() {
-    let at = |now| check(&[KEY_A], "1674087231", SIGNED_A, Timestamp::from_secs(now));
-    assert_eq!(at(1_674_087_231 + 300), Ok(()));
-    assert_eq!(at(1_674_087_231 - 300), Ok(()));
-    assert_eq!(
-        at(1_674_087_231 + 301),
-        Err(VerifyError::TooOld { seconds: 301 })
-    );
-    assert_eq!(
-        at(1_674_087_231 - 301),
-        Err(VerifyError::TooNew { seconds: 301 })
-    );
+    for (scheme, key) in [
+        (Scheme::Standard, KEY_A),
+        (Scheme::StandardEd25519, ED25519),
+        (Scheme::Stripe, "whsec_test_payhook_1"),
+        (Scheme::Slack, "s3cr3t"),
+        (Scheme::Rfc9421, KEY_A),
+        (open_banking(true), KEY_A),
+    ] {
+        let headers = sign(&signing(&scheme, &[key]), &MESSAGE).expect("a valid key");
+        let at = |now| {
+            check(
+                &scheme,
+                &[key],
+                &MESSAGE,
+                &headers,
+                Timestamp::from_secs(now),
+            )
+        };
+        assert_eq!(at(1_674_087_231 + 300), Ok(()));
+        assert_eq!(at(1_674_087_231 - 300), Ok(()));
+        let (old, new) = (at(1_674_087_231 + 301), at(1_674_087_231 - 301));
+        assert_eq!(old, Err(VerifyError::TooOld { seconds: 301 }), "{scheme:?}");
+        assert_eq!(new, Err(VerifyError::TooNew { seconds: 301 }), "{scheme:?}");
+    }
 }
 
 #[test]
 fn a_timestamp_is_digits() {
+    let keys = [VerifyingKey::parse(&Scheme::Standard, KEY_A).expect("a key")];
     for bad in [
         "",
         "+1674087231",
@@ -186,9 +475,15 @@ fn a_timestamp_is_digits() {
         "1674087231.0",
         "99999999999999999999",
     ] {
+        let headers = [
+            (ID_HEADER, ID),
+            (TIMESTAMP_HEADER, bad),
+            ("webhook-signature", SIGNED_A),
+        ];
+        let received = received(&headers, &MESSAGE);
         assert_eq!(
-            check(&[KEY_A], bad, SIGNED_A, NOW),
-            Err(VerifyError::Timestamp),
+            verify(&Scheme::Standard, &keys, &received, NOW, TOLERANCE),
+            Err(VerifyError::Timestamp(TIMESTAMP_HEADER)),
             "{bad:?}"
         );
     }
@@ -196,17 +491,266 @@ fn a_timestamp_is_digits() {
 
 #[test]
 fn unknown_versions_are_skipped_and_broken_items_do_not_match() {
-    let at = |header: &str| check(&[KEY_A], "1674087231", header, NOW);
+    let name = "webhook-signature";
+    let at = |value: &str| {
+        check(
+            &Scheme::Standard,
+            &[KEY_A],
+            &MESSAGE,
+            &[(name, value.to_owned())],
+            NOW,
+        )
+    };
     assert_eq!(at(&format!("v1a,AAAA v2,x {SIGNED_A}")), Ok(()));
     assert_eq!(at(&format!("v1,AAAA  {SIGNED_A}")), Ok(()));
     for none in ["", "v1a,AAAA", "v1", SIGNED_A.trim_start_matches("v1,")] {
-        assert_eq!(at(none), Err(VerifyError::NoSignature), "{none:?}");
+        assert_eq!(at(none), Err(VerifyError::NoSignature(name)), "{none:?}");
     }
     let unpadded = SIGNED_A.trim_end_matches('=');
     let prefix = &SIGNED_A[..20];
     let longer = format!("{SIGNED_A}AAAA");
     let huge = format!("v1,{}", "A".repeat(100_000));
     for broken in ["v1,", "v1,é", unpadded, prefix, &longer, &huge] {
-        assert_eq!(at(broken), Err(VerifyError::Mismatch), "{broken:.40?}");
+        assert_eq!(
+            at(broken),
+            Err(VerifyError::Mismatch(name)),
+            "{broken:.40?}"
+        );
+    }
+}
+
+#[test]
+fn a_header_that_is_there_twice_is_not_believed() {
+    let keys = [VerifyingKey::parse(&Scheme::Standard, KEY_A).expect("a key")];
+    let once = [
+        (ID_HEADER, ID),
+        (TIMESTAMP_HEADER, "1674087231"),
+        ("webhook-signature", SIGNED_A),
+    ];
+    for (name, value) in once {
+        let twice = [once[0], once[1], once[2], (name, value)];
+        let received = received(&twice, &MESSAGE);
+        assert_eq!(
+            verify(&Scheme::Standard, &keys, &received, NOW, TOLERANCE),
+            Err(VerifyError::Repeated(name))
+        );
+    }
+}
+
+#[test]
+fn of_very_many_signatures_the_first_are_looked_at() {
+    let name = "webhook-signature";
+    let after = |n: usize| format!("{}{SIGNED_A}", "v1,AAAA ".repeat(n));
+    let at = |value: String| check(&Scheme::Standard, &[KEY_A], &MESSAGE, &[(name, value)], NOW);
+    assert_eq!(at(after(31)), Ok(()));
+    assert_eq!(at(after(32)), Err(VerifyError::Mismatch(name)));
+}
+
+#[test]
+fn a_label_of_another_time_does_not_spoil_the_others() {
+    let headers = sign(&signing(&Scheme::Rfc9421, &[KEY_A]), &MESSAGE).expect("a valid key");
+    let with = |input: &str, signature: &str| {
+        let (own, value) = (
+            value_of(&headers, "signature-input"),
+            value_of(&headers, "signature"),
+        );
+        let both = [
+            ("content-digest", value_of(&headers, "content-digest")),
+            ("signature-input", format!("{input}, {own}")),
+            ("signature", format!("{signature}, {value}")),
+        ];
+        check(&Scheme::Rfc9421, &[KEY_A], &MESSAGE, &both, NOW)
+    };
+    let covered = value_of(&headers, "signature-input");
+    let covered = covered
+        .trim_start_matches("sig1=")
+        .split(';')
+        .next()
+        .expect("components");
+    assert_eq!(
+        with(&format!("old={covered};created=1"), "old=:AAAA:"),
+        Ok(())
+    );
+    assert_eq!(with("other=(\"@path\");created=x", "other=:AAAA:"), Ok(()));
+    // Its own time is said once.
+    let own = |parameters: &str| {
+        let SigningKey::Shared(key) = key(&Scheme::Rfc9421, KEY_A) else {
+            panic!("a shared key")
+        };
+        let digest = value_of(&headers, "content-digest");
+        let parameters = format!("{covered}{parameters}");
+        let base = format!(
+            "\"@method\": POST\n\"@target-uri\": {URL}\n\"content-type\": application/json\n\
+             \"content-digest\": {digest}\n\"webhook-id\": {ID}\n\
+             \"@signature-params\": {parameters}"
+        );
+        let mut mac = String::new();
+        mac::push_base64(&mut mac, &mac::hmac_sha256(&key, &[base.as_bytes()]));
+        let headers = [
+            ("content-digest", digest),
+            ("signature-input", format!("sig1={parameters}")),
+            ("signature", format!("sig1=:{mac}:")),
+        ];
+        check(&Scheme::Rfc9421, &[KEY_A], &MESSAGE, &headers, NOW)
+    };
+    assert_eq!(own(";created=1674087231"), Ok(()));
+    assert_eq!(own(";created=1674087231;expires=1674087232"), Ok(()));
+    assert!(own("").is_err());
+    assert!(own(";created=1;created=1674087231").is_err());
+    assert!(own(";created=1674087231;created=1").is_err());
+    assert!(own(";created=1674087231;expires=1674086000").is_err());
+}
+
+#[test]
+fn what_a_jws_does_not_say_it_is_not_believed_for() {
+    let jws = |header: &str| {
+        use base64::Engine as _;
+        let engine = base64::engine::general_purpose::URL_SAFE_NO_PAD;
+        let header = engine.encode(header);
+        let text = format!("{header}.{}", engine.encode(BODY));
+        let SigningKey::Shared(key) = key(&JWS, KEY_A) else {
+            panic!("a shared key")
+        };
+        let mac = engine.encode(mac::hmac_sha256(&key, &[text.as_bytes()]));
+        [("x-jws-signature", format!("{header}..{mac}"))]
+    };
+    let at = |header: &str| check(&JWS, &[KEY_A], &MESSAGE, &jws(header), NOW);
+    assert_eq!(at(r#"{"alg":"HS256","typ":"JOSE"}"#), Ok(()));
+    // The name of the algorithm is not what is believed: the key is.
+    assert_eq!(at(r#"{"alg":"none"}"#), Ok(()));
+    assert_eq!(at(r#"{"alg":"HS256","kid":"\u0061\/b"}"#), Ok(()));
+    assert!(at(r#"{"alg":"HS256","exp":1,"crit":["exp"]}"#).is_err());
+    assert!(at(r#"{"alg":"HS256","crit":["http://openbanking.org.uk/iat"]}"#).is_err());
+    assert!(at(r#"{"alg":"HS256","b64":false}"#).is_err());
+    assert!(at(r#"{"alg":7}"#).is_err());
+    assert!(at("no JSON").is_err());
+}
+
+#[test]
+fn open_banking_says_when_and_by_whom() {
+    use base64::Engine as _;
+    for encoded in [true, false] {
+        let with = signing_with(&open_banking(encoded), &[(RSA, "kid-1", None)]);
+        let headers = sign(&with, &MESSAGE).expect("a valid key");
+        let value = value_of(&headers, "x-jws-signature");
+        let (header, _) = value.split_once("..").expect("detached");
+        let json = base64::engine::general_purpose::URL_SAFE_NO_PAD
+            .decode(header)
+            .expect("base64url");
+        let b64 = if encoded { "" } else { r#""b64":false,"# };
+        let crit = if encoded { "" } else { r#""b64","# };
+        let expected = format!(
+            r#"{{"alg":"PS256","kid":"kid-1",{b64}"http://openbanking.org.uk/iat":1674087231,"http://openbanking.org.uk/iss":"CN=0015800001041RHAAY","http://openbanking.org.uk/tan":"openbanking.org.uk","crit":[{crit}"http://openbanking.org.uk/iat","http://openbanking.org.uk/iss","http://openbanking.org.uk/tan"]}}"#
+        );
+        assert_eq!(String::from_utf8(json).expect("UTF-8"), expected);
+    }
+}
+
+#[test]
+fn keys_are_read_and_written_back() {
+    for (scheme, keys) in schemes_and_keys() {
+        for text in keys {
+            let key = key(&scheme, text);
+            assert_eq!(format_key(&scheme, &key).trim(), text.trim(), "{scheme:?}");
+        }
+        let made = generate_key(&scheme, [5; 32]);
+        assert!(key(&scheme, &format_key(&scheme, &made)) == made);
+    }
+    // A seed alone becomes a pair, and so does PEM.
+    let seed = "whsk_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+    assert!(key(&Scheme::StandardEd25519, seed) == key(&Scheme::StandardEd25519, ED25519));
+    let pem = key(&JWS, include_str!("tests/ed25519.pem"));
+    assert!(matches!(pem, SigningKey::Ed25519(_)));
+    for length in 24..=64 {
+        let bytes: Vec<u8> = (0..length).map(|n| n ^ 0xa5).collect();
+        let shared = SigningKey::Shared(Secret::new(bytes));
+        let text = format_key(&Scheme::Standard, &shared);
+        assert!(key(&Scheme::Standard, &text) == shared);
+    }
+}
+
+#[test]
+fn other_texts_are_refused_by_the_rule_they_break() {
+    let of_length = |length| {
+        let shared = SigningKey::Shared(Secret::new(vec![7; length]));
+        format_key(&Scheme::Standard, &shared).to_string()
+    };
+    let prefix = InvalidKey::Prefix("whsec_");
+    let encoding = InvalidKey::Encoding("whsec_");
+    for (text, error) in [
+        (String::new(), prefix),
+        ("whsk_AAAA".to_owned(), prefix),
+        (" whsec_AAAA".to_owned(), prefix),
+        ("whsec_".to_owned(), InvalidKey::Length),
+        (of_length(23), InvalidKey::Length),
+        (of_length(65), InvalidKey::Length),
+        (of_length(10_000), InvalidKey::Length),
+        (of_length(32).trim_end_matches('=').to_owned(), encoding),
+        (format!("{}\n", of_length(24)), encoding),
+        (format!("whsec_{}", "-_".repeat(20)), encoding),
+        ("whsec_é".to_owned(), encoding),
+    ] {
+        let found = parse_key(&Scheme::Standard, &text).err();
+        assert_eq!(found, Some(error), "{text:?}");
+    }
+    let long = "x".repeat(TEXT_BYTES_MAX + 1);
+    let other_public = ED25519.replace("DoQe", "DoQf");
+    let long_pem = format!(
+        "-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----",
+        "A".repeat(100_000)
+    );
+    for (scheme, text, error) in [
+        (Scheme::StandardEd25519, KEY_A, InvalidKey::Prefix("whsk_")),
+        (Scheme::StandardEd25519, "whsk_AAAA", InvalidKey::Ed25519),
+        (Scheme::StandardEd25519, &other_public, InvalidKey::Ed25519),
+        (Scheme::Stripe, "", InvalidKey::Text),
+        (Scheme::Stripe, "12345", InvalidKey::Text),
+        (Scheme::Stripe, "line\nline", InvalidKey::Text),
+        (
+            JWS,
+            "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD",
+            InvalidKey::Jws,
+        ),
+        (Scheme::Stripe, &long, InvalidKey::Text),
+        (JWS, "-----BEGIN PRIVATE KEY-----", InvalidKey::Private),
+        (JWS, &long_pem, InvalidKey::Private),
+        (JWS, include_str!("tests/rsa1024.pem"), InvalidKey::Private),
+        (
+            Scheme::Rfc9421,
+            include_str!("tests/p256.pub.pem"),
+            InvalidKey::Private,
+        ),
+    ] {
+        let found = parse_key(&scheme, text).err();
+        assert_eq!(found, Some(error), "{scheme:?} {text:.40?}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_text_is_too_much_for_a_parser(text in "(whs[ec]{1,2}k?_|whpk_|-----BEGIN PRIVATE KEY-----)?.{0,120}") {
+        for (scheme, _) in schemes_and_keys() {
+            let _key = parse_key(&scheme, &text);
+            let _key = VerifyingKey::parse(&scheme, &text);
+        }
+    }
+
+    #[test]
+    fn no_header_is_too_much_for_a_verifier(
+        value in "(v1,|v1a,|t=1674087231,v1=|sha256=|v0=|sig1=|eyJhbGciOiJIUzI1NiJ9\\.\\.)?.{0,80}",
+        second in "(sig1=:)?.{0,40}",
+    ) {
+        for (scheme, keys) in schemes_and_keys() {
+            let names = [
+                "webhook-signature", "stripe-signature", "x-hub-signature-256",
+                "x-shopify-hmac-sha256", "x-slack-signature", "x-signature",
+                "signature-input", "x-jws-signature", "content-digest",
+            ];
+            let mut headers: Vec<Header> = names.iter().map(|name| (*name, value.clone())).collect();
+            headers.push(("signature", second.clone()));
+            headers.push(("x-slack-request-timestamp", "1674087231".to_owned()));
+            let verdict = check(&scheme, &keys[..1], &MESSAGE, &headers, NOW);
+            prop_assert!(verdict.is_err(), "{:?}", scheme);
+        }
     }
 }

@@ -15,15 +15,16 @@ mod ordering;
 mod rate_limit;
 mod read;
 mod retry;
+mod signing;
 
 use std::fmt;
 
 use postrider_domain::{Endpoint, Timestamp};
-use url::Url;
 
 pub use entry::{Unused, of_record};
 pub use file::{FILE_BYTES_MAX, FileFormat, parse_file};
 pub(crate) use form::EndpointForm;
+pub use signing::{scheme_named, scheme_names};
 
 use crate::instant;
 use check::check;
@@ -120,10 +121,10 @@ pub fn to_display_json(endpoint: &Endpoint) -> serde_json::Value {
 }
 
 fn any_http_url(text: &str) -> Result<String, String> {
-    match Url::parse(text) {
+    match postrider_guard::normalise(text) {
         Ok(url) if matches!(url.scheme(), "http" | "https") => Ok(url.into()),
         Ok(_) => Err("expected an https URL".to_owned()),
-        Err(error) => Err(format!("not a URL: {error}")),
+        Err(error) => Err(error.to_string()),
     }
 }
 

@@ -154,7 +154,7 @@ impl Drop for Verifier {
 mod tests {
     use super::Verifier;
     use postrider_domain::{Scheme, Signing, SigningSecret, Timestamp};
-    use postrider_signing::{Headers, parse_secret, sign_as};
+    use postrider_signing::{Message, parse_key, sign};
     use std::io::{Read, Write};
     use std::net::TcpStream;
     use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -163,10 +163,11 @@ mod tests {
     const OTHER_SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
     const BODY: &str = r#"{"id":"e-1"}"#;
 
-    fn signed(secrets: &[&str], id: &str) -> Headers {
+    /// The lines of a request's head that say who sent it.
+    fn signed(secrets: &[&str], id: &str) -> String {
         let secrets = secrets.iter().map(|secret| SigningSecret {
             id: "s".into(),
-            key: parse_secret(secret).expect("a valid secret"),
+            key: parse_key(&Scheme::Standard, secret).expect("a valid secret"),
             not_after: None,
         });
         let signing = Signing {
@@ -174,23 +175,31 @@ mod tests {
             secrets: secrets.collect(),
         };
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
-        let now = Timestamp::from_secs(since_epoch.expect("after 1970").as_secs());
-        sign_as(&signing, id, now, BODY.as_bytes()).expect("a valid secret")
+        let now = since_epoch.expect("after 1970").as_secs();
+        let message = Message {
+            id,
+            at: Timestamp::from_secs(now),
+            url: "http://test/",
+            content_type: "application/json",
+            body: BODY.as_bytes(),
+        };
+        let mut lines = format!("webhook-id: {id}\r\nwebhook-timestamp: {now}\r\n");
+        for (name, value) in sign(&signing, &message).expect("a valid secret") {
+            lines += &format!("{name}: {value}\r\n");
+        }
+        lines
     }
 
     /// The status the request got.
-    fn post(verifier: &Verifier, path: &str, headers: &Headers, body: &str) -> u16 {
+    fn post(verifier: &Verifier, path: &str, headers: &str, body: &str) -> u16 {
         let mut stream = TcpStream::connect(verifier.address()).expect("it listens");
         let limit = Some(Duration::from_secs(20));
         stream.set_read_timeout(limit).expect("a limit above zero");
-        let Headers { id, timestamp, .. } = headers;
-        let signature = headers.signature.as_deref().unwrap_or_default();
         let length = body.len();
         write!(
             stream,
             "POST {path} HTTP/1.1\r\nhost: test\r\ncontent-length: {length}\r\n\
-             webhook-id: {id}\r\nwebhook-timestamp: {timestamp}\r\n\
-             webhook-signature: {signature}\r\npostrider-attempt: 1\r\n\r\n{body}"
+             {headers}postrider-attempt: 1\r\n\r\n{body}"
         )
         .expect("it reads");
         let mut status_line = [0; 12];

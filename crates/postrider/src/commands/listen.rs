@@ -7,9 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use postrider_domain::Secret;
+use clap::builder::PossibleValuesParser;
+use postrider_domain::Scheme;
 use postrider_egress::Egress;
 use postrider_guard::Policy;
+use postrider_signing::{VerifyingKey, format_key, generate_key};
+use postrider_wire::endpoint::{scheme_named, scheme_names};
 use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -30,9 +33,15 @@ pub(crate) struct Arguments {
     /// Port on 127.0.0.1; 0 takes any free one
     #[arg(long, env = "POSTRIDER_PORT", default_value_t = 4242)]
     port: u16,
-    /// Signing secret: whsec_… or @FILE; made and printed if absent
+    /// Signature scheme
+    #[arg(long, env = "POSTRIDER_SCHEME", value_parser = PossibleValuesParser::new(scheme_names()), default_value = "standard")]
+    scheme: String,
+    /// Signing secret or public key, or @FILE; a secret is made and printed if absent
     #[arg(long, env = "POSTRIDER_SECRET", hide_env_values = true)]
     secret: Option<String>,
+    /// The URL that requests are sent to, if it is not this one (a tunnel): signed by rfc9421
+    #[arg(long, env = "POSTRIDER_URL")]
+    url: Option<String>,
     /// Answer this status
     #[arg(long, env = "POSTRIDER_STATUS", value_parser = clap::value_parser!(u16).range(200..600))]
     status: Option<u16>,
@@ -61,16 +70,26 @@ pub(crate) fn run(arguments: &Arguments, output: Output) -> Result<(), Failure> 
 }
 
 async fn listen(arguments: &Arguments, output: Output) -> Result<(), Failure> {
-    let (secret, made) = match &arguments.secret {
-        Some(text) => (input::secret(text)?, false),
-        None => (Secret::new(input::random::<32>()?), true),
+    let scheme = scheme_named(&arguments.scheme).expect("the parser knows the names");
+    let (keys, made) = match &arguments.secret {
+        _ if scheme == Scheme::None => (Vec::new(), None),
+        Some(text) => {
+            let key = input::secret(text, |text| VerifyingKey::parse(&scheme, text))?;
+            (vec![key], None)
+        }
+        None => {
+            let key = generate_key(&scheme, input::random::<32>()?);
+            let verifying = VerifyingKey::of(&key).map_err(Failure::no)?;
+            (vec![verifying], Some(format_key(&scheme, &key)))
+        }
     };
     let behaviour = Behaviour {
         delay: arguments.delay,
         status: arguments.status,
         fail_first: arguments.fail_first,
         forward: arguments.forward_to.as_deref().map(forward).transpose()?,
-        ..Behaviour::healthy("/", vec![secret.clone()])
+        url: arguments.url.as_deref().map(public_url).transpose()?,
+        ..Behaviour::healthy("/", scheme, keys)
     };
     // Room for one: the first line that cannot be written ends the command.
     let (broken_in, mut broken) = mpsc::channel(1);
@@ -83,14 +102,13 @@ async fn listen(arguments: &Arguments, output: Output) -> Result<(), Failure> {
     .await
     .map_err(|e| Failure::usage(format!("cannot listen on {address}: {e}; see --port")))?;
     let url = receiver.url();
-    let text = made.then(|| postrider_signing::format_secret(&secret));
     let mut line = format!("listening on {url}");
-    if let Some(text) = &text {
+    if let Some(text) = &made {
         line += &format!("\nsecret {}", text.as_str());
     }
     let listening = Listening {
         url: &url,
-        secret: text.as_ref().map(|text| text.as_str()),
+        secret: made.as_ref().map(|text| text.as_str()),
     };
     output.item(&listening, &line)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(Failure::no)?;
@@ -101,6 +119,13 @@ async fn listen(arguments: &Arguments, output: Output) -> Result<(), Failure> {
     };
     receiver.stop().await;
     ended
+}
+
+/// Without the path, which is that of each request.
+fn public_url(text: &str) -> Result<String, Failure> {
+    let url = postrider_guard::normalise(text);
+    let url = url.map_err(|error| Failure::usage(format!("--url: {error}")))?;
+    Ok(url[..postrider_guard::Position::BeforePath].to_owned())
 }
 
 /// A developer's own program: plain HTTP and private addresses are what this is for.

@@ -7,22 +7,18 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use postrider_domain::{
-    Endpoint, EndpointState, Scheme, Signing, SigningSecret, Tenant, TypePattern,
-};
-use postrider_signing::parse_secret;
+use postrider_domain::{Endpoint, EndpointState, Tenant, TypePattern};
 
-use super::form::{EndpointForm, STATES, SecretForm, SigningForm, scheme_name, state_name};
+use super::form::{EndpointForm, STATES, state_name};
 use super::headers::headers;
 use super::ordering::order;
 use super::rate_limit::rate_limit;
 use super::read::Mistakes;
 use super::retry::policy;
+use super::signing::signing;
 use crate::attributes::clip;
-use crate::instant;
 
 const TYPES_MAX: usize = 100;
-const SECRETS_MAX: usize = 10;
 const URL_BYTES_MAX: usize = 2_048;
 const DESCRIPTION_BYTES_MAX: usize = 1_024;
 const METADATA_MAX: usize = 50;
@@ -166,121 +162,6 @@ fn types(texts: Vec<String>, mistakes: &mut Mistakes) -> Vec<TypePattern> {
         }
     }
     patterns
-}
-
-fn signing(form: Option<SigningForm>, mistakes: &mut Mistakes) -> Option<Signing> {
-    let Some(form) = form else {
-        let message = "is required: a secret, or scheme: none to send without a signature";
-        return note(mistakes, "signing", message);
-    };
-    let scheme = match form.scheme.as_deref() {
-        None => Some(Scheme::default()),
-        Some(text) => scheme(text, mistakes),
-    };
-    let forms = form.secrets.unwrap_or_default();
-    at_most(
-        "signing.secrets",
-        "secrets",
-        forms.len(),
-        SECRETS_MAX,
-        mistakes,
-    );
-    if forms.is_empty() && scheme == Some(Scheme::Standard) {
-        let message =
-            "at least one secret is required, or scheme: none to send without a signature";
-        mistakes.push("signing.secrets", message);
-    }
-    let mut secrets: Vec<SigningSecret> = Vec::with_capacity(forms.len().min(SECRETS_MAX));
-    for (n, form) in forms.into_iter().enumerate().take(SECRETS_MAX) {
-        let path = format!("signing.secrets[{n}]");
-        let Some(secret) = secret(form, &path, mistakes) else {
-            continue;
-        };
-        if secrets.iter().any(|other| other.id == secret.id) {
-            mistakes.push(
-                format!("{path}.id"),
-                format!("{:?} is there twice", secret.id),
-            );
-        }
-        secrets.push(secret);
-    }
-    Some(Signing {
-        scheme: scheme?,
-        secrets,
-    })
-}
-
-fn scheme(text: &str, mistakes: &mut Mistakes) -> Option<Scheme> {
-    const LATER: [&str; 8] = [
-        "standard-ed25519",
-        "stripe",
-        "github",
-        "shopify",
-        "slack",
-        "corefy",
-        "rfc9421",
-        "jws",
-    ];
-    let known = [Scheme::Standard, Scheme::None].into_iter();
-    let scheme = known
-        .into_iter()
-        .find(|scheme| scheme_name(*scheme) == text);
-    if scheme.is_none() {
-        let message = if LATER.contains(&text) {
-            format!("{text} is not available in this version; standard and none are")
-        } else {
-            format!("expected standard or none, found {:?}", clip(text))
-        };
-        mistakes.push("signing.scheme", message);
-    }
-    scheme
-}
-
-fn secret(form: SecretForm, path: &str, mistakes: &mut Mistakes) -> Option<SigningSecret> {
-    let mut wrong =
-        |field: &str, message: String| mistakes.push(format!("{path}.{field}"), message);
-    let id = match form.id {
-        Some(id) if is_secret_id(&id) => Some(id),
-        Some(id) => {
-            wrong(
-                "id",
-                format!("expected 1 to 64 of A-Z a-z 0-9 _ -, found {:?}", clip(&id)),
-            );
-            None
-        }
-        None => {
-            wrong("id", "is required, such as s1".to_owned());
-            None
-        }
-    };
-    let key = match form.value.as_ref().map(|text| parse_secret(text)) {
-        Some(Ok(key)) => Some(key),
-        Some(Err(error)) => {
-            wrong("value", error.to_string());
-            None
-        }
-        None => {
-            wrong("value", "is required: whsec_ and base64".to_owned());
-            None
-        }
-    };
-    let not_after = form.not_after.as_deref().map(instant::from_text);
-    if not_after == Some(None) {
-        wrong(
-            "not_after",
-            "expected a time such as 2026-12-01T00:00:00Z".to_owned(),
-        );
-    }
-    Some(SigningSecret {
-        id: id?.into(),
-        key: key?,
-        not_after: not_after.flatten(),
-    })
-}
-
-fn is_secret_id(id: &str) -> bool {
-    let clean = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
-    (1..=64).contains(&id.len()) && id.bytes().all(clean)
 }
 
 fn concurrency(found: u64, mistakes: &mut Mistakes) -> Option<u16> {

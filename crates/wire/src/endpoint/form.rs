@@ -8,17 +8,15 @@ use std::fmt;
 use std::time::Duration;
 
 use postrider_domain::{
-    Endpoint, EndpointState, OnExhausted, Ordering, RateLimit, RetryPolicy, RetryPreset, Scheme,
-    SigningSecret,
+    Endpoint, EndpointState, OnExhausted, Ordering, RateLimit, RetryPolicy, RetryPreset,
 };
-use postrider_signing::format_secret;
 use schemars::JsonSchema;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use crate::instant;
+use super::signing;
 
 /// Where webhooks are sent, and how: the value of a record of the `endpoints` topic, and a document
 /// of the file of `endpoint apply`. In records, fields that are not known are ignored.
@@ -99,13 +97,47 @@ pub(crate) struct EndpointForm {
 pub(super) struct SigningForm {
     /// `standard` is Standard Webhooks v1 (HMAC-SHA256), the default.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("enum" = ["standard", "none"]))]
+    #[schemars(extend("enum" = [
+        "standard", "standard-ed25519", "stripe", "github", "shopify", "slack", "corefy",
+        "rfc9421", "jws", "none"
+    ]))]
     pub(super) scheme: Option<String>,
-    /// Newest first; every one still valid signs. At most 10, at least one unless the scheme is
-    /// `none`.
+    /// Newest first. Every one still valid signs, or, where the scheme carries one signature, the
+    /// oldest of them. At most 10, at least one unless the scheme is `none`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 10))]
     pub(super) secrets: Option<Vec<SecretForm>>,
+    /// With `scheme: jws`, how it is made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) jws: Option<JwsForm>,
+}
+
+/// How a detached JWS is made.
+#[derive(Default, Deserialize, Serialize, JsonSchema)]
+#[serde(expecting = "b64 and open_banking")]
+#[schemars(rename = "Jws")]
+pub(super) struct JwsForm {
+    /// Whether the body is base64url-encoded when it is signed; by default it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) b64: Option<bool>,
+    /// The header parameters of Open Banking's UK profile.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) open_banking: Option<OpenBankingForm>,
+}
+
+/// Who signs, in Open Banking's UK profile.
+#[derive(Default, Deserialize, Serialize, JsonSchema)]
+#[serde(expecting = "issuer and trust_anchor")]
+#[schemars(rename = "OpenBanking")]
+pub(super) struct OpenBankingForm {
+    /// `http://openbanking.org.uk/iss`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(required, length(min = 1, max = 256))]
+    pub(super) issuer: Option<String>,
+    /// `http://openbanking.org.uk/tan`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(required, length(min = 1, max = 256))]
+    pub(super) trust_anchor: Option<String>,
 }
 
 /// One signing key.
@@ -113,11 +145,14 @@ pub(super) struct SigningForm {
 #[serde(expecting = "id and value")]
 #[schemars(rename = "Secret")]
 pub(super) struct SecretForm {
-    /// Names it in files and commands; not sent.
+    /// Names it in files and commands; sent only as `keyid` or `kid`, by the schemes that have one.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(required, extend("pattern" = "^[A-Za-z0-9_-]{1,64}$"))]
     pub(super) id: Option<String>,
-    /// `whsec_` and the base64 of 24 to 64 random bytes.
+    /// `standard`: `whsec_` and the base64 of 24 to 64 random bytes. `standard-ed25519`: `whsk_`
+    /// and the base64 of a seed, alone or with its public key. `stripe`, `github`, `shopify`,
+    /// `slack`, `corefy`: any text of 1 to 256 bytes. `rfc9421`, `jws`: either of the first two, or
+    /// a private key as PKCS#8 PEM (Ed25519, P-256, RSA).
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(required, with = "String")]
     pub(super) value: Option<Zeroizing<String>>,
@@ -207,7 +242,6 @@ impl EndpointForm {
             (!pairs.is_empty()).then(|| pairs.iter().map(own).collect())
         };
         let types = endpoint.types.iter().map(|t| t.as_str().to_owned());
-        let secrets = endpoint.signing.secrets.iter().map(SecretForm::of);
         Self {
             id: Some(endpoint.id.to_string()),
             tenant: Some(endpoint.tenant.to_string()),
@@ -217,10 +251,7 @@ impl EndpointForm {
             updated_at: None,
             description: Some(endpoint.description.to_string()).filter(|text| !text.is_empty()),
             types: (!endpoint.types.is_empty()).then(|| types.collect()),
-            signing: Some(SigningForm {
-                scheme: Some(scheme_name(endpoint.signing.scheme).to_owned()),
-                secrets: Some(secrets.collect()),
-            }),
+            signing: Some(signing::form_of(&endpoint.signing)),
             concurrency: endpoint.concurrency.map(u64::from),
             timeout: endpoint.timeout.map(duration_text),
             retry: endpoint.retry.as_ref().map(RetryForm::of),
@@ -238,17 +269,8 @@ impl EndpointForm {
     pub(super) fn mask_secrets(&mut self) {
         let secrets = self.signing.iter_mut().flat_map(|form| &mut form.secrets);
         for secret in secrets.flatten() {
-            secret.value = Some(Zeroizing::new("whsec_…".to_owned()));
-        }
-    }
-}
-
-impl SecretForm {
-    fn of(secret: &SigningSecret) -> Self {
-        Self {
-            id: Some(secret.id.to_string()),
-            value: Some(format_secret(&secret.key)),
-            not_after: secret.not_after.map(instant::to_text),
+            let value = secret.value.take().unwrap_or_default();
+            secret.value = Some(signing::masked(&value));
         }
     }
 }
@@ -302,13 +324,6 @@ pub(super) const fn on_exhausted_name(on_exhausted: OnExhausted) -> &'static str
     match on_exhausted {
         OnExhausted::Continue => "continue",
         OnExhausted::Block => "block",
-    }
-}
-
-pub(super) const fn scheme_name(scheme: Scheme) -> &'static str {
-    match scheme {
-        Scheme::Standard => "standard",
-        Scheme::None => "none",
     }
 }
 

@@ -11,7 +11,7 @@ const HEADER_VALUE_BYTES_MAX: usize = 1_024;
 
 /// What the protocol, the signature or Postrider itself sets: a merchant's header must not change
 /// how a request is framed, routed or verified.
-const FORBIDDEN_HEADERS: [&str; 27] = [
+const FORBIDDEN_HEADERS: [&str; 28] = [
     "accept-encoding",
     "connection",
     "content-digest",
@@ -38,6 +38,7 @@ const FORBIDDEN_HEADERS: [&str; 27] = [
     "x-jws-signature",
     "x-shopify-hmac-sha256",
     "x-signature",
+    "x-slack-request-timestamp",
     "x-slack-signature",
 ];
 const FORBIDDEN_PREFIXES: [&str; 5] = ["webhook-", "svix-", "postrider-", "proxy-", "ce-"];

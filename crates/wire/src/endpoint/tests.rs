@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use postrider_domain::{
-    EndpointState, OnExhausted, Ordering, RateLimit, RetryPolicy, RetryPreset, Scheme, Secret,
-    Signing, SigningSecret, TypePattern,
+    EndpointState, Jws, OnExhausted, OpenBanking, Ordering, RateLimit, RetryPolicy, RetryPreset,
+    Scheme, Secret, Signing, SigningKey, SigningSecret, TypePattern,
 };
 use postrider_guard::Policy;
+use postrider_signing::generate_key;
 use proptest::prelude::*;
 
 use super::*;
@@ -76,7 +77,8 @@ metadata: {{ plan: gold }}
     assert!(endpoint.wants("payment.captured") && !endpoint.wants("refund.failed"));
     assert_eq!(endpoint.signing.secrets.len(), 2);
     let key: Vec<u8> = (1..=32).collect();
-    assert_eq!(endpoint.signing.secrets[0].key.expose(), key);
+    let key = SigningKey::Shared(Secret::new(key));
+    assert!(endpoint.signing.secrets[0].key == key);
     assert_eq!(
         endpoint.signing.secrets[1].not_after,
         Some(Timestamp::from_secs(1_796_083_200))
@@ -190,8 +192,8 @@ fn what_is_not_available_yet_is_never_ignored() {
         "format: anything but raw is not available",
     );
     assert_one(
-        "signing: {scheme: stripe}",
-        "signing.scheme: stripe is not available in this version",
+        "signing: {scheme: paypal}",
+        "signing.scheme: expected one of standard, standard-ed25519, stripe,",
     );
 }
 
@@ -246,9 +248,26 @@ fn bounds_are_kept() {
         &format!("signing: {{secrets: [[a, {SECRET}]]}}"),
         "signing.secrets[0]: expected id and value",
     );
+    for scheme in scheme_names().filter(|name| *name != "none") {
+        assert_one(
+            &format!("signing: {{scheme: {scheme}}}"),
+            "signing.secrets: at least one",
+        );
+    }
     assert_one(
-        "signing: {scheme: standard}",
-        "signing.secrets: at least one",
+        "signing: {scheme: slack, secrets: [{id: a, value: \"\"}]}",
+        "signing.secrets[0].value: a signing secret of this scheme has 6 to 256 bytes",
+    );
+    assert_one(
+        &format!("signing: {{jws: {{b64: false}}, secrets: [{{id: a, value: {SECRET}}}]}}"),
+        "signing.jws: is for scheme: jws alone",
+    );
+    assert_one(
+        &format!(
+            "signing: {{scheme: jws, secrets: [{{id: a, value: {SECRET}}}], \
+             jws: {{open_banking: {{issuer: x}}}}}}"
+        ),
+        "signing.jws.open_banking.trust_anchor: is required",
     );
     assert_one(
         "signing: whsec_secret",
@@ -434,6 +453,33 @@ fn no_message_repeats_a_secret() {
 }
 
 #[test]
+fn open_banking_goes_with_rsa_keys() {
+    let pem = include_str!("../../../signing/src/tests/rsa2048.pem");
+    let with = |value: &str| {
+        let value = serde_json::to_string(value).unwrap();
+        format!(
+            "id: a\nurl: https://a.example/\nsigning: {{scheme: jws, jws: {{b64: false, open_banking: \
+             {{issuer: \"CN=\\\"A\\\"\", trust_anchor: t}}}}, secrets: [{{id: s1, value: {value}}}]}}"
+        )
+    };
+    let endpoint = &parse(&with(pem)).unwrap()[0];
+    let bank = OpenBanking {
+        issuer: "CN=\"A\"".into(),
+        trust_anchor: "t".into(),
+    };
+    let expected = Scheme::Jws(Jws {
+        encoded: false,
+        open_banking: Some(bank),
+    });
+    assert_eq!(endpoint.signing.scheme, expected);
+    let record = to_record(endpoint, Timestamp::from_secs(1));
+    assert_eq!(&from_record(b"a", &record).unwrap(), endpoint);
+    let found = mistakes(&with(SECRET));
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].contains("signing.jws.open_banking: asks for RSA keys"));
+}
+
+#[test]
 fn the_display_form_masks_secrets() {
     let yaml = format!(
         "id: a\nurl: https://a.example/\nsigning: {{secrets: [{{id: s1, value: {SECRET}}}]}}"
@@ -616,24 +662,24 @@ prop_compose! {
 
 prop_compose! {
     fn any_signing()(
-        none in any::<bool>(),
+        scheme in 0..10_usize,
+        encoded in any::<bool>(),
         keys in proptest::collection::vec(
-            (
-                proptest::collection::vec(any::<u8>(), 24..=64),
-                proptest::option::of(0..253_370_000_000_000_000_u64),
-            ),
+            (any::<[u8; 32]>(), proptest::option::of(0..253_370_000_000_000_000_u64)),
             1..=10,
         ),
     ) -> Signing {
-        let secret = |(n, (key, not_after)): (usize, (Vec<u8>, Option<u64>))| SigningSecret {
+        let mut scheme = scheme_named(scheme_names().nth(scheme).unwrap()).unwrap();
+        if let Scheme::Jws(form) = &mut scheme {
+            form.encoded = encoded;
+        }
+        let secret = |(n, (key, not_after)): (usize, ([u8; 32], Option<u64>))| SigningSecret {
             id: format!("s{n}").into(),
-            key: Secret::new(key),
+            key: generate_key(&scheme, key),
             not_after: not_after.map(Timestamp::from_micros),
         };
-        Signing {
-            scheme: if none { Scheme::None } else { Scheme::Standard },
-            secrets: keys.into_iter().enumerate().map(secret).collect(),
-        }
+        let secrets = keys.into_iter().enumerate().map(secret).collect();
+        Signing { scheme, secrets }
     }
 }
 

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use postrider_domain::{
-    Endpoint, EndpointId, EndpointState, OnExhausted, Ordering, RetryPolicy, Scheme, Secret,
-    Signing, SigningSecret, SliceCount, Tenant,
+    Endpoint, EndpointId, EndpointState, OnExhausted, Ordering, RetryPolicy, Scheme, Signing,
+    SigningKey, SigningSecret, SliceCount, Tenant,
 };
 use postrider_kafka::EmbeddedBroker;
 use serde::Serialize;
@@ -80,7 +80,7 @@ pub(super) struct DemoEndpoint {
 
 impl DemoEndpoint {
     /// As it is written to `endpoints`; `base` is the receiver's address.
-    pub(super) fn endpoint(&self, base: &str, secret: Secret) -> Endpoint {
+    pub(super) fn endpoint(&self, base: &str, key: SigningKey) -> Endpoint {
         let schedule = self.kind.schedule().iter().copied();
         Endpoint {
             id: self.id.clone(),
@@ -93,7 +93,7 @@ impl DemoEndpoint {
                 scheme: Scheme::Standard,
                 secrets: vec![SigningSecret {
                     id: "s1".into(),
-                    key: secret,
+                    key,
                     not_after: None,
                 }],
             },
@@ -230,6 +230,8 @@ fn events_fitting(endpoints: &[DemoEndpoint], slices: SliceCount) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use postrider_domain::Secret;
+
     use super::*;
     use bytes::Bytes;
     use postrider_domain::{
@@ -297,7 +299,10 @@ mod tests {
             attempts: 0,
             due: None,
         };
-        let endpoint = demo.endpoint("http://127.0.0.1:65535", Secret::new([7; 32]));
+        let endpoint = demo.endpoint(
+            "http://127.0.0.1:65535",
+            SigningKey::Shared(Secret::new([7; 32])),
+        );
         let origin = Origin {
             topic: "postrider.dev.deliveries".into(),
             partition: 7,

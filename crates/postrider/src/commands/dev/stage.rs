@@ -6,10 +6,11 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use postrider_config::{Config, Override, Sources};
-use postrider_domain::{NewRecord, Secret, SliceCount};
+use postrider_domain::{NewRecord, Scheme, SigningKey, SliceCount};
 use postrider_guard::Policy;
 use postrider_kafka::admin::{self, TopicSpec};
 use postrider_kafka::{ClientSettings, EmbeddedBroker};
+use postrider_signing::{VerifyingKey, generate_key};
 use postrider_wire::{Topics, endpoint};
 use tokio::runtime::Runtime;
 
@@ -105,20 +106,20 @@ impl Stage {
         endpoints: &[DemoEndpoint],
         on_request: impl Fn(&Seen) + Send + Sync + 'static,
     ) -> Result<Receiver, Failure> {
-        let secrets = endpoints
+        let keys = endpoints
             .iter()
-            .map(|_| Ok(Secret::new(input::random::<32>()?)))
-            .collect::<Result<Vec<Secret>, Failure>>()?;
+            .map(|_| Ok(generate_key(&Scheme::Standard, input::random::<32>()?)))
+            .collect::<Result<Vec<SigningKey>, Failure>>()?;
         let behaviours = endpoints
             .iter()
-            .zip(&secrets)
-            .map(|(demo, secret)| behaviour(demo, secret.clone()))
+            .zip(&keys)
+            .map(|(demo, key)| behaviour(demo, key))
             .collect();
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let receiver = runtime
             .block_on(Receiver::start(address, behaviours, on_request))
             .map_err(|e| Failure::no(format!("cannot listen on 127.0.0.1: {e}")))?;
-        self.write_endpoints(endpoints, secrets, &receiver.url())?;
+        self.write_endpoints(endpoints, keys, &receiver.url())?;
         Ok(receiver)
     }
 
@@ -126,14 +127,14 @@ impl Stage {
     fn write_endpoints(
         &self,
         endpoints: &[DemoEndpoint],
-        secrets: Vec<Secret>,
+        keys: Vec<SigningKey>,
         url: &str,
     ) -> Result<(), Failure> {
         let topic = Topic::open(&self.installation)?;
         let mut known = topic.read_all()?;
         let mut records: Vec<NewRecord> = Vec::new();
-        for (demo, secret) in endpoints.iter().zip(secrets) {
-            let mut endpoint = demo.endpoint(url, secret);
+        for (demo, key) in endpoints.iter().zip(keys) {
+            let mut endpoint = demo.endpoint(url, key);
             let before = known.remove(&demo.id).map_or(0, |known| known.version);
             endpoint.version = before.saturating_add(1);
             let value = endpoint::to_record(&endpoint, input::now());
@@ -198,8 +199,9 @@ fn adapt(config: &mut Config, intake: &str) {
     }
 }
 
-fn behaviour(demo: &DemoEndpoint, secret: Secret) -> Behaviour {
-    let healthy = Behaviour::healthy(&demo.path, vec![secret]);
+fn behaviour(demo: &DemoEndpoint, key: &SigningKey) -> Behaviour {
+    let key = VerifyingKey::of(key).expect("a shared key verifies");
+    let healthy = Behaviour::healthy(&demo.path, Scheme::Standard, vec![key]);
     match demo.kind {
         Kind::Healthy => healthy,
         Kind::Flaky => Behaviour {

@@ -181,7 +181,7 @@ mod tests {
     fn an_endpoint_whose_every_secret_has_expired_is_refused() {
         let secret = |id: &str, not_after: Option<u64>| SigningSecret {
             id: id.into(),
-            key: postrider_domain::Secret::new([7; 32]),
+            key: postrider_domain::SigningKey::Shared(postrider_domain::Secret::new([7; 32])),
             not_after: not_after.map(Timestamp::from_secs),
         };
         let expired = |secrets: Vec<SigningSecret>| {
