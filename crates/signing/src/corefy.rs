@@ -36,10 +36,6 @@ pub(crate) fn verify(
     received: &Received<'_>,
     check: &mut Check,
 ) -> Result<(), VerifyError> {
-    let value = received.header(HEADER)?;
-    for key in keys {
-        let digest = digest(key.shared()?, received.body);
-        check.mac(&digest, Some(from_base64(value)));
-    }
-    check.verdict(HEADER)
+    let found = Some(from_base64(received.header(HEADER)?));
+    check.macs(HEADER, found, keys, |key| digest(key, received.body))
 }

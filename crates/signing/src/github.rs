@@ -29,9 +29,8 @@ pub(crate) fn verify(
     check: &mut Check,
 ) -> Result<(), VerifyError> {
     let value = received.header(HEADER)?;
-    for key in keys {
-        let mac = hmac_sha256(key.shared()?, &[received.body]);
-        check.mac(&mac, value.strip_prefix(PREFIX).map(from_hex));
-    }
-    check.verdict(HEADER)
+    let found = value.strip_prefix(PREFIX).map(from_hex);
+    check.macs(HEADER, found, keys, |key| {
+        hmac_sha256(key, &[received.body])
+    })
 }

@@ -27,7 +27,7 @@ const SHARED_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
 /// Fewest bytes of a key that is a text. Others have made it; this keeps out its id.
 const TEXT_BYTES_MIN: usize = 6;
 /// Most bytes of a key that is a text.
-pub const TEXT_BYTES_MAX: usize = 256;
+pub(crate) const TEXT_BYTES_MAX: usize = 256;
 
 /// Most characters of a private key in base64: RSA of 4 096 bits has 3.2 KiB.
 const ENCODED_BYTES_MAX: usize = 8 << 10;

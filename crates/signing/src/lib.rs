@@ -22,7 +22,7 @@ mod verify;
 
 use postrider_domain::{Scheme, Signing, SigningSecret, Timestamp};
 
-pub use key::{InvalidKey, TEXT_BYTES_MAX, format_key, generate_key, parse_key};
+pub use key::{InvalidKey, format_key, generate_key, parse_key};
 pub use verify::{InvalidVerifyingKey, Received, TOLERANCE, VerifyError, VerifyingKey, verify};
 
 /// Name of the header that carries the delivery id.
@@ -64,8 +64,8 @@ pub enum SignError {
 /// every request has.
 ///
 /// Every secret that is valid at the time of the message signs where a scheme carries several
-/// signatures. Where it carries one (see [`carries_several`]), the oldest valid one does, so that a
-/// receiver has until its end to install the new one.
+/// signatures: Standard Webhooks and Stripe. Elsewhere the oldest valid one does, so that a receiver
+/// has until its end to install the new one.
 ///
 /// # Errors
 /// [`SignError`]; never with [`Scheme::None`].
@@ -74,41 +74,25 @@ pub fn sign(signing: &Signing, message: &Message<'_>) -> Result<Vec<Header>, Sig
         .secrets
         .iter()
         .filter(|secret| secret.not_after.is_none_or(|end| message.at < end));
-    let mut secrets: Vec<&SigningSecret> = valid.collect();
-    if !carries_several(&signing.scheme) {
-        secrets.drain(..secrets.len().saturating_sub(1));
-    }
+    let secrets: Vec<&SigningSecret> = valid.collect();
     let oldest = secrets.last().copied().ok_or(SignError::NoValidSecret);
-    match &signing.scheme {
-        Scheme::None => Ok(Vec::new()),
-        Scheme::Standard | Scheme::StandardEd25519 => oldest
-            .and_then(|_| standard::sign(&secrets, message))
-            .map(Vec::from),
-        Scheme::Stripe => oldest
-            .and_then(|_| stripe::sign(&secrets, message))
-            .map(Vec::from),
-        Scheme::Github => Ok(github::sign(oldest?, message)?.into()),
-        Scheme::Shopify => Ok(shopify::sign(oldest?, message)?.into()),
-        Scheme::Slack => Ok(slack::sign(oldest?, message)?.into()),
-        Scheme::Corefy => Ok(corefy::sign(oldest?, message)?.into()),
-        Scheme::Rfc9421 => Ok(rfc9421::sign(oldest?, message)?.into()),
-        Scheme::Jws(form) => Ok(jws::sign(form, oldest?, message)?.into()),
-    }
-}
-
-/// Whether requests of a scheme carry a signature of each valid secret, or of one.
-#[must_use]
-pub const fn carries_several(scheme: &Scheme) -> bool {
-    match scheme {
-        Scheme::Standard | Scheme::StandardEd25519 | Scheme::Stripe => true,
-        Scheme::Github
-        | Scheme::Shopify
-        | Scheme::Slack
-        | Scheme::Corefy
-        | Scheme::Rfc9421
-        | Scheme::Jws(_)
-        | Scheme::None => false,
-    }
+    Ok(match &signing.scheme {
+        Scheme::None => Vec::new(),
+        Scheme::Standard | Scheme::StandardEd25519 => {
+            oldest?;
+            standard::sign(&secrets, message)?.into()
+        }
+        Scheme::Stripe => {
+            oldest?;
+            stripe::sign(&secrets, message)?.into()
+        }
+        Scheme::Github => github::sign(oldest?, message)?.into(),
+        Scheme::Shopify => shopify::sign(oldest?, message)?.into(),
+        Scheme::Slack => slack::sign(oldest?, message)?.into(),
+        Scheme::Corefy => corefy::sign(oldest?, message)?.into(),
+        Scheme::Rfc9421 => rfc9421::sign(oldest?, message)?.into(),
+        Scheme::Jws(form) => jws::sign(form, oldest?, message)?.into(),
+    })
 }
 
 #[cfg(test)]

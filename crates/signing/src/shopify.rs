@@ -27,10 +27,8 @@ pub(crate) fn verify(
     received: &Received<'_>,
     check: &mut Check,
 ) -> Result<(), VerifyError> {
-    let value = received.header(HEADER)?;
-    for key in keys {
-        let mac = hmac_sha256(key.shared()?, &[received.body]);
-        check.mac(&mac, Some(from_base64(value)));
-    }
-    check.verdict(HEADER)
+    let found = Some(from_base64(received.header(HEADER)?));
+    check.macs(HEADER, found, keys, |key| {
+        hmac_sha256(key, &[received.body])
+    })
 }

@@ -36,9 +36,7 @@ pub(crate) fn verify(
     let timestamp = received.header(TIMESTAMP)?;
     check.age(TIMESTAMP, timestamp)?;
     let value = received.header(HEADER)?;
-    for key in keys {
-        let mac = hmac_sha256(key.shared()?, &signed(timestamp, received.body));
-        check.mac(&mac, value.strip_prefix(PREFIX).map(from_hex));
-    }
-    check.verdict(HEADER)
+    let found = value.strip_prefix(PREFIX).map(from_hex);
+    let signed = signed(timestamp, received.body);
+    check.macs(HEADER, found, keys, |key| hmac_sha256(key, &signed))
 }

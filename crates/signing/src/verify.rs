@@ -252,6 +252,20 @@ impl Check {
         }
     }
 
+    /// Whether what a header holds is what one of the shared keys gives.
+    pub(crate) fn macs<M: AsRef<[u8]>>(
+        &mut self,
+        header: &'static str,
+        found: Found,
+        keys: &[VerifyingKey],
+        mac: impl Fn(&Secret) -> M,
+    ) -> Result<(), VerifyError> {
+        for key in keys {
+            self.mac(mac(key.shared()?).as_ref(), found.clone());
+        }
+        self.verdict(header)
+    }
+
     pub(crate) fn verdict(&self, header: &'static str) -> Result<(), VerifyError> {
         match (bool::from(self.matches), self.seen) {
             (true, _) => Ok(()),
