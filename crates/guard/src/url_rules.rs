@@ -169,7 +169,6 @@ fn check_text(text: &str) -> Result<(), UrlRefusal> {
     Ok(())
 }
 
-/// `example.com.` and `example.com` are the same host to DNS and must be to every rule.
 /// A URL in the form in which it is sent: its parts in their usual form, its host without a dot at
 /// the end. Nothing is said about where it leads.
 ///
@@ -181,6 +180,7 @@ pub fn normalise(text: &str) -> Result<Url, UrlRefusal> {
     Ok(url)
 }
 
+/// `example.com.` and `example.com` are the same host to DNS and must be to every rule.
 fn strip_trailing_dot(url: &mut Url) -> Result<(), UrlRefusal> {
     let stripped = match url.host() {
         Some(Host::Domain(name)) => name.strip_suffix('.').map(str::to_owned),

@@ -262,9 +262,10 @@ fn header_lines(given: &[String]) -> Result<Vec<String>, Failure> {
 
 fn headers(lines: &[String]) -> Result<Vec<(&str, &str)>, Failure> {
     let mut headers = Vec::with_capacity(lines.len());
-    for line in lines {
+    for (n, line) in (1..).zip(lines) {
         let Some((name, value)) = line.split_once(':') else {
-            let reason = format!("--header: {line:?} is not NAME: VALUE");
+            // Not what it is: it may be a secret, given in the wrong place.
+            let reason = format!("--header: number {n} is not NAME: VALUE");
             return Err(Failure::usage(reason));
         };
         headers.push((name.trim(), value.trim()));

@@ -160,26 +160,19 @@ fn take_lists_for_fields(value: &mut Value, mistakes: &mut Mistakes) {
         }
         return;
     };
-    for (name, expected) in [
-        ("jws", "b64 and open_banking"),
-        ("open_banking", "issuer and trust_anchor"),
-    ] {
-        let path = if name == "jws" {
-            "signing.jws"
-        } else {
-            "signing.jws.open_banking"
-        };
-        let found = match name {
-            "jws" => signing.get_mut("jws"),
-            _ => signing.get_mut("jws").and_then(|jws| jws.get_mut(name)),
-        };
-        if let Some(found) = found
-            && found.is_array()
-        {
+    let mut refuse_list = |found: Option<&mut Value>, path: &str, expected: &str| {
+        if let Some(found) = found.filter(|found| found.is_array()) {
             mistakes.push(path, format!("expected {expected}, found a list"));
             *found = Value::Null;
         }
-    }
+    };
+    let jws = signing.get_mut("jws");
+    refuse_list(jws, "signing.jws", "b64 and open_banking");
+    let bank = signing
+        .get_mut("jws")
+        .and_then(|jws| jws.get_mut("open_banking"));
+    let path = "signing.jws.open_banking";
+    refuse_list(bank, path, "issuer and trust_anchor");
     let secrets = signing.get("secrets").and_then(Value::as_array);
     let list = secrets.and_then(|secrets| secrets.iter().position(Value::is_array));
     if let Some(n) = list {

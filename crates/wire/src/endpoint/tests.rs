@@ -262,6 +262,15 @@ fn bounds_are_kept() {
         &format!("signing: {{jws: {{b64: false}}, secrets: [{{id: a, value: {SECRET}}}]}}"),
         "signing.jws: is for scheme: jws alone",
     );
+    for (jws, path) in [
+        ("[false]", "signing.jws"),
+        ("{open_banking: [a, b]}", "signing.jws.open_banking"),
+    ] {
+        assert_one(
+            &format!("signing: {{scheme: jws, secrets: [{{id: a, value: {SECRET}}}], jws: {jws}}}"),
+            &format!("{path}: expected"),
+        );
+    }
     assert_one(
         &format!(
             "signing: {{scheme: jws, secrets: [{{id: a, value: {SECRET}}}], \
@@ -441,6 +450,7 @@ fn no_message_repeats_a_secret() {
         format!("signing: {{secrets: whsec_{marker}}}"),
         format!("signing: {{secrets: [whsec_{marker}]}}"),
         format!("signing: {{secrets: [{{id: a, value: whsec_{marker}}}]}}"),
+        format!("signing: {{secrets: [{{id: \"whsec_{marker}=\", value: s1}}]}}"),
         format!("signing: {{secrets: [{{id: a, value: [whsec_{marker}]}}]}}"),
         format!("signing:\n  secrets:\n  - value: whsec_{marker}\n - bad"),
     ] {
