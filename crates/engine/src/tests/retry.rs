@@ -372,3 +372,32 @@ fn a_lane_that_is_full_of_records_is_not_kept_by_the_bytes_of_others() {
     assert!(late[late.len() - 1] < 12 * SECOND, "{:?}", late.last());
     assert!(world.all_committed());
 }
+
+#[test]
+fn what_is_read_ahead_takes_no_room_from_queues() {
+    let mut world = Harness::owning();
+    for endpoint in 0..8 {
+        world.endpoint(&format!("e{endpoint}"), |e| e.retry = retry(&[30 + 29]));
+    }
+    world.endpoint("many", |e| e.retry = retry(&[30]));
+    world.answer = Box::new(|sent| match (sent.endpoint.as_str(), sent.attempt) {
+        (_, 1) => Answer::Status(422, QUICK),
+        ("many", _) => Answer::Status(200, SECOND / 10),
+        _ => Answer::Status(200, QUICK),
+    });
+    // 580 wait in memory and 256 are read ahead when 40 of one come due at once.
+    for n in 0..20 * 120 {
+        world.deliver(&format!("e{}", n % 8));
+        if n == 20 * 65 {
+            for _ in 0..40 {
+                world.deliver("many");
+            }
+        }
+        world.run_for(SECOND / 20);
+    }
+    let of_many = |sent: &&Sent| sent.endpoint.as_str() == "many" && sent.attempt == 2;
+    assert_eq!(world.sent.iter().filter(of_many).count(), 40);
+    assert_eq!(world.log_len(Lane::Backlog), 0, "there was room for them");
+    world.run_for(180 * SECOND);
+    assert!(world.all_committed());
+}
