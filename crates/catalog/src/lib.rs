@@ -175,7 +175,7 @@ impl Tombstones {
 
 #[cfg(test)]
 mod tests {
-    use postrider_domain::{OnExhausted, Ordering, Scheme, Signing, TypePattern};
+    use postrider_domain::TypePattern;
     use proptest::prelude::*;
 
     use super::*;
@@ -190,28 +190,13 @@ mod tests {
 
     fn endpoint(n: u8, of: u8, version: u64, state: EndpointState, types: &[&str]) -> Endpoint {
         Endpoint {
-            id: id(n),
-            tenant: tenant(of),
-            url: "https://a.example/".into(),
             state,
             version,
             types: types
                 .iter()
                 .filter_map(|text| TypePattern::new(text))
                 .collect(),
-            signing: Signing {
-                scheme: Scheme::None,
-                secrets: Vec::new(),
-            },
-            concurrency: None,
-            timeout: None,
-            retry: None,
-            rate_limit: None,
-            ordering: Ordering::None,
-            on_exhausted: OnExhausted::Continue,
-            headers: Vec::new(),
-            description: "".into(),
-            metadata: Vec::new(),
+            ..Endpoint::new(id(n), tenant(of), "https://a.example/")
         }
     }
 

@@ -62,6 +62,32 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
+    /// An active endpoint of version 0 that wants every type, unsigned, with every default.
+    #[must_use]
+    pub fn new(id: EndpointId, tenant: Tenant, url: impl Into<Arc<str>>) -> Self {
+        Self {
+            id,
+            tenant,
+            url: url.into(),
+            state: EndpointState::default(),
+            version: 0,
+            types: Vec::new(),
+            signing: Signing {
+                scheme: Scheme::None,
+                secrets: Vec::new(),
+            },
+            concurrency: None,
+            timeout: None,
+            retry: None,
+            rate_limit: None,
+            ordering: Ordering::default(),
+            on_exhausted: OnExhausted::default(),
+            headers: Vec::new(),
+            description: "".into(),
+            metadata: Vec::new(),
+        }
+    }
+
     /// Whether an event of this type is for this endpoint.
     #[must_use]
     pub fn wants(&self, event_type: &str) -> bool {

@@ -158,33 +158,19 @@ impl Template {
 
 #[cfg(test)]
 mod tests {
-    use postrider_domain::{
-        Endpoint, EndpointState, OnExhausted, Ordering, Scheme, Signing, Timestamp, TypePattern,
-    };
+    use postrider_domain::{Endpoint, Timestamp, TypePattern};
 
     use super::*;
 
     fn endpoint(id: &str, tenant: &str, types: &[&str]) -> Endpoint {
         Endpoint {
-            id: id.parse().unwrap(),
-            tenant: tenant.parse().unwrap(),
-            url: "https://shop.example/hook".into(),
-            state: EndpointState::Active,
             version: 1,
             types: types.iter().map(|t| TypePattern::new(t).unwrap()).collect(),
-            signing: Signing {
-                scheme: Scheme::None,
-                secrets: Vec::new(),
-            },
-            concurrency: None,
-            timeout: None,
-            retry: None,
-            rate_limit: None,
-            ordering: Ordering::None,
-            on_exhausted: OnExhausted::Continue,
-            headers: Vec::new(),
-            description: "".into(),
-            metadata: Vec::new(),
+            ..Endpoint::new(
+                id.parse().unwrap(),
+                tenant.parse().unwrap(),
+                "https://shop.example/hook",
+            )
         }
     }
 

@@ -10,8 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use postrider_domain::{
     Delivery, DeliveryId, Endpoint, EndpointId, EndpointState, Event as Trigger, Lane, OnExhausted,
-    Ordering, Origin, RateLimit, Record, RetryPolicy, RetryPreset, Scheme, Signing, Slice,
-    Timestamp,
+    Ordering, Origin, RateLimit, Record, RetryPolicy, RetryPreset, Slice, Timestamp,
 };
 
 use crate::agenda::Event;
@@ -200,26 +199,15 @@ impl World {
         } else {
             (Ordering::None, OnExhausted::Continue)
         };
+        let tenant = "acme".parse().expect("a valid tenant");
         Endpoint {
-            id: id.clone(),
-            tenant: "acme".parse().expect("a valid tenant"),
-            url: "https://acme.example/".into(),
-            state: EndpointState::Active,
-            version: 0,
-            types: Vec::new(),
-            signing: Signing {
-                scheme: Scheme::None,
-                secrets: Vec::new(),
-            },
             concurrency,
             timeout,
             retry: rng.bool().then_some(policy),
             rate_limit,
             ordering,
             on_exhausted,
-            headers: Vec::new(),
-            description: "".into(),
-            metadata: Vec::new(),
+            ..Endpoint::new(id.clone(), tenant, "https://acme.example/")
         }
     }
 

@@ -3,10 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use postrider_domain::{
-    Endpoint, EndpointId, EndpointState, Event, OnExhausted, Ordering, RetryPolicy, Scheme,
-    Signing, Timestamp,
-};
+use postrider_domain::{Endpoint, EndpointId, Event, RetryPolicy, Timestamp};
 
 use crate::io::Defaults;
 use crate::worker::Settings;
@@ -53,25 +50,6 @@ pub(super) fn event(now: Timestamp, bytes: usize) -> Event {
 }
 
 pub(crate) fn plain(id: &EndpointId) -> Endpoint {
-    Endpoint {
-        id: id.clone(),
-        tenant: "acme".parse().unwrap(),
-        url: "https://acme.example/".into(),
-        state: EndpointState::Active,
-        version: 0,
-        types: Vec::new(),
-        signing: Signing {
-            scheme: Scheme::None,
-            secrets: Vec::new(),
-        },
-        concurrency: None,
-        timeout: None,
-        retry: None,
-        rate_limit: None,
-        ordering: Ordering::None,
-        on_exhausted: OnExhausted::Continue,
-        headers: Vec::new(),
-        description: "".into(),
-        metadata: Vec::new(),
-    }
+    let tenant = "acme".parse().unwrap();
+    Endpoint::new(id.clone(), tenant, "https://acme.example/")
 }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use postrider_domain::{
-    Endpoint, EndpointId, EndpointState, OnExhausted, Ordering, RetryPolicy, Scheme, Signing,
-    SigningKey, SigningSecret, SliceCount, Tenant,
+    Endpoint, EndpointId, RetryPolicy, Scheme, Signing, SigningKey, SigningSecret, SliceCount,
+    Tenant,
 };
 use postrider_kafka::EmbeddedBroker;
 use serde::Serialize;
@@ -82,13 +82,8 @@ impl DemoEndpoint {
     /// As it is written to `endpoints`; `base` is the receiver's address.
     pub(super) fn endpoint(&self, base: &str, key: SigningKey) -> Endpoint {
         let schedule = self.kind.schedule().iter().copied();
+        let tenant = TENANT.parse::<Tenant>().expect("a short word");
         Endpoint {
-            id: self.id.clone(),
-            tenant: TENANT.parse::<Tenant>().expect("a short word"),
-            url: format!("{base}{}", self.path).into(),
-            state: EndpointState::Active,
-            version: 0,
-            types: Vec::new(),
             signing: Signing {
                 scheme: Scheme::Standard,
                 secrets: vec![SigningSecret {
@@ -97,19 +92,13 @@ impl DemoEndpoint {
                     not_after: None,
                 }],
             },
-            concurrency: None,
-            timeout: None,
             retry: Some(RetryPolicy {
                 schedule: schedule.map(Duration::from_secs).collect::<Arc<[_]>>(),
                 window: Duration::from_secs(3_600),
                 jitter_permille: 100,
             }),
-            rate_limit: None,
-            ordering: Ordering::None,
-            on_exhausted: OnExhausted::Continue,
-            headers: Vec::new(),
             description: self.kind.behaviour().into(),
-            metadata: Vec::new(),
+            ..Endpoint::new(self.id.clone(), tenant, format!("{base}{}", self.path))
         }
     }
 }
