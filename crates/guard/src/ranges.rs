@@ -39,7 +39,8 @@ const IPV4: &[(Ipv4Net, &str)] = &[
     (v4(240, 0, 0, 0, 4), "reserved, broadcast"),
 ];
 
-/// `::ffff:0:0/96` is not here: such an address is asked for as IPv4.
+/// `::ffff:0:0/96` is not here: such an address is asked for as IPv4. The first range that holds an
+/// address is named.
 const IPV6: &[(Ipv6Net, &str)] = &[
     (
         v6(0, 0, 0, 0, 96),
@@ -63,6 +64,10 @@ const IPV6: &[(Ipv6Net, &str)] = &[
     (v6(0xfe80, 0, 0, 0, 10), "link local"),
     (v6(0xfec0, 0, 0, 0, 10), "site local"),
     (v6(0xff00, 0, 0, 0, 8), "multicast"),
+    // all but 2000::/3, the only space of which IANA has given anything out for global unicast
+    (v6(0, 0, 0, 0, 3), "reserved by the IETF"),
+    (v6(0x4000, 0, 0, 0, 2), "reserved by the IETF"),
+    (v6(0x8000, 0, 0, 0, 1), "reserved by the IETF"),
 ];
 
 /// The range of the deny list that holds `address`, and what it is for. `address` is canonical
@@ -150,6 +155,9 @@ mod tests {
         "fe80::/10",
         "fec0::/10",
         "ff00::/8",
+        "::/3",
+        "4000::/2",
+        "8000::/1",
     ];
 
     #[test]
@@ -161,7 +169,8 @@ mod tests {
             assert!(denied(range.broadcast()), "last of {range}");
             let neighbours = [previous(range.network()), next(range.broadcast())];
             for neighbour in neighbours.into_iter().flatten() {
-                let elsewhere = ranges.iter().any(|r| r.contains(&neighbour));
+                let canonical = neighbour.to_canonical();
+                let elsewhere = ranges.iter().any(|r| r.contains(&canonical));
                 assert_eq!(denied(neighbour), elsewhere, "{neighbour} beside {range}");
             }
         }
