@@ -90,6 +90,8 @@ impl Policy {
     pub fn check_url(&self, text: &str) -> Result<Url, UrlRefusal> {
         check_text(text)?;
         let url = normalise(text)?;
+        // Its usual form may be longer than what was written, and is what is sent.
+        check_length(url.as_str())?;
         if !url.username().is_empty() || url.password().is_some() {
             return Err(UrlRefusal::Userinfo);
         }
@@ -140,11 +142,17 @@ impl Policy {
     }
 }
 
+fn check_length(text: &str) -> Result<(), UrlRefusal> {
+    let length = text.len();
+    if length > URL_LENGTH_MAX {
+        return Err(UrlRefusal::TooLong { length });
+    }
+    Ok(())
+}
+
 /// The rules for the text as written.
 fn check_text(text: &str) -> Result<(), UrlRefusal> {
-    if text.len() > URL_LENGTH_MAX {
-        return Err(UrlRefusal::TooLong { length: text.len() });
-    }
+    check_length(text)?;
     let refused = |c: char| c == '\\' || c.is_control() || c.is_whitespace();
     if let Some((at, found)) = text.char_indices().find(|(_, c)| refused(*c)) {
         return Err(UrlRefusal::Character { found, at });
