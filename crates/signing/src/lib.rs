@@ -1,9 +1,9 @@
 //! Webhook signatures.
 //!
 //! Decides the bytes that are signed, the headers that carry the result, the written form of keys
-//! ([`parse_key`]), which of an endpoint's secrets sign ([`sign`]), and whether a signature holds
-//! ([`verify`]). Each scheme is a file of its name. Leaves the clock, the request and the storage
-//! of secrets to others. Of the schemes only ECDSA and RSA-PSS draw random numbers, as they must;
+//! ([`parse_key`]), which of an endpoint's secrets sign ([`sign`]), whether a signature holds
+//! ([`verify`]), and how secrets are sealed where they lie ([`seal`], [`open`]). Each scheme is a
+//! file of its name. Leaves the clock, the request and the storage of secrets to others. Of the schemes only ECDSA and RSA-PSS draw random numbers, as they must;
 //! all others give the same result for the same arguments.
 #![warn(missing_docs)]
 
@@ -12,8 +12,10 @@ mod corefy;
 mod github;
 mod jws;
 mod key;
+mod key_ring;
 mod mac;
 mod rfc9421;
+mod seal;
 mod shopify;
 mod slack;
 mod standard;
@@ -23,6 +25,8 @@ mod verify;
 use postrider_domain::{Scheme, Signing, SigningSecret, Timestamp};
 
 pub use key::{InvalidKey, format_key, generate_key, parse_key};
+pub use key_ring::{InvalidKeyRing, KEY_FILE_BYTES_MAX, KeyRing};
+pub use seal::{NONCE_BYTES, Nonces, OpenError, Place, open, seal, sealing_key};
 pub use verify::{InvalidVerifyingKey, Received, TOLERANCE, VerifyError, VerifyingKey, verify};
 
 /// Name of the header that carries the delivery id.
