@@ -10,7 +10,8 @@ use postrider_guard::Policy;
 use serde_json::Value;
 
 use crate::config::{
-    Config, Decode, Defaults, Dispatcher, Kafka, Properties, Source, SourceMap, Telemetry, Topics,
+    Config, Decode, Defaults, Dispatcher, Kafka, Properties, Secrets, Source, SourceMap, Telemetry,
+    Topics,
 };
 use crate::environment::Environment;
 use crate::file::File;
@@ -154,21 +155,26 @@ impl Reader {
             self.sources(),
             self.dispatcher(),
             self.egress(),
+            self.secrets(),
             self.telemetry(),
         );
         match parts {
-            (Some(kafka), Some(sources), Some(dispatcher), Some(egress), Some(telemetry))
-                if self.mistakes.is_empty() =>
-            {
-                Ok(Config {
-                    kafka,
-                    sources,
-                    dispatcher,
-                    egress,
-                    telemetry,
-                    shown: self.shown,
-                })
-            }
+            (
+                Some(kafka),
+                Some(sources),
+                Some(dispatcher),
+                Some(egress),
+                secrets,
+                Some(telemetry),
+            ) if self.mistakes.is_empty() => Ok(Config {
+                kafka,
+                sources,
+                dispatcher,
+                egress,
+                secrets,
+                telemetry,
+                shown: self.shown,
+            }),
             _ => Err(ConfigErrors::new(self.mistakes)),
         }
     }
@@ -184,6 +190,12 @@ impl Reader {
         };
         let setting = self.settings.keys.get(key.path).cloned();
         self.check(key, key.path, setting.unwrap_or_else(default))
+    }
+
+    /// A key that may be left out; `None` also once a mistake is noted.
+    fn take_if_given<K: Kind>(&mut self, key: &'static Key<K>) -> Option<K::Value> {
+        let setting = self.settings.keys.get(key.path).cloned()?;
+        self.check(key, key.path, setting)
     }
 
     /// A key of an element of `sources`; its default, if any, is not shown twice.
@@ -442,6 +454,12 @@ impl Reader {
             ports: ports.ok()?,
             allow_ranges: allow_ranges?,
         })
+    }
+
+    fn secrets(&mut self) -> Secrets {
+        Secrets {
+            key_file: self.take_if_given(&keys::KEY_FILE).map(Into::into),
+        }
     }
 
     fn telemetry(&mut self) -> Option<Telemetry> {

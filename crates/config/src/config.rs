@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use postrider_domain::{RetryPolicy, SliceCount};
@@ -25,6 +26,8 @@ pub struct Config {
     pub dispatcher: Dispatcher,
     /// `[egress]`: where requests may go.
     pub egress: Policy,
+    /// `[secrets]`.
+    pub secrets: Secrets,
     /// `[telemetry]`.
     pub telemetry: Telemetry,
     pub(crate) shown: Vec<ShowRow>,
@@ -186,6 +189,13 @@ pub struct Defaults {
     pub timeout: Duration,
     /// When to try again and when to give up.
     pub retry: RetryPolicy,
+}
+
+/// `[secrets]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Secrets {
+    /// The keys that seal secrets at rest; `None` = they lie unsealed. Not read here.
+    pub key_file: Option<PathBuf>,
 }
 
 /// `[telemetry]`.

@@ -66,16 +66,10 @@ pub(crate) const PROPERTIES: &str = "kafka.properties";
 pub(crate) const SOURCES: &str = "sources";
 
 /// Keys and sections of the contract whose machinery is not in this version.
-pub(crate) const NOT_YET: [&str; 5] = [
-    "secrets",
-    "api",
-    "api_url",
-    "admin",
-    "telemetry.otlp_endpoint",
-];
+pub(crate) const NOT_YET: [&str; 4] = ["api", "api_url", "admin", "telemetry.otlp_endpoint"];
 
 /// Every key, in the order of the reference.
-pub(crate) const KEYS: [&dyn AnyKey; 24] = [
+pub(crate) const KEYS: [&dyn AnyKey; 25] = [
     &BROKERS,
     &PREFIX,
     &SLICES,
@@ -98,6 +92,7 @@ pub(crate) const KEYS: [&dyn AnyKey; 24] = [
     &ALLOW_HTTP,
     &PORTS,
     &ALLOW_RANGES,
+    &KEY_FILE,
     &LOG,
     &LOG_FORMAT,
 ];
@@ -333,6 +328,18 @@ pub(crate) static ALLOW_RANGES: Key<List<Network>> = Key {
     default: Some(""),
     meaning: "Exceptions to the deny list of private and special addresses. Each lets merchants \
               send requests into that network.",
+};
+
+pub(crate) static KEY_FILE: Key<Text> = Key {
+    path: "secrets.key_file",
+    kind: Text {
+        expected: "a path",
+        accepts: |text| !text.is_empty() && !text.contains('\0'),
+    },
+    default: None,
+    meaning: "File of the keys that seal endpoints' secrets in Kafka (secrets.md): the first seals, \
+              all open. Without it secrets are written unsealed, and endpoints whose secrets are \
+              sealed wait. Routers do not need it.",
 };
 
 pub(crate) static LOG: Key<Text> = Key {

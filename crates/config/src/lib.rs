@@ -21,7 +21,7 @@ mod tree;
 
 pub use assemble::{Override, Sources, load};
 pub use config::{
-    Config, Decode, Defaults, Dispatcher, Kafka, LogFormat, Ownership, Properties, Source,
+    Config, Decode, Defaults, Dispatcher, Kafka, LogFormat, Ownership, Properties, Secrets, Source,
     SourceMap, Telemetry, Topics,
 };
 pub use environment::Environment;

@@ -139,5 +139,5 @@ Variables with a single underscore after `POSTRIDER` stand for flags of the comm
 - A source has `topics` or `topics_regex`, not both; a topic stands in one source.
 - With `decode = \"json\"` the map says at least where the type is; with `cloudevents` there is no map.
 
-Keys that belong to later versions (`[secrets]`, `[api]`, `[admin]`, `telemetry.otlp_endpoint`) are refused, not ignored.
+Keys that belong to later versions (`[api]`, `[admin]`, `telemetry.otlp_endpoint`) are refused, not ignored.
 ";

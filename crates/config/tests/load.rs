@@ -390,3 +390,24 @@ fn no_color_counts_when_it_is_not_empty() {
     assert!(!environment("").no_color());
     assert!(!Environment::default().no_color());
 }
+
+#[test]
+fn the_key_file_may_be_left_out_but_not_be_empty() {
+    let key_file = |text: &str| load(toml(text)).map(|config| config.secrets.key_file);
+    assert_eq!(key_file("").unwrap(), None);
+    let path = Some(std::path::PathBuf::from("/etc/postrider/keys"));
+    assert_eq!(
+        key_file("[secrets]\nkey_file = '/etc/postrider/keys'").unwrap(),
+        path
+    );
+    for (bad, found) in [("key_file = ''", "\"\""), ("key_file = 7", "7")] {
+        let errors = key_file(&format!("[secrets]\n{bad}"))
+            .unwrap_err()
+            .to_string();
+        assert!(errors.contains("secrets.key_file"), "{errors}");
+        assert!(
+            errors.contains(&format!("found {found}, expected a path")),
+            "{errors}"
+        );
+    }
+}
