@@ -1,13 +1,17 @@
 //! The endpoints of the slices this worker owns, as the `endpoints` topic has them.
 //!
-//! Leaves which of the records count to `wire`, folding them to `engine`.
+//! Leaves which of the records count, and what becomes of an endpoint whose secrets cannot be
+//! opened, to `wire`, folding them to `engine`.
+
+use std::sync::Arc;
 
 use postrider_domain::{Endpoint, EndpointId, Record, Slice, SliceCount};
 use postrider_engine::io::Claim;
 use postrider_kafka::{TableEvent, TableReader};
+use postrider_signing::KeyRing;
 use postrider_telemetry::{IgnoredEndpoint, Metrics};
-use postrider_wire::endpoint::{self, Unused};
-use tracing::warn;
+use postrider_wire::endpoint::{self, Recorded, Unused};
+use tracing::{error, warn};
 
 use crate::followed::Followed;
 
@@ -23,15 +27,22 @@ pub(crate) enum Known {
 pub(crate) struct Endpoints {
     reader: TableReader,
     slices: SliceCount,
+    keys: Arc<KeyRing>,
     metrics: Metrics,
     followed: Followed,
 }
 
 impl Endpoints {
-    pub(crate) fn new(reader: TableReader, slices: SliceCount, metrics: Metrics) -> Self {
+    pub(crate) fn new(
+        reader: TableReader,
+        slices: SliceCount,
+        keys: Arc<KeyRing>,
+        metrics: Metrics,
+    ) -> Self {
         Self {
             reader,
             slices,
+            keys,
             metrics,
             followed: Followed::default(),
         }
@@ -69,8 +80,11 @@ impl Endpoints {
     fn endpoint(&self, record: &Record) -> Option<Known> {
         let slice = Slice(u16::try_from(record.origin.partition).ok()?);
         self.followed.current(slice)?;
-        match endpoint::of_record(record, self.slices) {
-            Ok((id, endpoint)) => Some(Known::Endpoint(slice, id, endpoint.map(Box::new))),
+        match endpoint::of_record(record, self.slices, &self.keys) {
+            Ok((id, recorded)) => {
+                let endpoint = recorded.map(|recorded| Box::new(self.to_send(recorded)));
+                Some(Known::Endpoint(slice, id, endpoint))
+            }
             Err(unused) => {
                 self.metrics.endpoint_record_ignored(match unused {
                     Unused::Elsewhere { .. } => IgnoredEndpoint::WrongPartition,
@@ -80,5 +94,20 @@ impl Endpoints {
                 None
             }
         }
+    }
+    fn to_send(&self, recorded: Recorded) -> Endpoint {
+        let (endpoint, unopened) = recorded.to_send();
+        if let Some(first) = unopened.first() {
+            self.metrics.endpoint_secrets_unopened();
+            error!(
+                endpoint = %endpoint.id,
+                version = endpoint.version,
+                %first,
+                secrets = unopened.len(),
+                "alarm: secrets of an endpoint cannot be opened: its deliveries wait, nothing is \
+                 sent to it; mend the key file and restart, or write the endpoint again"
+            );
+        }
+        endpoint
     }
 }

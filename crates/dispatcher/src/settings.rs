@@ -1,10 +1,13 @@
 //! What a dispatcher is told, and where it finds that in the configuration.
 
+use std::sync::Arc;
+
 use postrider_config::Config;
 use postrider_domain::SliceCount;
 use postrider_engine::io::Defaults;
 use postrider_kafka::membership::MembershipSettings;
 use postrider_kafka::{ClientSettings, GroupProtocol};
+use postrider_signing::KeyRing;
 use postrider_wire::topics::Topics;
 
 /// Everything a dispatcher needs to know. No `Debug`: client properties hold passwords.
@@ -24,14 +27,16 @@ pub struct DispatcherSettings {
     pub defaults: Defaults,
     /// Where requests may go.
     pub policy: postrider_guard::Policy,
+    /// What opens the secrets of endpoints.
+    pub keys: Arc<KeyRing>,
     /// Names this worker in attempt records.
     pub worker: String,
 }
 
 impl DispatcherSettings {
-    /// As the configuration says; `worker` names this process.
+    /// As the configuration says; `keys` are those of its key file, `worker` names this process.
     #[must_use]
-    pub fn from_config(config: &Config, worker: &str) -> Self {
+    pub fn from_config(config: &Config, keys: Arc<KeyRing>, worker: &str) -> Self {
         let topics = Topics::new(&config.kafka.prefix);
         let dispatcher = &config.dispatcher;
         let protocol = match dispatcher.ownership {
@@ -61,6 +66,7 @@ impl DispatcherSettings {
                 retry: dispatcher.defaults.retry.clone(),
             },
             policy: config.egress.clone(),
+            keys,
             worker: worker.to_owned(),
         }
     }

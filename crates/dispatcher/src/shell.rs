@@ -131,6 +131,7 @@ impl Shell {
             topics,
             slices,
             membership,
+            keys,
             ..
         } = settings;
         let group = &membership.group;
@@ -182,7 +183,7 @@ impl Shell {
             encoder: Encoder::new(settings),
             egress,
             runtime,
-            endpoints: Endpoints::new(reader, *slices, metrics),
+            endpoints: Endpoints::new(reader, *slices, Arc::clone(keys), metrics),
             membership: member,
             states: States::new(states),
             offsets,
@@ -679,7 +680,8 @@ mod tests {
     use super::*;
 
     fn shell(runtime: &tokio::runtime::Runtime) -> Shell {
-        let mut settings = DispatcherSettings::from_config(&Config::default(), "test");
+        let mut settings =
+            DispatcherSettings::from_config(&Config::default(), Arc::default(), "test");
         // Nobody answers there, and nobody has to.
         settings.client.brokers = "127.0.0.1:9".to_owned();
         let metrics = Metrics::new("test");

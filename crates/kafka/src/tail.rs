@@ -20,6 +20,8 @@ pub enum From {
     Beginning,
     /// After the newest record there was when it was opened.
     End,
+    /// At this offset, or the oldest record after it; at the end where that is earlier.
+    Offset(i64),
 }
 
 /// A reader of one topic, of one partition or all; it never commits and joins nothing.
@@ -65,6 +67,7 @@ impl Tail {
             let start = match from {
                 From::Beginning => low,
                 From::End => high,
+                From::Offset(offset) => offset.clamp(low, high),
             };
             assignment
                 .add_partition_offset(topic, partition, Offset::Offset(start))

@@ -4,15 +4,18 @@
 //! written while the topics and the configuration disagree about the number of slices.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use postrider_config::{Config, Environment, File, Override, Sources};
 use postrider_domain::EndpointId;
 use postrider_kafka::admin::{self, Plan, TopicSpec};
 use postrider_kafka::{ClientSettings, connect_check};
+use postrider_signing::KeyRing;
 use postrider_wire::Topics;
 
 use crate::exit::Failure;
+use crate::key_file;
 
 /// How long a command waits for a broker before it gives up with exit code 69.
 pub(crate) const WAIT: Duration = Duration::from_secs(10);
@@ -95,6 +98,17 @@ fn refuse(file: Option<&PathBuf>, failure: Failure) -> Failure {
 }
 
 impl Installation {
+    /// The keys that seal secrets, none without a key file.
+    ///
+    /// # Errors
+    /// The key file cannot be read, or is none.
+    pub(crate) fn keys(&self) -> Result<Arc<KeyRing>, Failure> {
+        match &self.config.secrets.key_file {
+            None => Ok(Arc::default()),
+            Some(path) => Ok(Arc::new(key_file::read(path)?)),
+        }
+    }
+
     /// A failure that the configuration may be to blame for.
     pub(crate) fn refuse(&self, failure: Failure) -> Failure {
         refuse(self.file.as_ref(), failure)

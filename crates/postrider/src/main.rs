@@ -9,6 +9,7 @@ mod exit;
 mod granted;
 mod input;
 mod installation;
+mod key_file;
 mod leaderless;
 mod output;
 mod rebootstrap;

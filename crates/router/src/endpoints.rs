@@ -12,6 +12,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 use postrider_catalog::Catalog;
 use postrider_domain::{Endpoint, Record, Signing, SliceCount};
 use postrider_kafka::{ClientError, ClientSettings, TableEvent, TableReader};
+use postrider_signing::KeyRing;
 use postrider_telemetry::{IgnoredEndpoint, Metrics};
 use postrider_wire::endpoint::Unused;
 use postrider_wire::{Topics, endpoint};
@@ -98,10 +99,11 @@ impl Endpoints {
         }
     }
 
-    /// A router has no use for secrets and addresses: it keeps what matching needs.
+    /// A router has no use for secrets and addresses: it opens none and keeps what matching needs.
     fn apply(&mut self, record: &Record) {
-        match endpoint::of_record(record, self.slices) {
-            Ok((id, endpoint)) => {
+        match endpoint::of_record(record, self.slices, &KeyRing::default()) {
+            Ok((id, recorded)) => {
+                let endpoint = recorded.map(|recorded| recorded.endpoint);
                 let slim = |endpoint: Endpoint| Endpoint {
                     signing: Signing {
                         secrets: Vec::new(),

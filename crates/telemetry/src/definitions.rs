@@ -63,6 +63,8 @@ definitions! {
         "Events that no endpoint of their tenant wants.";
     ENDPOINT_RECORDS_IGNORED = "endpoint_records_ignored_total", MetricKind::Counter, ["reason"],
         "Records of the endpoints topic that are not used: unreadable, or in the wrong partition.";
+    ENDPOINT_SECRETS_UNOPENED = "endpoint_secrets_unopened_total", MetricKind::Counter, [],
+        "Endpoint records whose secrets this worker cannot open: their deliveries wait.";
     DELIVERIES_WRITTEN = "deliveries_written_total", MetricKind::Counter, [],
         "Deliveries made from events and acknowledged by the brokers.";
     ATTEMPTS = "attempts_total", MetricKind::Counter, ["outcome", "status_class", "attempt"],

@@ -21,6 +21,7 @@ pub struct Metrics {
     events_rejected: IntCounterVec,
     events_unmatched: IntCounter,
     endpoint_records_ignored: IntCounterVec,
+    endpoint_secrets_unopened: IntCounter,
     deliveries_written: IntCounter,
     attempts: IntCounterVec,
     attempt_duration: Histogram,
@@ -74,6 +75,7 @@ impl Metrics {
             events_rejected: new.counters(&def::EVENTS_REJECTED),
             events_unmatched: new.counter(&def::EVENTS_UNMATCHED),
             endpoint_records_ignored: new.counters(&def::ENDPOINT_RECORDS_IGNORED),
+            endpoint_secrets_unopened: new.counter(&def::ENDPOINT_SECRETS_UNOPENED),
             deliveries_written: new.counter(&def::DELIVERIES_WRITTEN),
             attempts: new.counters(&def::ATTEMPTS),
             attempt_duration: new.histogram(&def::ATTEMPT_DURATION),
@@ -132,6 +134,11 @@ impl Metrics {
         self.endpoint_records_ignored
             .with_label_values(&[reason])
             .inc();
+    }
+
+    /// Secrets of an endpoint's record cannot be opened.
+    pub fn endpoint_secrets_unopened(&self) {
+        self.endpoint_secrets_unopened.inc();
     }
 
     /// A delivery was written and acknowledged.
@@ -350,6 +357,7 @@ mod tests {
         metrics.event_unmatched();
         metrics.endpoint_record_ignored(IgnoredEndpoint::Unreadable);
         metrics.endpoint_record_ignored(IgnoredEndpoint::WrongPartition);
+        metrics.endpoint_secrets_unopened();
         metrics.delivery_written();
         metrics.attempt_started();
         metrics.attempt_started();
@@ -414,6 +422,7 @@ mod tests {
             r#"postrider_breaker_changes_total{to="open"} 1"#,
             r#"postrider_leases_ended_total 1"#,
             r#"postrider_former_owners_ignored_total 1"#,
+            r#"postrider_endpoint_secrets_unopened_total 1"#,
             r#"postrider_build_info{version="1.2.3"} 1"#,
         ] {
             assert!(text.lines().any(|l| l == line), "{line}\n{text}");

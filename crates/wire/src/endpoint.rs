@@ -4,7 +4,7 @@
 //! with its place. In files an unknown field is an error, for a typo must not pass; in records it
 //! is ignored, for the writer may be newer. A field that this version cannot honour yet (a filter, a
 //! format, …) is an error in both: ignoring it would harm a merchant. Leaves whether a URL may be
-//! sent to to `guard`, the written form of a secret to `signing`.
+//! sent to to `guard`, the written form of a secret, open or sealed, to `signing`.
 
 mod check;
 mod entry;
@@ -15,15 +15,18 @@ mod ordering;
 mod rate_limit;
 mod read;
 mod retry;
+mod secret_text;
 mod signing;
 
 use std::fmt;
 
-use postrider_domain::{Endpoint, Timestamp};
+use postrider_domain::{Endpoint, EndpointState, Timestamp};
+use postrider_signing::KeyRing;
 
 pub use entry::{Unused, of_record};
 pub use file::{FILE_BYTES_MAX, FileFormat, parse_file};
 pub(crate) use form::EndpointForm;
+pub use secret_text::{Reseal, Sealing};
 pub use signing::{scheme_named, scheme_names};
 
 use crate::instant;
@@ -77,21 +80,130 @@ impl InvalidEndpoint {
     }
 }
 
-/// The value of an endpoint's record; its key is the endpoint id.
+/// A sealed secret that is no use to this reader.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unopened {
+    /// The field: `signing.secrets[0].sealed`.
+    pub path: String,
+    /// Why, and what to do. Names the key, nothing of the secret.
+    pub why: String,
+}
+
+impl fmt::Display for Unopened {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path, self.why)
+    }
+}
+
+/// An endpoint as its record has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recorded {
+    /// With those of its secrets that could be opened. One that lacks some is neither sent to nor
+    /// written again.
+    pub endpoint: Endpoint,
+    /// Those that could not.
+    pub unopened: Vec<Unopened>,
+}
+
+impl Recorded {
+    /// The endpoint for whoever sends to it. Where a secret could not be opened nothing may be sent,
+    /// unsigned or with half of its signatures, and nothing may be lost: it is paused, so that its
+    /// deliveries wait until somebody can open it.
+    #[must_use]
+    pub fn to_send(self) -> (Endpoint, Vec<Unopened>) {
+        let mut endpoint = self.endpoint;
+        if !self.unopened.is_empty() && endpoint.state == EndpointState::Active {
+            endpoint.state = EndpointState::Paused;
+        }
+        (endpoint, self.unopened)
+    }
+}
+
+/// The value of an endpoint's record, its secrets sealed; its key is the endpoint id.
 #[must_use]
-pub fn to_record(endpoint: &Endpoint, updated_at: Timestamp) -> Vec<u8> {
+pub fn to_record(endpoint: &Endpoint, updated_at: Timestamp, sealing: Sealing<'_>) -> Vec<u8> {
     let mut form = EndpointForm::of(endpoint);
+    form.seal(sealing);
+    written(form, updated_at)
+}
+
+fn written(mut form: EndpointForm, updated_at: Timestamp) -> Vec<u8> {
     form.updated_at = Some(instant::to_text_millis(updated_at));
     serde_json::to_vec(&form).expect("a form is made of texts, numbers and lists")
 }
 
-/// Reads a record of `endpoints` that is no tombstone. Whether its URL is allowed is asked again
-/// when something is sent to it, so here it only has to be one.
+/// A record with another state and version. Its secrets stay as they lie, sealed ones unopened; those
+/// that lie open are sealed.
+///
+/// # Errors
+/// The value is no record of an endpoint.
+pub fn with_state(
+    value: &[u8],
+    state: EndpointState,
+    version: u64,
+    updated_at: Timestamp,
+    sealing: Sealing<'_>,
+) -> Result<Vec<u8>, InvalidEndpoint> {
+    let mut form = form_to_edit(value)?;
+    form.state = Some(form::state_name(state).to_owned());
+    form.version = Some(version);
+    form.seal(sealing);
+    Ok(written(form, updated_at))
+}
+
+/// What became of a record whose secrets were to be sealed anew.
+#[derive(Debug)]
+pub struct Resealed {
+    /// The same version of the same endpoint, otherwise sealed; `None` = nothing changed.
+    pub value: Option<Vec<u8>>,
+    /// How many secrets were sealed.
+    pub sealed: usize,
+    /// Those that were to be and could not be opened. They stay as they are.
+    pub unopened: Vec<Unopened>,
+}
+
+/// A record with its secrets sealed anew. Nothing about the endpoint changes, so its version stays:
+/// written over a newer version it is ignored.
+///
+/// # Errors
+/// The value is no record of an endpoint.
+pub fn reseal(
+    value: &[u8],
+    which: Reseal,
+    updated_at: Timestamp,
+    sealing: Sealing<'_>,
+) -> Result<Resealed, InvalidEndpoint> {
+    let mut form = form_to_edit(value)?;
+    let (sealed, unopened) = form.reseal(which, sealing);
+    Ok(Resealed {
+        value: (sealed > 0).then(|| written(form, updated_at)),
+        sealed,
+        unopened,
+    })
+}
+
+/// Reads a record of `endpoints` that is no tombstone, and opens what is sealed with `keys`. Whether
+/// its URL is allowed is asked again when something is sent to it, so here it only has to be one.
 ///
 /// # Errors
 /// [`InvalidEndpoint`] when the value is not an endpoint, not the one of the key, or larger than
 /// [`RECORD_BYTES_MAX`] (the topic's own bound counts compressed bytes).
-pub fn from_record(key: &[u8], value: &[u8]) -> Result<Endpoint, InvalidEndpoint> {
+pub fn from_record(key: &[u8], value: &[u8], keys: &KeyRing) -> Result<Recorded, InvalidEndpoint> {
+    let invalid = |message: String| Err(InvalidEndpoint::new(message));
+    let mut mistakes = Mistakes::default();
+    let mut form = form_of_record(value, &mut mistakes)?;
+    form.open(keys, &mut mistakes);
+    match check(form, &any_http_url, &mut mistakes) {
+        Some(endpoint) if endpoint.id.as_str().as_bytes() == key => Ok(Recorded {
+            endpoint,
+            unopened: mistakes.unopened,
+        }),
+        Some(endpoint) => invalid(format!("its id is {}, but not its key", endpoint.id)),
+        None => invalid(mistakes.to_string()),
+    }
+}
+
+fn form_of_record(value: &[u8], mistakes: &mut Mistakes) -> Result<EndpointForm, InvalidEndpoint> {
     let invalid = |message: String| Err(InvalidEndpoint::new(message));
     if value.len() > RECORD_BYTES_MAX {
         let found = value.len();
@@ -103,21 +215,37 @@ pub fn from_record(key: &[u8], value: &[u8]) -> Result<Endpoint, InvalidEndpoint
         Ok(value) => value,
         Err(error) => return invalid(format!("the value is not JSON: {error}")),
     };
+    let form = read::form(value, UnknownFields::Ignore, mistakes);
+    form.ok_or_else(|| InvalidEndpoint::new(mistakes.to_string()))
+}
+
+/// Whole: what is left out of it would be lost.
+fn form_to_edit(value: &[u8]) -> Result<EndpointForm, InvalidEndpoint> {
     let mut mistakes = Mistakes::default();
-    let form = read::form(value, UnknownFields::Ignore, &mut mistakes);
-    match form.and_then(|form| check(form, &any_http_url, &mut mistakes)) {
-        Some(endpoint) if endpoint.id.as_str().as_bytes() == key => Ok(endpoint),
-        Some(endpoint) => invalid(format!("its id is {}, but not its key", endpoint.id)),
-        None => invalid(mistakes.to_string()),
+    let form = form_of_record(value, &mut mistakes)?;
+    if mistakes.is_empty() {
+        Ok(form)
+    } else {
+        Err(InvalidEndpoint::new(mistakes.to_string()))
     }
 }
 
-/// The endpoint for people to read: as in a file, its secrets masked.
-#[must_use]
-pub fn to_display_json(endpoint: &Endpoint) -> serde_json::Value {
+/// The endpoint for people to read: as in a file, its secrets masked, with the keys that those of its
+/// record are sealed under.
+///
+/// # Errors
+/// The value is no record of an endpoint.
+pub fn to_display_json(
+    endpoint: &Endpoint,
+    value: &[u8],
+) -> Result<serde_json::Value, InvalidEndpoint> {
     let mut form = EndpointForm::of(endpoint);
+    let mut lying = form_to_edit(value)?;
+    if let (Some(form), Some(lying)) = (&mut form.signing, &mut lying.signing) {
+        form.secrets = lying.secrets.take();
+    }
     form.mask_secrets();
-    serde_json::to_value(&form).expect("a form is made of texts, numbers and lists")
+    Ok(serde_json::to_value(&form).expect("a form is made of texts, numbers and lists"))
 }
 
 fn any_http_url(text: &str) -> Result<String, String> {

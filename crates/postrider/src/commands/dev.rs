@@ -114,7 +114,12 @@ pub(crate) fn run(
     let metrics = Metrics::new(env!("CARGO_PKG_VERSION"));
     let roles = Roles {
         router: start_router(&stage.installation, &metrics)?,
-        dispatcher: start_dispatcher(&stage.installation, &metrics, &runtime)?,
+        dispatcher: start_dispatcher(
+            &stage.installation,
+            stage.installation.keys()?,
+            &metrics,
+            &runtime,
+        )?,
     };
     let screen = Screen::new(output);
     let introduced = screen.introduce(&stage, &receiver.url(), &endpoints);

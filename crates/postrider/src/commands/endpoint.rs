@@ -8,18 +8,18 @@ mod apply;
 mod delete;
 mod show;
 mod state;
-mod topic;
+pub(in crate::commands) mod topic;
 
 use clap::{Args, Subcommand};
 use postrider_domain::EndpointId;
 
 use crate::exit::Failure;
-use crate::installation::Where;
+use crate::installation::{Installation, Where};
 use crate::output::Output;
 use apply::Apply;
 use delete::Delete;
 use state::Switch;
-pub(super) use topic::Topic;
+pub(super) use topic::{Stored, Topic};
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
@@ -50,13 +50,21 @@ pub(crate) fn run(command: &Command, at: &Where, output: Output) -> Result<(), F
         Command::List => show::list(&Topic::open(&installation)?, output),
         Command::Get(One { id }) => show::get(id, &Topic::open(&installation)?, output),
         Command::Delete(arguments) => delete::run(arguments, &Topic::open(&installation)?, output),
-        Command::Pause(one) => state::run(Switch::Pause, one, &Topic::open(&installation)?, output),
-        Command::Resume(one) => {
-            state::run(Switch::Resume, one, &Topic::open(&installation)?, output)
-        }
+        Command::Pause(one) => switch(Switch::Pause, one, &installation, output),
+        Command::Resume(one) => switch(Switch::Resume, one, &installation, output),
     }
 }
 
-fn no_endpoint(id: &EndpointId) -> Failure {
+fn switch(
+    switch: Switch,
+    one: &state::One,
+    installation: &Installation,
+    output: Output,
+) -> Result<(), Failure> {
+    let topic = Topic::open_with(installation, installation.keys()?)?;
+    state::run(switch, one, &topic, output)
+}
+
+pub(in crate::commands) fn no_endpoint(id: &EndpointId) -> Failure {
     Failure::no(format!("there is no endpoint {id}"))
 }

@@ -4,6 +4,7 @@
 //! SIGINT end it at once; then the first drains, commits and leaves, and one that comes more than a
 //! second later exits at once. Leaves all work to the roles.
 
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,7 @@ use clap::ValueEnum;
 use crossbeam_channel::RecvTimeoutError;
 use postrider_dispatcher::{Dispatcher, DispatcherSettings, Ended};
 use postrider_router::{Router, RouterHandle, RouterSettings};
+use postrider_signing::KeyRing;
 use postrider_telemetry::Metrics;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -59,6 +61,9 @@ pub(crate) fn run(arguments: &Arguments, at: &Where, no_color: bool) -> Result<(
              or run only the dispatcher (`postrider run dispatcher`)",
         )));
     }
+    // Only who sends opens secrets; a wrong key file is told without waiting for a broker.
+    let keys = has(Role::Dispatcher).then(|| installation.keys());
+    let keys = keys.transpose()?;
     let settings = installation.reach()?;
     let names: Vec<String> = installation
         .specs()
@@ -77,8 +82,8 @@ pub(crate) fn run(arguments: &Arguments, at: &Where, no_color: bool) -> Result<(
         router: has(Role::Router)
             .then(|| start_router(&installation, &metrics))
             .transpose()?,
-        dispatcher: has(Role::Dispatcher)
-            .then(|| start_dispatcher(&installation, &metrics, &runtime))
+        dispatcher: keys
+            .map(|keys| start_dispatcher(&installation, keys, &metrics, &runtime))
             .transpose()?,
     };
     log_start(&roles, &installation);
@@ -176,10 +181,11 @@ pub(crate) fn start_router(
 
 pub(crate) fn start_dispatcher(
     installation: &Installation,
+    keys: Arc<KeyRing>,
     metrics: &Metrics,
     runtime: &Runtime,
 ) -> Result<Dispatcher, Failure> {
-    let mut settings = DispatcherSettings::from_config(&installation.config, &worker());
+    let mut settings = DispatcherSettings::from_config(&installation.config, keys, &worker());
     settings.client.properties = installation.kafka().properties;
     Dispatcher::start(&settings, metrics.clone(), runtime.handle().clone()).map_err(Failure::usage)
 }

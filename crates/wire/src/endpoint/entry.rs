@@ -3,9 +3,10 @@
 //! Decides which records count: those whose key is an endpoint id, at the partition of its slice,
 //! with a value that can be read or none. Leaves counting and logging the others to the roles.
 
-use postrider_domain::{Endpoint, EndpointId, Record, SliceCount};
+use postrider_domain::{EndpointId, Record, SliceCount};
+use postrider_signing::KeyRing;
 
-use super::{InvalidEndpoint, from_record};
+use super::{InvalidEndpoint, Recorded, from_record};
 
 /// Why a record of `endpoints` is not used. What was known of the endpoint before stays.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -29,14 +30,16 @@ pub enum Unused {
     Value(#[from] InvalidEndpoint),
 }
 
-/// Which endpoint a record is about, and its configuration; `None` = deleted.
+/// Which endpoint a record is about, and its configuration; `None` = deleted. What is sealed in it is
+/// opened with `keys`; who needs no secrets has none.
 ///
 /// # Errors
 /// [`Unused`] when the record must not be used.
 pub fn of_record(
     record: &Record,
     slices: SliceCount,
-) -> Result<(EndpointId, Option<Endpoint>), Unused> {
+    keys: &KeyRing,
+) -> Result<(EndpointId, Option<Recorded>), Unused> {
     let key = record.key.as_deref().unwrap_or_default();
     let text = std::str::from_utf8(key).map_err(|_| Unused::Key("not UTF-8".to_owned()))?;
     let id: EndpointId = text
@@ -49,7 +52,7 @@ pub fn of_record(
     let endpoint = record
         .value
         .as_deref()
-        .map(|value| from_record(key, value))
+        .map(|value| from_record(key, value, keys))
         .transpose()?;
     Ok((id, endpoint))
 }
@@ -88,26 +91,45 @@ mod tests {
 
     #[test]
     fn a_record_at_home_is_used_and_a_tombstone_too() {
-        let (id, endpoint) =
-            of_record(&record("ep_1", Some(VALUE), home("ep_1")), slices()).unwrap();
+        let (id, endpoint) = of_record(
+            &record("ep_1", Some(VALUE), home("ep_1")),
+            slices(),
+            &KeyRing::default(),
+        )
+        .unwrap();
         assert_eq!(id.as_str(), "ep_1");
-        assert_eq!(endpoint.unwrap().tenant.as_str(), "acme");
-        let (_, gone) = of_record(&record("ep_1", None, home("ep_1")), slices()).unwrap();
-        assert_eq!(gone, None);
+        assert_eq!(endpoint.unwrap().endpoint.tenant.as_str(), "acme");
+        let (_, gone) = of_record(
+            &record("ep_1", None, home("ep_1")),
+            slices(),
+            &KeyRing::default(),
+        )
+        .unwrap();
+        assert!(gone.is_none());
     }
 
     #[test]
     fn a_record_elsewhere_is_not_used() {
         let elsewhere = (home("ep_1") + 1) % 64;
-        let unused = of_record(&record("ep_1", Some(VALUE), elsewhere), slices()).unwrap_err();
+        let unused = of_record(
+            &record("ep_1", Some(VALUE), elsewhere),
+            slices(),
+            &KeyRing::default(),
+        )
+        .unwrap_err();
         assert!(matches!(unused, Unused::Elsewhere { .. }), "{unused}");
     }
 
     #[test]
     fn what_cannot_be_read_is_not_used() {
-        let unused = of_record(&record("a.b", None, 0), slices()).unwrap_err();
+        let unused = of_record(&record("a.b", None, 0), slices(), &KeyRing::default()).unwrap_err();
         assert!(matches!(unused, Unused::Key(_)), "{unused}");
-        let unused = of_record(&record("ep_1", Some("{"), home("ep_1")), slices()).unwrap_err();
+        let unused = of_record(
+            &record("ep_1", Some("{"), home("ep_1")),
+            slices(),
+            &KeyRing::default(),
+        )
+        .unwrap_err();
         assert!(matches!(unused, Unused::Value(_)), "{unused}");
     }
 }

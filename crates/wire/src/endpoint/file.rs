@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use postrider_domain::{Endpoint, Timestamp};
+use postrider_domain::Endpoint;
 use postrider_guard::Policy;
+use postrider_signing::KeyRing;
 use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::check::check;
+use super::form::EndpointForm;
 use super::read::{self, Mistakes, UnknownFields};
-use super::{FieldError, RECORD_BYTES_MAX, to_record};
+use super::{FieldError, RECORD_BYTES_MAX, Unopened};
 
 /// Largest file that is read, in bytes. 10 000 endpoints fit many times over.
 pub const FILE_BYTES_MAX: usize = 64 << 20;
@@ -24,7 +26,7 @@ pub enum FileFormat {
 }
 
 /// Reads a file of endpoints. Their `version` is what the file says, 0 when it does not; who writes
-/// the record sets it.
+/// the record sets it. What is sealed in it is opened with `keys`.
 ///
 /// # Errors
 /// Every mistake in it (of one document at most 100), each with document and field; nothing of the file is used then.
@@ -32,6 +34,7 @@ pub fn parse_file(
     bytes: &[u8],
     format: FileFormat,
     policy: &Policy,
+    keys: &KeyRing,
 ) -> Result<Vec<Endpoint>, Vec<FieldError>> {
     let documents = documents(bytes, format).map_err(|message| vec![whole(message)])?;
     if documents.is_empty() {
@@ -47,7 +50,8 @@ pub fn parse_file(
     for (index, document) in documents.into_iter().enumerate() {
         let number = index + 1;
         let mut mistakes = Mistakes::default();
-        if let Some(form) = read::form(document, UnknownFields::Refuse, &mut mistakes) {
+        if let Some(mut form) = read::form(document, UnknownFields::Refuse, &mut mistakes) {
+            form.open(keys, &mut mistakes);
             let id = form.id.clone();
             if let Some(endpoint) = check(form, &url_rule, &mut mistakes) {
                 check_record(&endpoint, &mut mistakes);
@@ -57,11 +61,19 @@ pub fn parse_file(
                 mistakes.push("id", format!("is also the id of document {first}"));
             }
         }
-        errors.extend(mistakes.0.into_iter().map(|(path, message)| FieldError {
-            document: number,
-            path,
-            message,
-        }));
+        for Unopened { path, why } in std::mem::take(&mut mistakes.unopened) {
+            mistakes.push(path, why);
+        }
+        errors.extend(
+            mistakes
+                .noted
+                .into_iter()
+                .map(|(path, message)| FieldError {
+                    document: number,
+                    path,
+                    message,
+                }),
+        );
     }
     if errors.is_empty() {
         Ok(endpoints)
@@ -74,7 +86,9 @@ pub fn parse_file(
 fn check_record(endpoint: &Endpoint, mistakes: &mut Mistakes) {
     /// For what is not known yet (the version, the time) and for Kafka's own part of a record.
     const RESERVE: usize = 1 << 10;
-    let bytes = Zeroizing::new(to_record(endpoint, Timestamp::default())).len();
+    let mut form = EndpointForm::of(endpoint);
+    let open = Zeroizing::new(serde_json::to_vec(&form).unwrap_or_default()).len();
+    let bytes = open + form.growth_when_sealed();
     let most = RECORD_BYTES_MAX - RESERVE;
     if bytes > most {
         let message = format!(

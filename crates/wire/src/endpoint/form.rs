@@ -8,7 +8,7 @@ use std::fmt;
 use std::time::Duration;
 
 use postrider_domain::{
-    Endpoint, EndpointState, OnExhausted, Ordering, RateLimit, RetryPolicy, RetryPreset,
+    Endpoint, EndpointState, OnExhausted, Ordering, RateLimit, RetryPolicy, RetryPreset, Tenant,
 };
 use schemars::JsonSchema;
 use serde::de::value::MapAccessDeserializer;
@@ -16,6 +16,7 @@ use serde::de::{Deserializer, Error, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use super::secret_text::{SEALED, Slot};
 use super::signing;
 
 /// Where webhooks are sent, and how: the value of a record of the `endpoints` topic, and a document
@@ -143,7 +144,10 @@ pub(super) struct OpenBankingForm {
 /// One signing key.
 #[derive(Default, Deserialize, Serialize, JsonSchema)]
 #[serde(expecting = "id and value")]
-#[schemars(rename = "Secret")]
+#[schemars(
+    rename = "Secret",
+    extend("oneOf" = [{ "required": ["value"] }, { "required": ["sealed"] }])
+)]
 pub(super) struct SecretForm {
     /// Names it in files and commands; sent only as `keyid` or `kid`, by the schemes that have one.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -154,8 +158,12 @@ pub(super) struct SecretForm {
     /// `slack`, `corefy`: any text of 1 to 256 bytes. `rfc9421`, `jws`: either of the first two, or
     /// a private key as PKCS#8 PEM (Ed25519, P-256, RSA).
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(required, with = "String")]
+    #[schemars(with = "String")]
     pub(super) value: Option<Zeroizing<String>>,
+    /// In place of `value`: the same, sealed for this secret of this endpoint.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", extend("pattern" = SEALED))]
+    pub(super) sealed: Option<String>,
     /// It signs until then, RFC 3339.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) not_after: Option<String>,
@@ -265,12 +273,23 @@ impl EndpointForm {
         }
     }
 
-    /// Replaces every secret by what may be shown of it.
-    pub(super) fn mask_secrets(&mut self) {
+    /// Every secret of it, with the tenant and the id it belongs to: the one list of them, for
+    /// opening, sealing and masking.
+    pub(super) fn each_secret(&mut self, each: &mut dyn FnMut((&str, &str), Slot<'_>)) {
+        let default = Tenant::default();
+        let whose = (
+            self.tenant.as_deref().unwrap_or(default.as_str()),
+            self.id.as_deref().unwrap_or_default(),
+        );
         let secrets = self.signing.iter_mut().flat_map(|form| &mut form.secrets);
-        for secret in secrets.flatten() {
-            let value = secret.value.take().unwrap_or_default();
-            secret.value = Some(signing::masked(&value));
+        for (n, secret) in secrets.flatten().enumerate() {
+            let slot = Slot {
+                path: format!("signing.secrets[{n}]").into(),
+                label: secret.id.as_deref().unwrap_or_default().into(),
+                value: &mut secret.value,
+                sealed: &mut secret.sealed,
+            };
+            each(whose, slot);
         }
     }
 }

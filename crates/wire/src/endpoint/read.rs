@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_path_to_error::Segment;
 
+use super::Unopened;
 use super::form::EndpointForm;
 use crate::attributes::clip;
 
@@ -35,13 +36,18 @@ impl UnknownFields {
 
 /// Mistakes so far, as path and message: the first [`MISTAKES_MAX`].
 #[derive(Default)]
-pub(super) struct Mistakes(pub(super) Vec<(String, String)>);
+pub(super) struct Mistakes {
+    pub(super) noted: Vec<(String, String)>,
+    /// Sealed secrets that are no use: mistakes of a file, but not of a record, for they may be of
+    /// use to somebody else.
+    pub(super) unopened: Vec<Unopened>,
+}
 
 impl Mistakes {
     /// Notes a mistake, unless one at the same place or inside it is noted already: then this one
     /// is its consequence. Past the most that are noted nothing is done.
     pub(super) fn push(&mut self, path: impl Into<String>, message: impl Into<String>) {
-        if self.0.len() >= MISTAKES_MAX {
+        if self.noted.len() >= MISTAKES_MAX {
             return;
         }
         let path = path.into();
@@ -49,19 +55,19 @@ impl Mistakes {
             let rest = noted.strip_prefix(path.as_str());
             rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
         };
-        if !self.0.iter().any(|(noted, _)| inside(noted)) {
-            self.0.push((path, message.into()));
+        if !self.noted.iter().any(|(noted, _)| inside(noted)) {
+            self.noted.push((path, message.into()));
         }
     }
 
     pub(super) const fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.noted.is_empty()
     }
 }
 
 impl fmt::Display for Mistakes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (n, (path, message)) in self.0.iter().enumerate() {
+        for (n, (path, message)) in self.noted.iter().enumerate() {
             let separator = if n == 0 { "" } else { "; " };
             let colon = if path.is_empty() { "" } else { ": " };
             write!(f, "{separator}{path}{colon}{message}")?;

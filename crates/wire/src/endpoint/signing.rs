@@ -5,8 +5,8 @@
 
 use postrider_domain::{Jws, OpenBanking, Scheme, Signing, SigningKey, SigningSecret};
 use postrider_signing::{format_key, parse_key};
-use zeroize::Zeroizing;
 
+use super::Unopened;
 use super::check::{at_most, note};
 use super::form::{JwsForm, OpenBankingForm, SecretForm, SigningForm};
 use super::read::Mistakes;
@@ -164,13 +164,20 @@ fn secret(
             None
         }
     };
-    let key = match (form.value.as_ref(), scheme) {
-        (Some(text), Some(scheme)) => parse_key(scheme, text)
+    let mut unfit = None;
+    let key = match (form.value.as_ref(), &form.sealed, scheme) {
+        (Some(text), None, Some(scheme)) => parse_key(scheme, text)
             .map_err(|error| wrong("value", error.to_string()))
             .ok(),
+        // A router cannot know this: it has to be held up, as what cannot be opened.
+        (Some(text), Some(_), Some(scheme)) => parse_key(scheme, text)
+            .map_err(|error| unfit = Some(format!("opens, but not to a key: {error}")))
+            .ok(),
         // Of which form it has to be is not known.
-        (Some(_), None) => None,
-        (None, _) => {
+        (Some(_), _, None) => None,
+        // It could not be opened, which is noted.
+        (None, Some(_), _) => None,
+        (None, None, _) => {
             wrong("value", "is required, such as whsec_ and base64".to_owned());
             None
         }
@@ -182,6 +189,10 @@ fn secret(
             "expected a time such as 2026-12-01T00:00:00Z".to_owned(),
         );
     }
+    mistakes.unopened.extend(unfit.map(|why| Unopened {
+        path: format!("{path}.sealed"),
+        why,
+    }));
     Some(SigningSecret {
         id: id?.into(),
         key: key?,
@@ -200,6 +211,7 @@ pub(super) fn form_of(signing: &Signing) -> SigningForm {
     let secrets = signing.secrets.iter().map(|secret| SecretForm {
         id: Some(secret.id.to_string()),
         value: Some(format_key(scheme, &secret.key)),
+        sealed: None,
         not_after: secret.not_after.map(instant::to_text),
     });
     let jws = match scheme {
@@ -217,12 +229,4 @@ pub(super) fn form_of(signing: &Signing) -> SigningForm {
         secrets: Some(secrets.collect()),
         jws,
     }
-}
-
-/// What may be shown of a secret.
-pub(super) fn masked(value: &str) -> Zeroizing<String> {
-    let prefix = ["whsec_", "whsk_"]
-        .into_iter()
-        .find(|p| value.starts_with(p));
-    Zeroizing::new(format!("{}…", prefix.unwrap_or_default()))
 }

@@ -1,5 +1,7 @@
 //! Facts about endpoints in files and records.
 
+mod sealed;
+
 use std::time::Duration;
 
 use postrider_domain::{
@@ -7,7 +9,7 @@ use postrider_domain::{
     Scheme, Secret, Signing, SigningKey, SigningSecret, TypePattern,
 };
 use postrider_guard::Policy;
-use postrider_signing::generate_key;
+use postrider_signing::{NONCE_BYTES, Nonces, generate_key};
 use proptest::prelude::*;
 
 use super::*;
@@ -16,6 +18,29 @@ const SECRET: &str = "whsec_AQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eHyA=";
 
 fn parse(yaml: &str) -> Result<Vec<Endpoint>, Vec<FieldError>> {
     parse_file(yaml.as_bytes(), FileFormat::Yaml, &Policy::default())
+}
+
+fn parse_file(
+    bytes: &[u8],
+    format: FileFormat,
+    policy: &Policy,
+) -> Result<Vec<Endpoint>, Vec<FieldError>> {
+    super::parse_file(bytes, format, policy, &KeyRing::default())
+}
+
+fn from_record(key: &[u8], value: &[u8]) -> Result<Endpoint, InvalidEndpoint> {
+    let recorded = super::from_record(key, value, &KeyRing::default())?;
+    assert_eq!(recorded.unopened, []);
+    Ok(recorded.endpoint)
+}
+
+fn to_record(endpoint: &Endpoint, updated_at: Timestamp) -> Vec<u8> {
+    let nonces = Nonces::new([0; NONCE_BYTES]);
+    super::to_record(
+        endpoint,
+        updated_at,
+        Sealing::new(&KeyRing::default(), nonces),
+    )
 }
 
 /// The mistakes of a file that must have some, as lines.
@@ -494,7 +519,8 @@ fn the_display_form_masks_secrets() {
     let yaml = format!(
         "id: a\nurl: https://a.example/\nsigning: {{secrets: [{{id: s1, value: {SECRET}}}]}}"
     );
-    let shown = to_display_json(&parse(&yaml).unwrap()[0]);
+    let endpoint = &parse(&yaml).unwrap()[0];
+    let shown = to_display_json(endpoint, &to_record(endpoint, Timestamp::default())).unwrap();
     assert_eq!(shown["signing"]["secrets"][0]["value"], "whsec_…");
     assert_eq!(shown["signing"]["secrets"][0]["id"], "s1");
 }
@@ -582,11 +608,11 @@ fn a_record_of_nothing_but_mistakes_costs_little() {
         ),
     ] {
         let noted = noted(&json);
-        assert!(noted.0.len() <= read::MISTAKES_MAX, "{first}");
+        assert!(noted.noted.len() <= read::MISTAKES_MAX, "{first}");
         assert!(noted.to_string().contains(first), "{noted}");
         assert!(
             noted
-                .0
+                .noted
                 .iter()
                 .all(|(path, text)| path.len() + text.len() < 1_000),
             "{noted}"
@@ -767,7 +793,12 @@ proptest! {
         let read = from_record(endpoint.id.as_str().as_bytes(), &record);
         prop_assert_eq!(read.as_ref(), Ok(&endpoint));
         let file = parse_file(&record, FileFormat::Json, &Policy::default());
-        prop_assert_eq!(file, Ok(vec![endpoint]));
+        prop_assert_eq!(file.as_ref(), Ok(&vec![endpoint.clone()]));
+
+        let keys = sealed::keys(&["k1"]);
+        let sealed = super::to_record(&endpoint, Timestamp::default(), sealed::under(&keys));
+        let read = super::from_record(endpoint.id.as_str().as_bytes(), &sealed, &keys);
+        prop_assert_eq!(read.map(|read| read.endpoint), Ok(endpoint));
     }
 
     #[test]

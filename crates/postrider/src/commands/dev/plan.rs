@@ -346,7 +346,9 @@ mod tests {
         let given_up =
             dead_letter::of_delivery(&made, 4, reason, Some(404), &origin, "t".into(), 7);
         assert!(bytes(given_up) < DEAD_LETTER_BYTES);
-        let written = endpoint::to_record(&endpoint, report.started_at);
+        let keys = crate::commands::endpoint::topic::testing::keys();
+        let sealing = endpoint::Sealing::new(&keys, postrider_signing::Nonces::new([1; 24]));
+        let written = endpoint::to_record(&endpoint, report.started_at, sealing);
         assert!(written.len() as u64 + 200 < ENDPOINT_BYTES);
     }
 }

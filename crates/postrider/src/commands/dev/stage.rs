@@ -130,14 +130,15 @@ impl Stage {
         keys: Vec<SigningKey>,
         url: &str,
     ) -> Result<(), Failure> {
-        let topic = Topic::open(&self.installation)?;
+        let topic = Topic::open_with(&self.installation, self.installation.keys()?)?;
         let mut known = topic.read_all()?;
         let mut records: Vec<NewRecord> = Vec::new();
         for (demo, key) in endpoints.iter().zip(keys) {
             let mut endpoint = demo.endpoint(url, key);
-            let before = known.remove(&demo.id).map_or(0, |known| known.version);
+            let before = known.remove(&demo.id);
+            let before = before.map_or(0, |known| known.recorded.endpoint.version);
             endpoint.version = before.saturating_add(1);
-            let value = endpoint::to_record(&endpoint, input::now());
+            let value = endpoint::to_record(&endpoint, input::now(), topic.sealing()?);
             records.push(topic.record(&demo.id, Some(value.into())));
         }
         records.extend(known.keys().map(|id| topic.record(id, None)));

@@ -6,8 +6,10 @@ use std::path::Path;
 
 use clap::Args;
 use postrider_domain::{Endpoint, Scheme, SigningSecret, Timestamp};
-use postrider_wire::endpoint::{self, FileFormat};
+use postrider_signing::KeyRing;
+use postrider_wire::endpoint::{self, FileFormat, Recorded};
 use serde::Serialize;
+use zeroize::Zeroizing;
 
 use super::Topic;
 use crate::cli::DryRun;
@@ -30,19 +32,21 @@ pub(super) fn run(
     installation: &Installation,
     output: Output,
 ) -> Result<(), Failure> {
-    // Mistakes in the file are told without waiting for a broker.
-    let wanted = read_file(&arguments.file, installation)?;
-    apply(
-        wanted,
-        arguments.dry.dry_run,
-        &Topic::open(installation)?,
-        output,
-    )
+    // Mistakes in the files are told without waiting for a broker.
+    let keys = installation.keys()?;
+    let wanted = read_file(&arguments.file, installation, &keys)?;
+    let topic = Topic::open_with(installation, keys)?;
+    apply(wanted, arguments.dry.dry_run, &topic, output)
 }
 
-fn read_file(file: &str, installation: &Installation) -> Result<Vec<Endpoint>, Failure> {
-    let bytes = input::read(file)?;
-    let parsed = endpoint::parse_file(&bytes, format(file, &bytes), &installation.config.egress);
+fn read_file(
+    file: &str,
+    installation: &Installation,
+    keys: &KeyRing,
+) -> Result<Vec<Endpoint>, Failure> {
+    let bytes = Zeroizing::new(input::read(file)?);
+    let policy = &installation.config.egress;
+    let parsed = endpoint::parse_file(&bytes, format(file, &bytes), policy, keys);
     let mistakes = match parsed {
         Ok(endpoints) => match expired(&endpoints, input::now()) {
             none if none.is_empty() => return Ok(endpoints),
@@ -115,7 +119,8 @@ fn apply(
     let mut changes = Vec::new();
     let mut records = Vec::new();
     for mut endpoint in wanted {
-        let known = current.get(&endpoint.id);
+        let known = current.get(&endpoint.id).map(|stored| &stored.recorded);
+        known.map_or(Ok(()), |known| may_replace(known, topic.keys()))?;
         let change = settle(&mut endpoint, known);
         changes.push(Change {
             endpoint: endpoint.id.to_string(),
@@ -125,7 +130,7 @@ fn apply(
             slice: topic.partition(&endpoint.id),
         });
         if change != Settled::Unchanged {
-            let value = endpoint::to_record(&endpoint, input::now());
+            let value = endpoint::to_record(&endpoint, input::now(), topic.sealing()?);
             records.push(topic.record(&endpoint.id, Some(value.into())));
         }
     }
@@ -154,15 +159,36 @@ impl Settled {
     }
 }
 
+/// Without a key, secrets that lie sealed would lie open from then on. With keys, a secret that they
+/// do not open is replaced by that of the file: there is no other way back once its key is lost.
+fn may_replace(known: &Recorded, keys: &KeyRing) -> Result<(), Failure> {
+    let Some(first) = known.unopened.first() else {
+        return Ok(());
+    };
+    let id = &known.endpoint.id;
+    if keys.is_empty() {
+        return Err(Failure::usage(format!(
+            "{id}: its secrets are sealed, and written from here they would not be; nothing was \
+             written ({first})"
+        )));
+    }
+    eprintln!("postrider: {id}: replaced by the file's: {first}");
+    Ok(())
+}
+
 /// Gives the endpoint its version: 1 when new, one more when it differs. What the file says of the
-/// version does not count.
-fn settle(wanted: &mut Endpoint, known: Option<&Endpoint>) -> Settled {
-    let Some(known) = known else {
+/// version does not count; how secrets are sealed is no difference, that they cannot be opened is.
+fn settle(wanted: &mut Endpoint, known: Option<&Recorded>) -> Settled {
+    let Some(Recorded {
+        endpoint: known,
+        unopened,
+    }) = known
+    else {
         wanted.version = 1;
         return Settled::Created;
     };
     wanted.version = known.version;
-    if wanted == known {
+    if unopened.is_empty() && wanted == known {
         return Settled::Unchanged;
     }
     wanted.version = known.version.saturating_add(1);
@@ -174,7 +200,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::super::topic::fold;
-    use super::super::topic::testing::{record, wanted};
+    use super::super::topic::testing::{keys, record_under, wanted};
     use super::*;
 
     #[test]
@@ -206,29 +232,93 @@ mod tests {
         assert_eq!(expired(Vec::new()), none, "sent without a signature");
     }
 
+    fn recorded(endpoint: &Endpoint) -> Recorded {
+        Recorded {
+            endpoint: endpoint.clone(),
+            unopened: Vec::new(),
+        }
+    }
+
+    fn signed() -> Endpoint {
+        let mut endpoint = wanted("https://a.example/");
+        endpoint.signing.scheme = Scheme::Standard;
+        endpoint.signing.secrets = vec![SigningSecret {
+            id: "s1".into(),
+            key: postrider_domain::SigningKey::Shared(postrider_domain::Secret::new([7; 32])),
+            not_after: None,
+        }];
+        endpoint
+    }
+
+    /// What is known of [`signed`], which was written under `sealed`, to whom has `opened`.
+    fn known(sealed: &KeyRing, opened: &KeyRing) -> Recorded {
+        let mut first = signed();
+        settle(&mut first, None);
+        let mut endpoints = BTreeMap::new();
+        fold(
+            &mut endpoints,
+            &record_under(sealed, Some(&first), 3),
+            opened,
+            |_| 3,
+        )
+        .unwrap();
+        endpoints.remove(&first.id).unwrap().recorded
+    }
+
     #[test]
     fn only_a_difference_makes_a_version() {
         let mut first = wanted("https://a.example/");
         assert_eq!(settle(&mut first, None), Settled::Created);
         assert_eq!(first.version, 1);
         let mut same = wanted("https://a.example/");
-        assert_eq!(settle(&mut same, Some(&first)), Settled::Unchanged);
+        assert_eq!(
+            settle(&mut same, Some(&recorded(&first))),
+            Settled::Unchanged
+        );
         assert_eq!(same.version, 1);
         let mut moved = wanted("https://b.example/");
         moved.version = 99;
-        assert_eq!(settle(&mut moved, Some(&first)), Settled::Updated);
+        assert_eq!(
+            settle(&mut moved, Some(&recorded(&first))),
+            Settled::Updated
+        );
         assert_eq!(moved.version, 2);
     }
 
     #[test]
-    fn what_was_written_reads_as_unchanged() {
-        let mut first = wanted("https://a.example/");
-        settle(&mut first, None);
-        let mut endpoints = BTreeMap::new();
-        fold(&mut endpoints, &record(Some(&first), 3), |_| 3).unwrap();
-        let mut again = wanted("https://a.example/");
-        let known = endpoints.get(&first.id);
-        assert_eq!(settle(&mut again, known), Settled::Unchanged);
+    fn what_was_written_reads_as_unchanged_sealed_or_not() {
+        for (sealed, opened) in [
+            (KeyRing::default(), KeyRing::default()),
+            (KeyRing::default(), keys()),
+            (keys(), keys()),
+        ] {
+            let known = known(&sealed, &opened);
+            assert!(may_replace(&known, &opened).is_ok());
+            assert_eq!(settle(&mut signed(), Some(&known)), Settled::Unchanged);
+        }
+    }
+
+    #[test]
+    fn without_keys_nothing_sealed_is_unsealed() {
+        let known = known(&keys(), &KeyRing::default());
+        match may_replace(&known, &KeyRing::default()) {
+            Err(Failure::Ended(crate::exit::Code::Usage, reason)) => {
+                assert!(
+                    reason.starts_with("ep_1: its secrets are sealed"),
+                    "{reason}"
+                );
+                assert!(reason.contains("secrets.key_file"), "{reason}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_secret_whose_key_is_lost_is_replaced() {
+        let other = KeyRing::parse(b"k2 = AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI=").unwrap();
+        let known = known(&keys(), &other);
+        assert!(may_replace(&known, &other).is_ok());
+        assert_eq!(settle(&mut signed(), Some(&known)), Settled::Updated);
     }
 
     #[test]

@@ -40,12 +40,16 @@ pub(super) fn list(topic: &Topic<'_>, output: Output) -> Result<(), Failure> {
         version: endpoint.version,
         slice: topic.partition(&endpoint.id),
     };
-    let rows: Vec<Row> = endpoints.values().map(row).collect();
+    let rows = endpoints
+        .values()
+        .map(|stored| row(&stored.recorded.endpoint));
+    let rows: Vec<Row> = rows.collect();
     Ok(output.rows(&COLUMNS, &rows)?)
 }
 
 pub(super) fn get(id: &EndpointId, topic: &Topic<'_>, output: Output) -> Result<(), Failure> {
     let endpoints = topic.read([id])?;
     let found = endpoints.get(id).ok_or_else(|| no_endpoint(id))?;
-    Ok(output.one(&endpoint::to_display_json(found))?)
+    let shown = endpoint::to_display_json(&found.recorded.endpoint, &found.value);
+    Ok(output.one(&shown.map_err(Failure::no)?)?)
 }

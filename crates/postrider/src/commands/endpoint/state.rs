@@ -1,7 +1,7 @@
 //! `postrider endpoint pause` and `resume`: deliveries wait, or go on.
 //!
-//! Decides which states may follow which. Leaves what becomes of the deliveries that wait to the
-//! dispatcher.
+//! Decides which states may follow which. Needs no key file: what is sealed stays as it is. Leaves
+//! what becomes of the deliveries that wait to the dispatcher.
 
 use clap::Args;
 use postrider_domain::{Endpoint, EndpointId, EndpointState};
@@ -44,10 +44,14 @@ pub(super) fn run(
     output: Output,
 ) -> Result<(), Failure> {
     let mut endpoints = topic.read([id])?;
-    let mut endpoint = endpoints.remove(id).ok_or_else(|| no_endpoint(id))?;
+    let stored = endpoints.remove(id).ok_or_else(|| no_endpoint(id))?;
+    let mut endpoint = stored.recorded.endpoint;
     let differs = switch.apply(&mut endpoint).map_err(Failure::no)?;
     if differs && !dry.dry_run {
-        let value = endpoint::to_record(&endpoint, input::now());
+        let (state, version) = (endpoint.state, endpoint.version);
+        let sealing = topic.sealing()?;
+        let value = endpoint::with_state(&stored.value, state, version, input::now(), sealing);
+        let value = value.map_err(Failure::no)?;
         topic.write(&[topic.record(id, Some(value.into()))])?;
     }
     let line = match (differs, dry.dry_run) {
