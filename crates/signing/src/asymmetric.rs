@@ -3,9 +3,9 @@
 //! Decides which keys are well formed. Leaves which algorithm a scheme uses to the scheme. The text
 //! that is signed is one piece of memory, so a scheme that signs the body itself copies it.
 
-use aws_lc_rs::encoding::AsBigEndian as _;
+use aws_lc_rs::encoding::{AsBigEndian as _, AsDer as _, Pkcs8V1Der, PublicKeyX509Der};
 use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::rsa::KeyPair as RsaKeyPair;
+use aws_lc_rs::rsa::{KeyPair as RsaKeyPair, KeySize};
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, ED25519, EcdsaKeyPair,
     Ed25519KeyPair, KeyPair as _, RSA_PSS_2048_8192_SHA256, RSA_PSS_2048_8192_SHA512,
@@ -90,6 +90,46 @@ pub(crate) fn pkcs8_key(der: &[u8]) -> Option<SigningKey> {
     // Larger ones take too long, and their signatures more than a header may have.
     let fits = (256..=512).contains(&key.public_modulus_len());
     fits.then(|| SigningKey::Rsa(Secret::new(der)))
+}
+
+/// A new private key of the kind and size of this one; `None` = it is damaged or has no private half.
+pub(crate) fn new_key_like(key: &SigningKey, seed: &[u8; SEED_BYTES]) -> Option<SigningKey> {
+    match key {
+        SigningKey::Shared(_) => None,
+        SigningKey::Ed25519(_) => ed25519_key(seed),
+        SigningKey::P256(_) => {
+            let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).ok()?;
+            pkcs8_key(pair.to_pkcs8v1().ok()?.as_ref())
+        }
+        SigningKey::Rsa(key) => {
+            let old = RsaKeyPair::from_pkcs8(key.expose()).ok()?;
+            let size = match old.public_modulus_len() {
+                ..=256 => KeySize::Rsa2048,
+                257..=384 => KeySize::Rsa3072,
+                385.. => KeySize::Rsa4096,
+            };
+            let der: Pkcs8V1Der<'_> = RsaKeyPair::generate(size).ok()?.as_der().ok()?;
+            pkcs8_key(der.as_ref())
+        }
+    }
+}
+
+/// The public half as SubjectPublicKeyInfo; `None` = it has none, or is damaged.
+pub(crate) fn spki(key: &SigningKey) -> Option<Vec<u8>> {
+    let der: PublicKeyX509Der<'_> = match key {
+        SigningKey::Shared(_) => return None,
+        SigningKey::Ed25519(key) => ed25519(key).ok()?.public_key().as_der().ok()?,
+        SigningKey::P256(key) => {
+            let algorithm = &ECDSA_P256_SHA256_FIXED_SIGNING;
+            let pair = EcdsaKeyPair::from_pkcs8(algorithm, key.expose()).ok()?;
+            pair.public_key().as_der().ok()?
+        }
+        SigningKey::Rsa(key) => {
+            let pair = RsaKeyPair::from_pkcs8(key.expose()).ok()?;
+            pair.public_key().as_der().ok()?
+        }
+    };
+    Some(der.as_ref().to_vec())
 }
 
 /// What verifies.

@@ -14,10 +14,13 @@ use base64::engine::general_purpose::STANDARD;
 use postrider_domain::{Scheme, Secret, SigningKey};
 use zeroize::Zeroizing;
 
-use crate::asymmetric::{SEED_BYTES, ed25519_key, pkcs8_key};
+use crate::asymmetric::{SEED_BYTES, ed25519_key, new_key_like, pkcs8_key, spki};
 
 const SHARED: &str = "whsec_";
 const ED25519: &str = "whsk_";
+const PUBLIC: &str = "whpk_";
+pub(crate) const PUBLIC_BEGIN: &str = "-----BEGIN PUBLIC KEY-----";
+pub(crate) const PUBLIC_END: &str = "-----END PUBLIC KEY-----";
 const PRIVATE_BEGIN: &str = "-----BEGIN PRIVATE KEY-----";
 const PRIVATE_END: &str = "-----END PRIVATE KEY-----";
 
@@ -181,19 +184,52 @@ pub fn format_key(scheme: &Scheme, key: &SigningKey) -> Zeroizing<String> {
             text
         }
         SigningKey::P256(key) | SigningKey::Rsa(key) => {
-            let mut body = Zeroizing::new(String::with_capacity(room(key)));
-            STANDARD.encode_string(key.expose(), &mut body);
-            let mut text = Zeroizing::new(String::with_capacity(128 + body.len() * 2));
-            text.push_str(PRIVATE_BEGIN);
-            for line in body.as_bytes().chunks(64) {
-                text.push('\n');
-                text.push_str(str::from_utf8(line).expect("base64 is ASCII"));
-            }
-            text.push('\n');
-            text.push_str(PRIVATE_END);
-            text.push('\n');
-            text
+            to_pem(key.expose(), [PRIVATE_BEGIN, PRIVATE_END])
         }
+    }
+}
+
+/// The public half of a key, for whoever verifies with it: `whpk_…` for `standard-ed25519`, PEM for
+/// other schemes. `None` = it has none, or is damaged.
+#[must_use]
+pub fn format_public_key(scheme: &Scheme, key: &SigningKey) -> Option<String> {
+    let spki = spki(key)?;
+    if *scheme == Scheme::StandardEd25519 {
+        // SubjectPublicKeyInfo of Ed25519 ends with the key (RFC 8410 §4).
+        let (_, key) = spki.split_last_chunk::<SEED_BYTES>()?;
+        let mut text = PUBLIC.to_owned();
+        STANDARD.encode_string(key, &mut text);
+        return Some(text);
+    }
+    Some(to_pem(&spki, [PUBLIC_BEGIN, PUBLIC_END]).to_string())
+}
+
+fn to_pem(der: &[u8], [begin, end]: [&str; 2]) -> Zeroizing<String> {
+    let mut body = Zeroizing::new(String::with_capacity(der.len() * 2));
+    STANDARD.encode_string(der, &mut body);
+    let mut text = Zeroizing::new(String::with_capacity(128 + body.len() * 2));
+    text.push_str(begin);
+    for line in body.as_bytes().chunks(64) {
+        text.push('\n');
+        text.push_str(str::from_utf8(line).expect("base64 is ASCII"));
+    }
+    text.push('\n');
+    text.push_str(end);
+    text.push('\n');
+    text
+}
+
+/// A new key in place of this one: of the same kind and size. P-256 and RSA keys are drawn by the
+/// library, all others are made of `random`. `None` = the old one is damaged.
+#[must_use]
+pub fn generate_key_like(
+    scheme: &Scheme,
+    old: &SigningKey,
+    random: [u8; SEED_BYTES],
+) -> Option<SigningKey> {
+    match old {
+        SigningKey::Shared(_) => Some(generate_key(scheme, random)),
+        _ => new_key_like(old, &Zeroizing::new(random)),
     }
 }
 

@@ -3,8 +3,9 @@
 //! Decides the bytes that are signed, the headers that carry the result, the written form of keys
 //! ([`parse_key`]), which of an endpoint's secrets sign ([`sign`]), whether a signature holds
 //! ([`verify`]), and how secrets are sealed where they lie ([`seal`], [`open`]). Each scheme is a
-//! file of its name. Leaves the clock, the request and the storage of secrets to others. Of the schemes only ECDSA and RSA-PSS draw random numbers, as they must;
-//! all others give the same result for the same arguments.
+//! file of its name. Leaves the clock, the request and the storage of secrets to others. Only
+//! ECDSA and RSA-PSS draw random numbers, to sign and for new keys, as they must; all else gives
+//! the same result for the same arguments.
 #![warn(missing_docs)]
 
 mod asymmetric;
@@ -24,7 +25,9 @@ mod verify;
 
 use postrider_domain::{Scheme, Signing, SigningSecret, Timestamp};
 
-pub use key::{InvalidKey, format_key, generate_key, parse_key};
+pub use key::{
+    InvalidKey, format_key, format_public_key, generate_key, generate_key_like, parse_key,
+};
 pub use key_ring::{InvalidKeyRing, KEY_FILE_BYTES_MAX, KeyRing};
 pub use seal::{NONCE_BYTES, Nonces, OpenError, Place, open, seal, sealing_key};
 pub use verify::{InvalidVerifyingKey, Received, TOLERANCE, VerifyError, VerifyingKey, verify};
@@ -64,12 +67,22 @@ pub enum SignError {
     WrongKey,
 }
 
+/// Whether a scheme carries a signature of each secret that is valid, so that the receiver changes
+/// over whenever it likes. Elsewhere the oldest valid secret signs alone.
+#[must_use]
+pub const fn carries_several(scheme: &Scheme) -> bool {
+    matches!(
+        scheme,
+        Scheme::Standard | Scheme::StandardEd25519 | Scheme::Stripe
+    )
+}
+
 /// Signs one attempt; the headers of its scheme, beside `webhook-id` and `webhook-timestamp`, which
 /// every request has.
 ///
-/// Every secret that is valid at the time of the message signs where a scheme carries several
-/// signatures: Standard Webhooks and Stripe. Elsewhere the oldest valid one does, so that a receiver
-/// has until its end to install the new one.
+/// Every secret that is valid at the time of the message signs where a scheme
+/// [carries several](carries_several) signatures. Elsewhere the oldest valid one does, so that a
+/// receiver has until its end to install the new one.
 ///
 /// # Errors
 /// [`SignError`]; never with [`Scheme::None`].

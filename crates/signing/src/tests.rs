@@ -363,6 +363,42 @@ fn a_public_key_is_enough_to_verify() {
 }
 
 #[test]
+fn a_public_key_is_written_as_others_write_it() {
+    let public = |scheme: &Scheme, text: &str| format_public_key(scheme, &key(scheme, text));
+    let standard = public(&Scheme::StandardEd25519, ED25519);
+    assert_eq!(standard.as_deref(), Some(ED25519_PUBLIC));
+    let p256 = public(&Scheme::Rfc9421, P256);
+    assert_eq!(p256.as_deref(), Some(include_str!("tests/p256.pub.pem")));
+    let rsa = public(&JWS, RSA);
+    assert_eq!(rsa.as_deref(), Some(include_str!("tests/rsa2048.pub.pem")));
+    assert_eq!(public(&JWS, KEY_A), None);
+}
+
+#[test]
+fn a_new_key_is_of_the_kind_of_the_old_one_and_signs() {
+    for (scheme, keys) in schemes_and_keys() {
+        for text in keys {
+            let old = key(&scheme, text);
+            let new = generate_key_like(&scheme, &old, [7; 32]).expect("a key");
+            let kind = std::mem::discriminant::<SigningKey>;
+            assert_eq!(kind(&new), kind(&old), "{scheme:?}");
+            assert!(new != old);
+            let written = format_key(&scheme, &new);
+            assert!(
+                parse_key(&scheme, &written) == Ok(new.clone()),
+                "{scheme:?}"
+            );
+            let signed = signing(&scheme, &[&written]);
+            let headers = sign(&signed, &MESSAGE).expect("signed");
+            let public = format_public_key(&scheme, &new);
+            let verifying = public.as_deref().unwrap_or(&written);
+            let outcome = check(&scheme, &[verifying], &MESSAGE, &headers, NOW);
+            assert_eq!(outcome, Ok(()), "{scheme:?}");
+        }
+    }
+}
+
+#[test]
 fn during_a_roll_all_sign_newest_first_where_there_is_room() {
     let end = NOW + Duration::from_secs(3_600);
     for (scheme, keys) in schemes_and_keys() {
@@ -387,6 +423,18 @@ fn during_a_roll_all_sign_newest_first_where_there_is_room() {
     let headers = sign(&rolled, &MESSAGE).expect("two valid keys");
     let both = format!("{SIGNED_B} {SIGNED_A}");
     assert_eq!(value_of(&headers, "webhook-signature"), both);
+}
+
+#[test]
+fn who_carries_several_signatures_is_verified_with_the_older_and_the_newer_key() {
+    for (scheme, keys) in schemes_and_keys() {
+        let new = generate_key_like(&scheme, &key(&scheme, keys[0]), [7; 32]).expect("a key");
+        let new = format_key(&scheme, &new);
+        let headers = sign(&signing(&scheme, &[&new, keys[0]]), &MESSAGE).expect("signed");
+        let holds = |text: &str| check(&scheme, &[text], &MESSAGE, &headers, NOW).is_ok();
+        assert!(holds(keys[0]), "{scheme:?}");
+        assert_eq!(holds(&new), carries_several(&scheme), "{scheme:?}");
+    }
 }
 
 #[test]

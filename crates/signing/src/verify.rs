@@ -9,7 +9,7 @@ use postrider_domain::{Scheme, Secret, SigningKey, Timestamp};
 use subtle::{Choice, ConstantTimeEq as _};
 
 use crate::asymmetric::{PublicKey, SEED_BYTES};
-use crate::key::from_pem;
+use crate::key::{PUBLIC_BEGIN, PUBLIC_END, from_pem};
 use crate::mac::from_base64;
 use crate::{
     InvalidKey, corefy, github, jws, parse_key, rfc9421, shopify, slack, standard, stripe,
@@ -123,7 +123,7 @@ impl VerifyingKey {
     /// # Errors
     /// [`InvalidVerifyingKey`], which repeats nothing of the text.
     pub fn parse(scheme: &Scheme, text: &str) -> Result<Self, InvalidVerifyingKey> {
-        const PEM: [&str; 2] = ["-----BEGIN PUBLIC KEY-----", "-----END PUBLIC KEY-----"];
+        const PEM: [&str; 2] = [PUBLIC_BEGIN, PUBLIC_END];
         let with_public = matches!(
             scheme,
             Scheme::StandardEd25519 | Scheme::Rfc9421 | Scheme::Jws(_)
