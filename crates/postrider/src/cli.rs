@@ -70,6 +70,9 @@ enum Command {
     /// Create, change, show, pause and delete merchants' endpoints
     #[command(subcommand)]
     Endpoint(commands::endpoint::Command),
+    /// Roll, seal and rewrap endpoints' signing secrets
+    #[command(subcommand)]
+    Secret(commands::secret::Command),
     /// Put events on an intake topic
     #[command(subcommand)]
     Event(commands::event::Command),
@@ -112,6 +115,7 @@ pub(crate) fn run() -> Result<(), Failure> {
         Command::Config(command) => commands::config::run(&command, at, output),
         Command::Topics(command) => commands::topics::run(&command, at, output),
         Command::Endpoint(command) => commands::endpoint::run(&command, at, output),
+        Command::Secret(command) => commands::secret::run(&command, at, output),
         Command::Event(command) => commands::event::run(&command, at, output),
         Command::Listen(arguments) => commands::listen::run(&arguments, output),
         Command::Attempt(command) => commands::attempt::run(&command, at, output),

@@ -27,7 +27,7 @@ pub use entry::{Unused, of_record};
 pub use file::{FILE_BYTES_MAX, FileFormat, parse_file};
 pub(crate) use form::EndpointForm;
 pub use secret_text::{Reseal, Sealing};
-pub use signing::{scheme_named, scheme_names};
+pub use signing::{SECRETS_MAX, scheme_name, scheme_named, scheme_names};
 
 use crate::instant;
 use check::check;

@@ -19,7 +19,7 @@ const INTAKE_PARTITIONS: i32 = 4;
 /// Largest record an intake topic takes: above what Postrider delivers.
 const INTAKE_BYTES_MAX: usize = 4 << 20;
 /// What the tests' brokers grant a group, and timeouts that fit into it.
-const DISPATCHER: &str = r#"[dispatcher]
+pub const DISPATCHER: &str = r#"[dispatcher]
 session = "15s"
 heartbeat = "1s"
 defaults.timeout = "2s"
@@ -297,7 +297,7 @@ impl Answer {
 }
 
 /// The binary beside this one.
-fn binary() -> PathBuf {
+pub fn binary() -> PathBuf {
     let this = std::env::current_exe().expect("this program has a path");
     let beside = |folder: &Path| Some(folder.join("postrider")).filter(|path| path.is_file());
     // tests are one folder deeper

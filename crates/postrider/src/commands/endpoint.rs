@@ -19,7 +19,7 @@ use crate::output::Output;
 use apply::Apply;
 use delete::Delete;
 use state::Switch;
-pub(super) use topic::{Stored, Topic};
+pub(super) use topic::Topic;
 
 #[derive(Subcommand)]
 pub(crate) enum Command {

@@ -10,6 +10,7 @@ pub(crate) mod endpoint;
 pub(crate) mod event;
 pub(crate) mod listen;
 pub(crate) mod run;
+pub(crate) mod secret;
 pub(crate) mod signature;
 pub(crate) mod slice;
 pub(crate) mod topics;

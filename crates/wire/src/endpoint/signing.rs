@@ -13,7 +13,8 @@ use super::read::Mistakes;
 use crate::attributes::clip;
 use crate::instant;
 
-const SECRETS_MAX: usize = 10;
+/// Most signing secrets of an endpoint.
+pub const SECRETS_MAX: usize = 10;
 const OPEN_BANKING_BYTES_MAX: usize = 256;
 
 /// The names of the schemes, and the scheme of a name alone.
@@ -48,7 +49,9 @@ pub fn scheme_names() -> impl Iterator<Item = &'static str> {
     SCHEMES.into_iter().map(|(name, _)| name)
 }
 
-fn name_of(scheme: &Scheme) -> &'static str {
+/// The name of a scheme.
+#[must_use]
+pub fn scheme_name(scheme: &Scheme) -> &'static str {
     let same = |other: &Scheme| std::mem::discriminant(other) == std::mem::discriminant(scheme);
     let found = SCHEMES.into_iter().find(|(_, other)| same(other));
     found.expect("every scheme has a name").0
@@ -225,7 +228,7 @@ pub(super) fn form_of(signing: &Signing) -> SigningForm {
         _ => None,
     };
     SigningForm {
-        scheme: Some(name_of(scheme).to_owned()),
+        scheme: Some(scheme_name(scheme).to_owned()),
         secrets: Some(secrets.collect()),
         jws,
     }

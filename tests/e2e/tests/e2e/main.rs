@@ -8,6 +8,7 @@ mod intake;
 mod kill_and_stop;
 mod refusals;
 mod retries;
+mod sealing;
 mod stopping;
 
 use std::time::Duration;
