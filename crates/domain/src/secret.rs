@@ -1,7 +1,7 @@
 //! Bytes that must not be seen.
 //!
 //! Decides that a secret has no `Debug`, no `Display`, and is wiped when dropped
-//! (`docs/security.md`). Sealing at rest is not available in this version (ADR 0011).
+//! (`docs/security.md`). Leaves sealing at rest to `signing` and `wire`.
 
 use zeroize::Zeroizing;
 
