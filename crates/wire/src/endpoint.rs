@@ -7,6 +7,7 @@
 //! sent to to `guard`, the written form of a secret, open or sealed, to `signing`.
 
 mod check;
+mod edit;
 mod entry;
 mod file;
 mod form;
@@ -23,6 +24,7 @@ use std::fmt;
 use postrider_domain::{Endpoint, EndpointState, Timestamp};
 use postrider_signing::KeyRing;
 
+pub use edit::{Resealed, reseal, to_display_json, with_state};
 pub use entry::{Unused, of_record};
 pub use file::{FILE_BYTES_MAX, FileFormat, parse_file};
 pub(crate) use form::EndpointForm;
@@ -132,56 +134,6 @@ fn written(mut form: EndpointForm, updated_at: Timestamp) -> Vec<u8> {
     serde_json::to_vec(&form).expect("a form is made of texts, numbers and lists")
 }
 
-/// A record with another state and version. Its secrets stay as they lie, sealed ones unopened; those
-/// that lie open are sealed.
-///
-/// # Errors
-/// The value is no record of an endpoint.
-pub fn with_state(
-    value: &[u8],
-    state: EndpointState,
-    version: u64,
-    updated_at: Timestamp,
-    sealing: Sealing<'_>,
-) -> Result<Vec<u8>, InvalidEndpoint> {
-    let mut form = form_to_edit(value)?;
-    form.state = Some(form::state_name(state).to_owned());
-    form.version = Some(version);
-    form.seal(sealing);
-    Ok(written(form, updated_at))
-}
-
-/// What became of a record whose secrets were to be sealed anew.
-#[derive(Debug)]
-pub struct Resealed {
-    /// The same version of the same endpoint, otherwise sealed; `None` = nothing changed.
-    pub value: Option<Vec<u8>>,
-    /// How many secrets were sealed.
-    pub sealed: usize,
-    /// Those that were to be and could not be opened. They stay as they are.
-    pub unopened: Vec<Unopened>,
-}
-
-/// A record with its secrets sealed anew. Nothing about the endpoint changes, so its version stays:
-/// written over a newer version it is ignored.
-///
-/// # Errors
-/// The value is no record of an endpoint.
-pub fn reseal(
-    value: &[u8],
-    which: Reseal,
-    updated_at: Timestamp,
-    sealing: Sealing<'_>,
-) -> Result<Resealed, InvalidEndpoint> {
-    let mut form = form_to_edit(value)?;
-    let (sealed, unopened) = form.reseal(which, sealing);
-    Ok(Resealed {
-        value: (sealed > 0).then(|| written(form, updated_at)),
-        sealed,
-        unopened,
-    })
-}
-
 /// Reads a record of `endpoints` that is no tombstone, and opens what is sealed with `keys`. Whether
 /// its URL is allowed is asked again when something is sent to it, so here it only has to be one.
 ///
@@ -217,35 +169,6 @@ fn form_of_record(value: &[u8], mistakes: &mut Mistakes) -> Result<EndpointForm,
     };
     let form = read::form(value, UnknownFields::Ignore, mistakes);
     form.ok_or_else(|| InvalidEndpoint::new(mistakes.to_string()))
-}
-
-/// Whole: what is left out of it would be lost.
-fn form_to_edit(value: &[u8]) -> Result<EndpointForm, InvalidEndpoint> {
-    let mut mistakes = Mistakes::default();
-    let form = form_of_record(value, &mut mistakes)?;
-    if mistakes.is_empty() {
-        Ok(form)
-    } else {
-        Err(InvalidEndpoint::new(mistakes.to_string()))
-    }
-}
-
-/// The endpoint for people to read: as in a file, its secrets masked, with the keys that those of its
-/// record are sealed under.
-///
-/// # Errors
-/// The value is no record of an endpoint.
-pub fn to_display_json(
-    endpoint: &Endpoint,
-    value: &[u8],
-) -> Result<serde_json::Value, InvalidEndpoint> {
-    let mut form = EndpointForm::of(endpoint);
-    let mut lying = form_to_edit(value)?;
-    if let (Some(form), Some(lying)) = (&mut form.signing, &mut lying.signing) {
-        form.secrets = lying.secrets.take();
-    }
-    form.mask_secrets();
-    Ok(serde_json::to_value(&form).expect("a form is made of texts, numbers and lists"))
 }
 
 fn any_http_url(text: &str) -> Result<String, String> {

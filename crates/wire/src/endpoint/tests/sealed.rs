@@ -225,6 +225,30 @@ fn what_lies_open_is_sealed_and_what_is_stale_sealed_again() {
 }
 
 #[test]
+fn what_only_a_newer_version_knows_stays() {
+    let mut value = json_of(&to_record(&endpoint(), Timestamp::default()));
+    value["of_the_future"] = json!({ "a": [1] });
+    value["signing"]["x"] = json!(1);
+    value["signing"]["secrets"][0]["hint"] = json!("h");
+    let text = value.to_string();
+    let (keys, at) = (keys(&["k1"]), Timestamp::default());
+    let sealed = reseal(text.as_bytes(), Reseal::Open, at, under(&keys)).unwrap();
+    let state = EndpointState::Paused;
+    let paused = with_state(text.as_bytes(), state, 1, at, under(&keys)).unwrap();
+    for written in [sealed.value.unwrap(), paused] {
+        let written = json_of(&written);
+        assert!(!written.to_string().contains("whsec_"), "{written}");
+        assert_eq!(written["of_the_future"], value["of_the_future"]);
+        assert_eq!(written["signing"]["x"], 1);
+        let secret = &written["signing"]["secrets"][0];
+        assert_eq!(
+            (&secret["hint"], &secret["value"]),
+            (&json!("h"), &Value::Null)
+        );
+    }
+}
+
+#[test]
 fn what_cannot_be_opened_stays_as_it_is() {
     let mut value = json_of(&record(&["k1"]));
     value["signing"]["secrets"][1]["sealed"] = json!("v1.k9.AAAA");
@@ -286,4 +310,21 @@ fn what_a_file_may_hold_fits_its_record_when_it_is_sealed() {
     let sealed = super::super::to_record(&endpoint, Timestamp::default(), under(&ring)).len();
     let growth = EndpointForm::of(&endpoint).growth_when_sealed();
     assert!(sealed <= open + growth, "{sealed} > {open} + {growth}");
+}
+
+#[test]
+fn a_record_of_nothing_but_secrets_is_refused_before_all_are_opened() {
+    let mut value = json_of(&record(&["k1"]));
+    let secret = json!({ "id": "s1", "sealed": "v1.k9.AAAA" });
+    value["signing"]["secrets"] = json!(vec![secret; 3_000]);
+    let refused = super::super::from_record(b"a", value.to_string().as_bytes(), &keys(&["k1"]));
+    let refused = refused.unwrap_err().to_string();
+    assert!(
+        refused.contains("at most 10 secrets, found 3000"),
+        "{refused}"
+    );
+    let mut form = form_of_record(value.to_string().as_bytes(), &mut Mistakes::default()).unwrap();
+    let mut mistakes = Mistakes::default();
+    form.open(&keys(&["k1"]), &mut mistakes);
+    assert!(mistakes.unopened.len() < 32, "{}", mistakes.unopened.len());
 }
