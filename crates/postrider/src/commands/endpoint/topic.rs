@@ -116,16 +116,18 @@ impl<'a> Topic<'a> {
         Ok(tail.read_all(PATIENCE, each)?)
     }
 
-    /// Folds one record in; says when it does not count.
+    /// Folds one record in; says when it cannot be used. Whether it can.
     pub(in crate::commands) fn fold(
         &self,
         endpoints: &mut BTreeMap<EndpointId, Stored>,
         record: &Record,
-    ) {
+    ) -> bool {
         let right = |id: &EndpointId| self.partition(id);
-        if let Err(reason) = fold(endpoints, record, &self.keys, right) {
+        let folded = fold(endpoints, record, &self.keys, right);
+        if let Err(reason) = &folded {
             eprintln!("postrider: {} is not used: {reason}", record.origin);
         }
+        folded.is_ok()
     }
 
     pub(in crate::commands) fn record(&self, id: &EndpointId, value: Option<Bytes>) -> NewRecord {

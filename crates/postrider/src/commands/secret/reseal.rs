@@ -10,7 +10,7 @@ use postrider_domain::EndpointId;
 use postrider_wire::endpoint::{self, Reseal, Unopened};
 use serde::Serialize;
 
-use super::rewrite::{Change, Log};
+use super::rewrite::{Change, Log, Unused};
 use crate::cli::DryRun;
 use crate::commands::endpoint::{Topic, no_endpoint};
 use crate::exit::Failure;
@@ -32,6 +32,8 @@ struct Tally {
     sealed: usize,
     /// Secrets that could not be opened.
     unopened: usize,
+    /// Endpoints left alone because their newest record could not be read.
+    unread: usize,
     /// The key they are sealed under.
     key: String,
     dry_run: bool,
@@ -88,10 +90,10 @@ pub(super) fn run(
         tally.sealed, tally.written, tally.key, tally.endpoints
     );
     output.item(&tally, &line)?;
-    if tally.unopened > 0 {
+    if tally.unopened + tally.unread > 0 {
         return Err(Failure::no(format!(
-            "{} secrets could not be opened and stay as they are",
-            tally.unopened
+            "{} secrets could not be opened and {} endpoints not be read: they stay as they are",
+            tally.unopened, tally.unread
         )));
     }
     Ok(())
@@ -108,13 +110,19 @@ fn batch(
     for id in ids {
         // Gone: deleted meanwhile.
         let Some(stored) = log.get(id) else { continue };
+        let unused = log.unused(id);
+        if unused == Some(Unused::Unreadable) {
+            eprintln!("postrider: {id}: its newest record cannot be read and stays as it is");
+            tally.unread += 1;
+            continue;
+        }
         let resealed = endpoint::reseal(&stored.value, which, input::now(), topic.sealing()?);
         let resealed = resealed.map_err(|error| Failure::no(format!("{id}: {error}")))?;
         complain(id, &resealed.unopened);
         tally.unopened += resealed.unopened.len();
         tally.sealed += resealed.sealed;
-        let covered = log.is_covered(id).then(|| stored.value.clone());
-        if let Some(value) = resealed.value.map(Into::into).or(covered) {
+        let again = unused.map(|_| stored.value.clone());
+        if let Some(value) = resealed.value.map(Into::into).or(again) {
             changes.push((id.clone(), Some(value)));
         }
     }

@@ -19,10 +19,19 @@ pub(super) struct Log<'t, 'a> {
     topic: &'t Topic<'a>,
     partition: i32,
     endpoints: BTreeMap<EndpointId, Stored>,
-    /// Where the newest record of each endpoint is, used or not.
-    newest: BTreeMap<EndpointId, i64>,
+    /// Of endpoints whose newest record is not the one that counts: why not.
+    unused: BTreeMap<EndpointId, Unused>,
     /// The offset behind what was read.
     end: i64,
+}
+
+/// Why the newest record of an endpoint does not count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unused {
+    /// It is an older version. Compaction would keep it alone: the newer one is to be written again.
+    Outdated,
+    /// It cannot be read, perhaps because its writer is newer: nothing may be written over it.
+    Unreadable,
 }
 
 /// What is to be written: an endpoint's record, `None` = a tombstone.
@@ -34,7 +43,7 @@ impl<'t, 'a> Log<'t, 'a> {
             topic,
             partition,
             endpoints: BTreeMap::new(),
-            newest: BTreeMap::new(),
+            unused: BTreeMap::new(),
             end: 0,
         };
         log.read_on(|_| {})?;
@@ -49,10 +58,9 @@ impl<'t, 'a> Log<'t, 'a> {
         self.endpoints.get(id)
     }
 
-    /// Whether an older version lies behind the one that counts: compaction would keep the older.
-    pub(super) fn is_covered(&self, id: &EndpointId) -> bool {
-        let used = self.endpoints.get(id).map(|stored| stored.offset);
-        used.is_some() && used != self.newest.get(id).copied()
+    /// Why an endpoint's newest record does not count; `None` = it does.
+    pub(super) fn unused(&self, id: &EndpointId) -> Option<Unused> {
+        self.unused.get(id).copied()
     }
 
     /// Writes records made of what was read; what others wrote before them meanwhile comes back and
@@ -80,17 +88,33 @@ impl<'t, 'a> Log<'t, 'a> {
         topic.read_records(Some(self.partition), from, |record| {
             self.end = self.end.max(record.origin.offset + 1);
             each(&record);
+            let is_read = topic.fold(&mut self.endpoints, &record);
             let key = record.key.as_deref().unwrap_or_default();
-            if let Ok(id) = String::from_utf8_lossy(key).parse::<EndpointId>() {
-                self.newest.insert(id, record.origin.offset);
-            }
-            topic.fold(&mut self.endpoints, &record);
+            let Ok(id) = String::from_utf8_lossy(key).parse::<EndpointId>() else {
+                return;
+            };
+            let used = self.endpoints.get(&id).map(|stored| stored.offset);
+            match unused(is_read, used, record.origin.offset) {
+                Some(why) => self.unused.insert(id, why),
+                None => self.unused.remove(&id),
+            };
         })
     }
 }
 
+/// Why the record at this offset, the newest of its endpoint, does not count, where `used` is the
+/// offset of the one that does.
+fn unused(is_read: bool, used: Option<i64>, newest: i64) -> Option<Unused> {
+    match used {
+        _ if !is_read => Some(Unused::Unreadable),
+        Some(used) if used != newest => Some(Unused::Outdated),
+        // A tombstone leaves none.
+        _ => None,
+    }
+}
+
 /// What a change covers of the records since the one of this version that it was made of: the last
-/// one before it that counted.
+/// one before it that counted, or may count for somebody who can read it.
 fn covered_by(
     (id, value): &Change,
     version: u64,
@@ -102,7 +126,7 @@ fn covered_by(
         let Some(found) = found else { return true };
         let none = postrider_signing::KeyRing::default();
         let read = postrider_wire::endpoint::from_record(id.as_str().as_bytes(), found, &none);
-        read.is_ok_and(|read| read.endpoint.version >= version)
+        read.map_or(true, |read| read.endpoint.version >= version)
     };
     let earlier = since
         .iter()
@@ -160,8 +184,23 @@ mod tests {
         let own = of("ep_1", ours.1.clone());
         assert_eq!(covered(&[own.clone(), of("ep_1", value(6))]), None);
         assert_eq!(covered(&[of("ep_2", value(6)), own.clone()]), None);
-        assert_eq!(covered(&[of("ep_1", value(4)), own.clone()]), None);
+        assert_eq!(covered(&[of("ep_1", value(4)), own]), None);
+    }
+
+    #[test]
+    fn what_only_a_newer_version_can_read_is_covered_too() {
         let unreadable = Some(Bytes::from_static(b"{"));
-        assert_eq!(covered(&[of("ep_1", unreadable), own]), None);
+        let since = [of("ep_1", unreadable.clone()), of("ep_1", ours())];
+        let covered = covered_by(&change(ours()), 5, &since);
+        assert_eq!(covered, Some(change(unreadable)));
+    }
+
+    #[test]
+    fn the_newest_record_counts_or_it_is_known_why_not() {
+        assert_eq!(unused(true, Some(7), 7), None);
+        assert_eq!(unused(true, Some(6), 7), Some(Unused::Outdated));
+        assert_eq!(unused(true, None, 7), None, "a tombstone");
+        assert_eq!(unused(false, Some(6), 7), Some(Unused::Unreadable));
+        assert_eq!(unused(false, None, 7), Some(Unused::Unreadable));
     }
 }

@@ -14,7 +14,7 @@ use postrider_signing::{
 use postrider_wire::endpoint::{self, Recorded, SECRETS_MAX};
 use serde::Serialize;
 
-use super::rewrite::Log;
+use super::rewrite::{Log, Unused};
 use crate::cli::DryRun;
 use crate::commands::endpoint::{Topic, no_endpoint};
 use crate::exit::Failure;
@@ -87,6 +87,11 @@ pub(super) fn run(
     let topic = Topic::open_with(installation, installation.keys()?)?;
     let mut log = Log::read(&topic, topic.partition(id))?;
     let stored = log.get(id).ok_or_else(|| no_endpoint(id))?;
+    if log.unused(id) == Some(Unused::Unreadable) {
+        return Err(Failure::no(format!(
+            "the newest record of {id} cannot be read, nothing was written over it"
+        )));
+    }
     let key = new_key(opened(&stored.recorded)?)?;
     let now = input::now();
     let roll = |recorded: &Recorded| rolled(opened(recorded)?, key.clone(), now, *expire_old);
@@ -97,16 +102,22 @@ pub(super) fn run(
         let mut covered = log.write(&[(id.clone(), Some(value.into()))])?;
         due = false;
         if let Some((_, value)) = covered.pop() {
-            let Some(value) = value else {
-                log.write(&[(id.clone(), None)])?;
-                return Err(Failure::no(format!(
-                    "{id} was deleted at the same moment, and stays deleted"
-                )));
-            };
-            // Somebody else's change of the same moment counts: the roll is made of that.
-            let key = id.as_str().as_bytes();
-            let recorded = endpoint::from_record(key, &value, topic.keys());
-            endpoint = roll(&recorded.map_err(Failure::no)?)?;
+            // Somebody else's change of the same moment counts: the roll is made of that, or is none.
+            let read = value.as_deref().map(|value| {
+                let key = id.as_str().as_bytes();
+                let recorded = endpoint::from_record(key, value, topic.keys());
+                roll(&recorded.map_err(Failure::no)?)
+            });
+            match read {
+                Some(Ok(again)) => endpoint = again,
+                _ => {
+                    log.write(&[(id.clone(), value)])?;
+                    return Err(Failure::no(format!(
+                        "{id} was changed or deleted at the same moment: that stays, its secret \
+                         was not rolled"
+                    )));
+                }
+            }
             due = true;
         }
     }
