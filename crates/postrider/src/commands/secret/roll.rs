@@ -427,6 +427,36 @@ mod tests {
     }
 
     #[test]
+    fn people_are_told_the_secret_and_who_signs_when() {
+        let rolled = |secret, public_key| Rolled {
+            endpoint: "ep_1".to_owned(),
+            scheme: "rfc9421",
+            id: "s2".to_owned(),
+            secret,
+            public_key,
+            version: 8,
+            signs: signs(
+                &with(Scheme::Rfc9421, &[("s2", None), ("s1", Some(4_600))]),
+                NOW,
+            ),
+            dry_run: false,
+        };
+        let public = Some("PUBLIC\n".to_owned());
+        assert_eq!(
+            for_people(&rolled(Some("PRIVATE\n"), public), false),
+            "secret s2 of ep_1 (scheme rfc9421), shown this once:\nPRIVATE\n\
+             its public key, for the receiver:\nPUBLIC\n\
+             one secret signs at a time: s1 until 1970-01-01T01:16:40Z, then s2; the receiver \
+             installs s2 before its turn comes"
+        );
+        assert_eq!(
+            for_people(&rolled(None, None), true),
+            "would give ep_1 a secret s2\n\
+             each of these signs every request: s1 until 1970-01-01T01:16:40Z, s2"
+        );
+    }
+
+    #[test]
     fn an_unsigned_endpoint_has_nothing_to_roll() {
         match new_key(&wanted("https://a.example/")) {
             Err(Failure::Ended(crate::exit::Code::No, reason)) => {
