@@ -9,11 +9,13 @@
 #![warn(missing_docs)]
 
 pub mod attempt;
+pub mod auth;
 pub mod delivery;
 pub mod endpoint;
 pub mod event;
 pub mod ids;
 pub mod lane;
+pub mod network;
 pub mod record;
 pub mod remembered;
 pub mod retry;
@@ -25,6 +27,7 @@ pub use attempt::{
     AttemptError, AttemptReport, AttemptResult, DeadLetterReason, DiscardReason, ErrorKind,
     Outcome, Phases, RequestSummary, Response,
 };
+pub use auth::{Auth, ClientCertificate, Credentials, OAuth2};
 pub use delivery::{Delivery, Origin};
 pub use endpoint::{
     Endpoint, EndpointState, Jws, OnExhausted, OpenBanking, Ordering, RateLimit, Scheme, Signing,
@@ -33,6 +36,7 @@ pub use endpoint::{
 pub use event::Event;
 pub use ids::{DeliveryId, EndpointId, InvalidId, Tenant};
 pub use lane::{Lane, Rung};
+pub use network::{Network, ProxyServer};
 pub use record::{NewRecord, Record};
 pub use remembered::{BacklogMemory, Head, LimiterMemory, Remembered, Reserved};
 pub use retry::{RetryPolicy, RetryPreset};

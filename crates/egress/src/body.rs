@@ -5,20 +5,29 @@
 //! not even its head; what was asked for may have been, wholly, in part, or not at all.
 
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
+/// Whether a request was given out to be written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sent {
+    NotYet,
+    At(Instant),
+    /// The exchange was over before.
+    Never,
+}
+
 /// How far one exchange came.
 pub(crate) struct Progress {
     /// An empty body is never asked for, so it tells nothing.
     unknown: bool,
-    /// When the body was taken; `None` when the exchange was over before. Whoever comes first
-    /// decides: the client writes on another thread than the one whose deadline passes.
-    sent: OnceLock<Option<Instant>>,
+    /// Whoever comes first decides: a connection writes on another thread than the one whose
+    /// deadline passes.
+    sent: Mutex<Sent>,
     /// After that nothing is sent, whatever the timers of a process that slept say.
     deadline: Instant,
     head: OnceLock<Instant>,
@@ -28,16 +37,51 @@ impl Progress {
     pub(crate) fn new(body: &Bytes, deadline: Instant) -> Self {
         Self {
             unknown: body.is_empty(),
-            sent: OnceLock::new(),
+            sent: Mutex::new(Sent::NotYet),
             deadline,
             head: OnceLock::new(),
         }
     }
 
+    fn sent(&self) -> MutexGuard<'_, Sent> {
+        self.sent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The request is about to be written; `false` when the exchange is over, and nothing may be.
+    pub(crate) fn begin(&self) -> bool {
+        let mut sent = self.sent();
+        if *sent == Sent::NotYet {
+            let now = Instant::now();
+            *sent = if now < self.deadline {
+                Sent::At(now)
+            } else {
+                Sent::Never
+            };
+        }
+        *sent != Sent::Never
+    }
+
+    /// The receiver says that it did not process what was sent to it.
+    pub(crate) fn take_back(&self) {
+        let mut sent = self.sent();
+        if matches!(*sent, Sent::At(_)) {
+            *sent = Sent::NotYet;
+        }
+    }
+
+    /// Whether the time for the exchange is up.
+    pub(crate) fn is_late(&self) -> bool {
+        Instant::now() >= self.deadline
+    }
+
     /// Ends the exchange; whether the receiver may have seen the request, or part of it. After a
     /// no, nothing of it is sent any more.
     pub(crate) fn end(&self) -> bool {
-        self.unknown || self.sent.get_or_init(|| None).is_some()
+        let mut sent = self.sent();
+        if *sent == Sent::NotYet {
+            *sent = Sent::Never;
+        }
+        self.unknown || *sent != Sent::Never
     }
 
     /// The head of the response is there.
@@ -47,11 +91,10 @@ impl Progress {
 
     /// Request written to response head.
     pub(crate) fn first_byte(&self) -> Option<Duration> {
-        Some(
-            self.head
-                .get()?
-                .saturating_duration_since((*self.sent.get()?)?),
-        )
+        let Sent::At(sent) = *self.sent() else {
+            return None;
+        };
+        Some(self.head.get()?.saturating_duration_since(sent))
     }
 }
 
@@ -62,7 +105,7 @@ impl Progress {
 pub(crate) struct Over;
 
 /// One chunk of known length, ready at once: the client has all of a request in its hands, and has
-/// tried to write it, before it reads the answer. `line` goes by that.
+/// tried to write it, before it reads the answer. `http1` goes by that.
 pub(crate) struct TrackedBody {
     data: Option<Bytes>,
     progress: Arc<Progress>,
@@ -83,10 +126,7 @@ impl Body for TrackedBody {
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Over>>> {
-        let deadline = self.progress.deadline;
-        let in_time = || Some(Instant::now()).filter(|now| *now < deadline);
-        let begun = self.progress.sent.get_or_init(in_time);
-        if begun.is_none() {
+        if !self.progress.begin() {
             return Poll::Ready(Some(Err(Over)));
         }
         Poll::Ready(self.data.take().map(|data| Ok(Frame::data(data))))

@@ -1,30 +1,41 @@
 //! How a connection is made.
 //!
-//! Decides the order (name, TCP, TLS, the check of the peer), one time limit over all of it, the
-//! options of the socket, and that TLS offers HTTP/1.1 alone. Leaves the addresses to `gate`, and
-//! what becomes of the connection to `line`.
+//! Decides the order (name, TCP or the proxy's tunnel, the check of the peer, TLS), a time limit
+//! for each, and the options of the socket. Leaves the addresses to `gate`, whom TLS trusts to
+//! `identity`, which of our own addresses is used to `source`, and what is said over the
+//! connection to `http1` and `http2`.
 
-use std::io;
-use std::pin::Pin;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::Uri;
-use hyper_rustls::{ConfigBuilderExt, HttpsConnector};
 use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::dns::Name;
+use hyper_util::client::legacy::connect::proxy::Tunnel;
 use hyper_util::rt::TokioIo;
+use postrider_domain::Phases;
 use postrider_guard::Policy;
-use tokio_rustls::rustls::client::WantsClientCert;
-use tokio_rustls::rustls::crypto::aws_lc_rs;
-use tokio_rustls::rustls::{self, ClientConfig, ConfigBuilder, WantsVerifier};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::ClientConfig;
+use tokio_rustls::rustls::pki_types::ServerName;
 use tower_service::Service;
+use url::{Host, Url};
 
-use crate::gate::{BoxError, GuardedResolver, check_peer};
-use crate::line::Line;
+use crate::ended::Ended;
+use crate::gate::{GuardedResolver, Stopped, check_peer};
+use crate::line::{Line, Stream};
+use crate::proxy::Proxy;
+use crate::source::Sources;
 
-/// Name, TCP and TLS together, within the request's own deadline.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// TCP to all addresses of a name, each an equal part of it; through a proxy, its tunnel too.
+const TCP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The TLS handshake.
+const TLS_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Longest time a receiver may leave what was sent to it unacknowledged, or its window shut, while
 /// an attempt lasts or after its request went out whole: the operating system still has it then.
@@ -36,70 +47,177 @@ const PROBE_EVERY: Duration = Duration::from_secs(15);
 /// Questions without an answer that end it.
 const PROBES: u32 = 3;
 
-/// TLS that trusts the system's certificate authorities.
-///
-/// # Errors
-/// The TLS library did not start, or the system has no certificates.
-pub(crate) fn system_tls() -> Result<ClientConfig, rustls::Error> {
-    Ok(tls(tls_builder()?.try_with_platform_verifier()?))
+/// Notes how long a phase took, however it ends.
+struct Timed<'a> {
+    phase: &'a mut Option<Duration>,
+    begin: Instant,
 }
 
-/// TLS of which it is not said yet whom it trusts.
-pub(crate) fn tls_builder() -> Result<ConfigBuilder<ClientConfig, WantsVerifier>, rustls::Error> {
-    // Named, for another crate of the build may bring a second one.
-    ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions()
+impl<'a> Timed<'a> {
+    fn new(phase: &'a mut Option<Duration>) -> Self {
+        let begin = Instant::now();
+        Self { phase, begin }
+    }
 }
 
-/// Offers HTTP/1.1, whatever the library was built with (ADR 0012).
-pub(crate) fn tls(builder: ConfigBuilder<ClientConfig, WantsClientCert>) -> ClientConfig {
-    let mut config = builder.with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    config
+impl Drop for Timed<'_> {
+    fn drop(&mut self) {
+        *self.phase = Some(self.begin.elapsed());
+    }
 }
 
-/// Makes connections to permitted peers. Cloning is a few reference counts.
-#[derive(Clone)]
+/// Makes connections to permitted peers.
 pub(crate) struct Connector {
-    https: HttpsConnector<HttpConnector<GuardedResolver>>,
     policy: Arc<Policy>,
+    resolver: GuardedResolver,
+    proxy: Option<Proxy>,
+    sources: Sources,
 }
 
 impl Connector {
-    pub(crate) fn new(policy: Arc<Policy>, resolver: GuardedResolver, tls: ClientConfig) -> Self {
-        let mut tcp = HttpConnector::new_with_resolver(resolver);
+    pub(crate) const fn new(
+        policy: Arc<Policy>,
+        resolver: GuardedResolver,
+        proxy: Option<Proxy>,
+        sources: Sources,
+    ) -> Self {
+        Self {
+            policy,
+            resolver,
+            proxy,
+            sources,
+        }
+    }
+
+    /// A connection to the host of a URL that was checked. `phases` is told how long each step
+    /// took, also the one that failed.
+    pub(crate) async fn connect(
+        &self,
+        url: &Url,
+        tls: &Arc<ClientConfig>,
+        phases: &mut Phases,
+    ) -> Result<Line, Ended> {
+        let port = url.port_or_known_default().unwrap_or_default();
+        let addresses = match url.host() {
+            Some(Host::Ipv4(ip)) => vec![SocketAddr::new(ip.into(), port)],
+            Some(Host::Ipv6(ip)) => vec![SocketAddr::new(ip.into(), port)],
+            Some(Host::Domain(name)) => {
+                let _timed = Timed::new(&mut phases.dns);
+                self.resolver.addresses(name, port).await?
+            }
+            None => return Err(Stopped::NoSuchName.into()),
+        };
+        let tcp = {
+            let _timed = Timed::new(&mut phases.connect);
+            let reaching = self.reach(addresses);
+            let reached = timeout(TCP_TIMEOUT, reaching).await;
+            reached.map_err(|_| Ended::TcpLate(TCP_TIMEOUT))??
+        };
+        if url.scheme() != "https" {
+            return Ok(Line::new(Stream::Plain(tcp)));
+        }
+        let _timed = Timed::new(&mut phases.tls);
+        let name = server_name(url)?;
+        let shaking = TlsConnector::from(Arc::clone(tls)).connect(name, tcp);
+        let stream = timeout(TLS_TIMEOUT, shaking)
+            .await
+            .map_err(|_| Ended::TlsLate(TLS_TIMEOUT))?
+            .map_err(Ended::Tls)?;
+        Ok(Line::new(Stream::Tls(Box::new(stream))))
+    }
+
+    /// TCP to one of them, checked; or a tunnel to one through the proxy, which was told the
+    /// address, so that it has nothing left to look up.
+    async fn reach(&self, addresses: Vec<SocketAddr>) -> Result<TcpStream, Ended> {
+        let Some(proxy) = &self.proxy else {
+            let stream = self.tcp(addresses)?.await?;
+            check_peer(&self.policy, stream.peer_addr().ok().map(|peer| peer.ip()))?;
+            return Ok(stream);
+        };
+        let mut last = Ended::Proxy("there was no address to ask for".to_owned());
+        for address in addresses.into_iter().take(proxy.tries()) {
+            match self.tunnel(proxy, address).await {
+                Ok(stream) => return Ok(stream),
+                Err(ended) => last = ended,
+            }
+        }
+        Err(last)
+    }
+
+    fn tcp(
+        &self,
+        addresses: Vec<SocketAddr>,
+    ) -> Result<impl Future<Output = Result<TcpStream, Ended>>, Ended> {
+        let (mut connector, target) = self.dialer(addresses)?;
+        Ok(async move {
+            let stream = connector.call(target).await;
+            let stream = stream.map_err(|error| Ended::Tcp(error.into()))?;
+            Ok(stream.into_inner())
+        })
+    }
+
+    async fn tunnel(&self, proxy: &Proxy, to: SocketAddr) -> Result<TcpStream, Ended> {
+        let addresses = proxy.addresses(self.resolver.names()).await?;
+        let (connector, target) = self.dialer(addresses)?;
+        let mut tunnel = Tunnel::new(target, connector);
+        if let Some(authorization) = proxy.authorization() {
+            tunnel = tunnel.with_auth(authorization);
+        }
+        let stream: Result<TokioIo<TcpStream>, _> = tunnel.call(uri(to)?).await;
+        Ok(stream.map_err(|error| Proxy::ended(&error))?.into_inner())
+    }
+
+    /// What connects to one of them, and the URI that asks it to.
+    fn dialer(&self, addresses: Vec<SocketAddr>) -> Result<(HttpConnector<Fixed>, Uri), Ended> {
+        let port = addresses.first().map_or(0, SocketAddr::port);
+        let mut tcp = HttpConnector::new_with_resolver(Fixed(addresses));
         tcp.enforce_http(false);
-        tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
+        tcp.set_connect_timeout(Some(TCP_TIMEOUT));
         tcp.set_nodelay(true);
         tcp.set_tcp_user_timeout(Some(UNREAD_MAX));
         tcp.set_keepalive(Some(PROBE_EVERY));
         tcp.set_keepalive_interval(Some(PROBE_EVERY));
         tcp.set_keepalive_retries(Some(PROBES));
-        Self {
-            https: HttpsConnector::from((tcp, tls)),
-            policy,
-        }
+        self.sources.bind(&mut tcp);
+        let target = Uri::try_from(format!("http://addresses:{port}/"));
+        Ok((tcp, target.map_err(http::Error::from)?))
     }
 }
 
-impl Service<Uri> for Connector {
-    type Response = TokioIo<Line>;
-    type Error = BoxError;
-    type Future = Pin<Box<dyn Future<Output = Result<TokioIo<Line>, BoxError>> + Send>>;
+fn uri(address: SocketAddr) -> Result<Uri, Ended> {
+    let uri = Uri::try_from(format!("http://{address}/"));
+    Ok(uri.map_err(http::Error::from)?)
+}
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        self.https.poll_ready(cx)
+/// What the certificate has to name.
+fn server_name(url: &Url) -> Result<ServerName<'static>, Ended> {
+    let name = match url.host() {
+        Some(Host::Ipv4(ip)) => Some(ServerName::from(IpAddr::from(ip))),
+        Some(Host::Ipv6(ip)) => Some(ServerName::from(IpAddr::from(ip))),
+        // A dot at the end makes the name absolute for the resolver; certificates have none.
+        Some(Host::Domain(name)) => {
+            let name = name.strip_suffix('.').unwrap_or(name);
+            ServerName::try_from(name.to_owned()).ok()
+        }
+        None => None,
+    };
+    name.ok_or_else(|| Stopped::NoSuchName.into())
+}
+
+/// A resolver that says what was found and checked before, whatever it is asked.
+#[derive(Clone)]
+struct Fixed(Vec<SocketAddr>);
+
+impl Service<Name> for Fixed {
+    type Response = std::vec::IntoIter<SocketAddr>;
+    type Error = std::convert::Infallible;
+    type Future = std::future::Ready<Result<Self::Response, Self::Error>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, target: Uri) -> Self::Future {
-        let connecting = self.https.call(target);
-        let policy = Arc::clone(&self.policy);
-        Box::pin(async move {
-            let stream = tokio::time::timeout(CONNECT_TIMEOUT, connecting)
-                .await
-                .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "operation timed out"))??;
-            check_peer(&policy, &stream)?;
-            Ok(TokioIo::new(Line::new(stream)))
-        })
+    fn call(&mut self, _: Name) -> Self::Future {
+        std::future::ready(Ok(self.0.clone().into_iter()))
     }
 }

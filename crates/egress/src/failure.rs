@@ -12,19 +12,11 @@ use postrider_domain::{AttemptError, ErrorKind};
 use postrider_guard::UrlRefusal;
 
 use crate::body::Progress;
+use crate::ended::Ended;
 use crate::gate::Stopped;
 
 /// Characters of a message; some causes quote what the peer sent.
 const MESSAGE_CHARS_MAX: usize = 300;
-
-/// The URL did not pass.
-pub(crate) fn refused(refusal: UrlRefusal) -> AttemptError {
-    let kind = match refusal {
-        UrlRefusal::Denied(_) | UrlRefusal::InnerName { .. } => ErrorKind::Denied,
-        _ => ErrorKind::BadUrl,
-    };
-    failure(kind, refusal.to_string(), false)
-}
 
 /// The deadline over the whole exchange passed.
 pub(crate) fn deadline(timeout: Duration, progress: &Progress) -> AttemptError {
@@ -41,38 +33,56 @@ pub(crate) fn deadline(timeout: Duration, progress: &Progress) -> AttemptError {
     )
 }
 
-/// The client takes no such URL.
-pub(crate) fn not_sent(error: &(dyn Error + 'static)) -> AttemptError {
-    let what = format!("not sent: {}", innermost(error));
-    failure(ErrorKind::BadUrl, what, false)
+/// What ended the exchange, named.
+pub(crate) fn classify(ended: &Ended, progress: &Progress) -> AttemptError {
+    let (kind, message) = match ended {
+        Ended::Refused(refusal) => {
+            let kind = match refusal {
+                UrlRefusal::Denied(_) | UrlRefusal::InnerName { .. } => ErrorKind::Denied,
+                _ => ErrorKind::BadUrl,
+            };
+            (kind, refusal.to_string())
+        }
+        Ended::NotSent(error) => (ErrorKind::BadUrl, format!("not sent: {}", innermost(error))),
+        // Not which: the merchant who reads this may be asking what our network looks like.
+        Ended::Stopped(Stopped::Denied(_)) => (
+            ErrorKind::Denied,
+            "the host's name resolves to a denied address".to_owned(),
+        ),
+        Ended::Stopped(stopped @ Stopped::UnknownPeer) => {
+            (ErrorKind::Internal, stopped.to_string())
+        }
+        Ended::Stopped(stopped) => (
+            ErrorKind::Dns,
+            format!("the host's name did not resolve: {stopped}"),
+        ),
+        Ended::Tcp(error) => not_connected(error.as_ref()),
+        Ended::TcpLate(limit) => (
+            ErrorKind::Connect,
+            format!("no connection within {limit:?}"),
+        ),
+        Ended::Proxy(_) => (ErrorKind::Connect, ended.to_string()),
+        Ended::Tls(error) => (
+            ErrorKind::Tls,
+            format!("the TLS handshake failed: {}", innermost(error)),
+        ),
+        Ended::TlsLate(limit) => (
+            ErrorKind::Tls,
+            format!("the TLS handshake was not complete within {limit:?}"),
+        ),
+        Ended::Identity(_) => (ErrorKind::Tls, ended.to_string()),
+        Ended::NoStream | Ended::Unprocessed { .. } => (ErrorKind::Connect, ended.to_string()),
+        Ended::Http1(_)
+        | Ended::Http2(_)
+        | Ended::InterimFlood(_)
+        | Ended::Idle(_)
+        | Ended::Over => return broken(innermost(ended), progress),
+    };
+    failure(kind, message, false)
 }
 
-/// The client gave up; `connecting` when it did not get to sending.
-pub(crate) fn classify(
-    error: &(dyn Error + 'static),
-    connecting: bool,
-    progress: &Progress,
-) -> AttemptError {
-    let cause = innermost(error);
-    if let Some(stopped) = causes(error).find_map(|e| e.downcast_ref::<Stopped>()) {
-        return match stopped {
-            // Not which: the merchant who reads this may be asking what our network looks like.
-            Stopped::Denied(_) => {
-                let what = "the host's name resolves to a denied address".to_owned();
-                failure(ErrorKind::Denied, what, false)
-            }
-            Stopped::UnknownPeer => failure(ErrorKind::Internal, stopped.to_string(), false),
-            _ => failure(
-                ErrorKind::Dns,
-                format!("the host's name did not resolve: {stopped}"),
-                false,
-            ),
-        };
-    }
-    if connecting {
-        let (kind, what) = not_connected(error);
-        return failure(kind, format!("{what}: {cause}"), false);
-    }
+/// The connection stood; what was sent over it may have been acted on.
+fn broken(cause: &(dyn Error + 'static), progress: &Progress) -> AttemptError {
     if progress.end() {
         let what = format!("the connection broke before the response was complete: {cause}");
         return failure(ErrorKind::Reset, what, true);
@@ -81,28 +91,21 @@ pub(crate) fn classify(
     failure(ErrorKind::Connect, what, false)
 }
 
-/// TCP, TLS, or this machine. The TLS library reports through `InvalidData`; a peer that hangs up
-/// once TCP stands hangs up on the handshake.
-fn not_connected(error: &(dyn Error + 'static)) -> (ErrorKind, &'static str) {
+/// TCP, or this machine.
+fn not_connected(error: &(dyn Error + 'static)) -> (ErrorKind, String) {
+    let cause = innermost(error);
     for cause in causes(error).filter_map(|e| e.downcast_ref::<io::Error>()) {
-        match cause.kind() {
-            io::ErrorKind::InvalidData
-            | io::ErrorKind::UnexpectedEof
-            | io::ErrorKind::ConnectionReset
-            | io::ErrorKind::BrokenPipe => {
-                return (ErrorKind::Tls, "the TLS handshake failed");
-            }
+        let what = match cause.kind() {
             io::ErrorKind::AddrNotAvailable | io::ErrorKind::OutOfMemory => {
-                return (ErrorKind::Internal, "no free local port or memory");
+                "no free local port or memory"
             }
             // EMFILE and ENFILE have no kind of their own.
-            _ if matches!(cause.raw_os_error(), Some(23 | 24)) => {
-                return (ErrorKind::Internal, "too many open files");
-            }
-            _ => {}
-        }
+            _ if matches!(cause.raw_os_error(), Some(23 | 24)) => "too many open files",
+            _ => continue,
+        };
+        return (ErrorKind::Internal, format!("{what}: {cause}"));
     }
-    (ErrorKind::Connect, "no connection")
+    (ErrorKind::Connect, format!("no connection: {cause}"))
 }
 
 /// The last of [`causes`].

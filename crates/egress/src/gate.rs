@@ -2,24 +2,17 @@
 //!
 //! Decides that every answer of the resolver is checked and one denied answer fails them all (a
 //! name that answers with an inner address is not to be trusted with its others), and that the
-//! address really connected to is checked once more before the request. Connections go only to
-//! the addresses checked: the client gets them from here and does not look the name up again.
+//! address really connected to is checked once more before anything is written. Connections go only
+//! to the addresses checked: whoever connects gets them from here and does not look the name up again.
 //! Leaves the list itself to `guard`.
 
 use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
-use hyper_util::client::legacy::connect::dns::Name;
-use hyper_util::client::legacy::connect::{Connection, HttpInfo};
 use postrider_guard::{DeniedAddress, Policy};
-use tower_service::Service;
 use tracing::debug;
 
 use crate::names::{LOOKUP_TIMEOUT, Names};
-
-pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Why no connection is made, or a made one is not used.
 #[derive(Debug, thiserror::Error)]
@@ -51,29 +44,25 @@ pub(crate) struct GuardedResolver {
 }
 
 impl GuardedResolver {
-    pub(crate) fn new(names: Names, policy: Arc<Policy>) -> Self {
+    pub(crate) const fn new(names: Names, policy: Arc<Policy>) -> Self {
         Self { names, policy }
     }
-}
 
-impl Service<Name> for GuardedResolver {
-    type Response = std::vec::IntoIter<SocketAddr>;
-    type Error = Stopped;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Stopped>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Stopped>> {
-        Poll::Ready(Ok(()))
+    /// Who answers, for names that the operator chose.
+    pub(crate) const fn names(&self) -> &Names {
+        &self.names
     }
 
-    fn call(&mut self, name: Name) -> Self::Future {
-        let (names, policy) = (self.names.clone(), Arc::clone(&self.policy));
-        Box::pin(async move {
-            let answers = names.addresses(name.as_str()).await?;
-            let passed = checked(&policy, answers).inspect_err(|stopped| {
-                // Whoever sends often to such a name must not fill the log.
-                debug!(name = name.as_str(), %stopped, "a name is not connected to");
-            })?;
-            Ok(passed.into_iter())
+    /// The addresses of a name that a merchant chose.
+    pub(crate) async fn addresses(
+        &self,
+        name: &str,
+        port: u16,
+    ) -> Result<Vec<SocketAddr>, Stopped> {
+        let answers = self.names.addresses(name, port).await?;
+        checked(&self.policy, answers).inspect_err(|stopped| {
+            // Whoever sends often to such a name must not fill the log.
+            debug!(name, %stopped, "a name is not connected to");
         })
     }
 }
@@ -89,17 +78,9 @@ fn checked(policy: &Policy, answers: Vec<SocketAddr>) -> Result<Vec<SocketAddr>,
     Ok(answers)
 }
 
-/// Checks the peer of a new connection. A TLS handshake with it has been made by then; of the
-/// request nothing was sent.
-pub(crate) fn check_peer(policy: &Policy, connection: &impl Connection) -> Result<(), Stopped> {
-    let peer = peer_address(connection).ok_or(Stopped::UnknownPeer)?;
-    Ok(policy.check_address(peer)?)
-}
-
-fn peer_address(connection: &impl Connection) -> Option<IpAddr> {
-    let mut extras = http::Extensions::new();
-    connection.connected().get_extras(&mut extras);
-    Some(extras.get::<HttpInfo>()?.remote_addr().ip())
+/// Checks the peer of a new connection, before anything is written to it.
+pub(crate) fn check_peer(policy: &Policy, peer: Option<IpAddr>) -> Result<(), Stopped> {
+    Ok(policy.check_address(peer.ok_or(Stopped::UnknownPeer)?)?)
 }
 
 #[cfg(test)]

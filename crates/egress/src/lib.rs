@@ -1,9 +1,10 @@
 //! The only place an HTTP client exists.
 //!
-//! Decides how a request is put on the wire: one shared client, HTTP/1.1 alone, no redirect, no proxy, no
-//! decompression, one deadline over the whole exchange, caps on what is read, and the deny list
-//! asked at every point where an address turns up (`docs/security.md`), and that no connection waits for its receiver once its attempt is over. Judges nothing: whatever happens becomes
-//! an [`AttemptReport`], whose verdict is the engine's. Leaves which addresses are fine to `guard`,
+//! Decides how a request is put on the wire: HTTP/2 or HTTP/1.1, whichever the receiver prefers, no
+//! redirect, no decompression, a deadline for each step and one over the whole exchange, caps on
+//! what is read, the deny list asked at every point where an address turns up (`docs/security.md`),
+//! and that nothing of an attempt outlives it. Judges nothing: whatever happens becomes an
+//! [`AttemptReport`], whose verdict is the engine's. Leaves which addresses are fine to `guard`,
 //! headers and signature to the caller.
 //!
 //! Where an address is checked, and what each check is for:
@@ -12,55 +13,59 @@
 //! | --- | --- | --- |
 //! | the URL | address literals, which never reach the resolver; names like `localhost` | anything |
 //! | the resolver | every answer for a name; one denied answer fails the attempt | connecting |
-//! | the connected socket | whatever slipped past both | the first byte of the request |
+//! | the connected socket | whatever slipped past both | the first byte |
 //!
-//! A pooled connection was checked when it was made, under the policy it is used with: the policy
+//! Through an egress proxy the third falls away: the proxy is told the address that was checked.
+//!
+//! A connection that is used again was checked when it was made, under the policy it is used with: the policy
 //! of an [`Egress`] never changes.
 #![warn(missing_docs)]
 
+mod answer;
 mod body;
 mod connector;
+mod driver;
+mod ended;
 mod failure;
 mod gate;
+mod http1;
+mod http2;
+mod identity;
 mod line;
 mod names;
+mod pool;
+mod proxy;
+mod source;
 mod summary;
 
-use std::future::poll_fn;
-use std::pin::pin;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
-use http::header::{ACCEPT, CONTENT_LENGTH, HeaderMap, HeaderValue, USER_AGENT};
-use http::{Method, Uri};
-use http_body::Body;
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::capture_connection;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use bytes::Bytes;
+use http::Uri;
+use http::header::{ACCEPT, CONTENT_LENGTH, HOST, HeaderMap, HeaderValue, USER_AGENT};
 use postrider_domain::{
-    AttemptError, AttemptReport, AttemptResult, Phases, RequestSummary, Response, Timestamp,
+    AttemptReport, AttemptResult, Auth, Network, Phases, RequestSummary, Timestamp,
 };
 use postrider_guard::Policy;
-use tokio_rustls::rustls::ClientConfig;
+use url::Url;
 
-use body::{Progress, TrackedBody};
+use answer::Answer;
+use body::Progress;
 use connector::Connector;
+use ended::Ended;
 use gate::GuardedResolver;
-use line::Hold;
+use http1::{Http1, Sent};
+use http2::Http2;
+use identity::{Identities, Identity};
 use names::Names;
+use pool::{Key, Pool, Ready};
+use proxy::Proxy;
+use source::Sources;
 
 /// Bytes of a response body that are kept; what follows is not read.
 pub const BODY_BYTES_MAX: usize = 16 * 1024;
-
-/// Idle connections kept for one host. Many hosts, each with few requests at a time.
-const IDLE_PER_HOST_MAX: usize = 2;
-
-/// The library bounds idle connections per host alone, so this bounds their sum: as many as hosts
-/// are newly sent to in that time. With 45 s, 100 new hosts a second held 4,500 sockets. It is also
-/// far below the idle limits of common load balancers (60 s and more), so that we rarely write to
-/// a connection the other side is closing.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why there is no client.
 #[derive(Debug, thiserror::Error)]
@@ -84,6 +89,16 @@ pub enum EgressError {
         /// What is wrong with it.
         reason: String,
     },
+    /// Requests cannot come from it.
+    #[error(
+        "requests cannot come from the address {address}: {reason}; is it one of this machine?"
+    )]
+    SourceAddress {
+        /// As configured.
+        address: IpAddr,
+        /// What the operating system says.
+        reason: String,
+    },
 }
 
 /// One request, ready to be sent: nothing is added but `user-agent`, `host`, `accept` and
@@ -102,19 +117,32 @@ pub struct Request {
 
 /// The HTTP client. Cloning is a reference count; all clones share their connections.
 #[derive(Clone)]
-pub struct Egress {
-    client: Client<Connector, TrackedBody>,
+pub struct Egress(Arc<Client>);
+
+struct Client {
     policy: Arc<Policy>,
     user_agent: HeaderValue,
+    connector: Connector,
+    identities: Identities,
+    pool: Arc<Pool>,
 }
 
 impl Egress {
-    /// A client that obeys `policy` and trusts the system's certificate authorities.
+    /// A client that obeys `policy`, trusts the system's certificate authorities and connects
+    /// directly.
     ///
     /// # Errors
     /// [`EgressError`] for a user agent that is no header value, or a system without CA
     /// certificates or name servers.
     pub fn new(policy: Policy, user_agent: &str) -> Result<Self, EgressError> {
+        Self::over(&Network::default(), policy, user_agent)
+    }
+
+    /// As [`Self::new`], over a network where there is more to say.
+    ///
+    /// # Errors
+    /// As [`Self::new`], and for a source address that is not one of this machine.
+    pub fn over(network: &Network, policy: Policy, user_agent: &str) -> Result<Self, EgressError> {
         let user_agent = HeaderValue::from_str(user_agent)
             .ok()
             .filter(|value| value.to_str().is_ok())
@@ -122,64 +150,90 @@ impl Egress {
         let names = Names::of_system().map_err(|error| EgressError::NameServers {
             reason: error.to_string(),
         })?;
-        let tls = connector::system_tls().map_err(|error| EgressError::Client {
+        let identities = Identities::of_system().map_err(|error| EgressError::Client {
             reason: failure::innermost(&error).to_string(),
+        })?;
+        let sources = Sources::new(&network.source_addresses);
+        let sources = sources.map_err(|(address, error)| EgressError::SourceAddress {
+            address,
+            reason: error.to_string(),
         })?;
         let policy = Arc::new(policy);
         let resolver = GuardedResolver::new(names, Arc::clone(&policy));
-        Ok(Self::assembled(policy, user_agent, resolver, tls))
+        let proxy = network.proxy.as_ref().map(Proxy::new);
+        let connector = Connector::new(Arc::clone(&policy), resolver, proxy, sources);
+        Ok(Self::assembled(policy, user_agent, connector, identities))
     }
 
     fn assembled(
         policy: Arc<Policy>,
         user_agent: HeaderValue,
-        resolver: GuardedResolver,
-        tls: ClientConfig,
+        connector: Connector,
+        identities: Identities,
     ) -> Self {
-        let connector = Connector::new(Arc::clone(&policy), resolver, tls);
-        let client = Client::builder(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .pool_timer(TokioTimer::new())
-            .pool_max_idle_per_host(IDLE_PER_HOST_MAX)
-            .pool_idle_timeout(IDLE_TIMEOUT)
-            .build(connector);
-        Self {
-            client,
+        Self(Arc::new(Client {
             policy,
             user_agent,
-        }
+            connector,
+            identities,
+            pool: Arc::default(),
+        }))
     }
 
     /// Makes one attempt; `started_at` is copied into the report. Never fails: what goes wrong is
     /// in the report. Dropping the future abandons the request and its connection.
     pub async fn send(&self, started_at: Timestamp, request: Request) -> AttemptReport {
+        self.send_as(started_at, request, &Auth::NONE).await
+    }
+
+    /// As [`Self::send`], to a receiver that asks who we are.
+    pub async fn send_as(
+        &self,
+        started_at: Timestamp,
+        request: Request,
+        auth: &Auth,
+    ) -> AttemptReport {
         let begin = Instant::now();
         let progress = Arc::new(Progress::new(&request.body, begin + request.timeout));
-        let headers = self.complete(request.headers, &request.body);
+        let headers = self.0.complete(request.headers, &request.body);
         let summary = RequestSummary {
             headers: summary::redacted(&headers),
             url: Arc::clone(&request.url),
         };
-        let body = TrackedBody::new(request.body, Arc::clone(&progress));
-        let exchange = Box::pin(self.exchange(&request.url, headers, body, &progress));
+        let mut phases = Phases::default();
+        let exchange = async {
+            let identity = self.0.identities.of(auth)?;
+            let sent = self.0.exchange(
+                &request.url,
+                &identity,
+                headers,
+                request.body,
+                &progress,
+                &mut phases,
+            );
+            sent.await
+        };
+        let exchange = Box::pin(exchange);
         let result = match tokio::time::timeout(request.timeout, exchange).await {
-            Ok(Ok(response)) => AttemptResult::Response(response),
+            Ok(Ok(answer)) => AttemptResult::Response(answer),
             // The body sees the deadline too, maybe before the timer.
-            Ok(Err(error)) if begin.elapsed() < request.timeout => AttemptResult::Error(error),
+            Ok(Err(ended)) if begin.elapsed() < request.timeout => {
+                AttemptResult::Error(failure::classify(&ended, &progress))
+            }
             _ => AttemptResult::Error(failure::deadline(request.timeout, &progress)),
         };
+        phases.first_byte = progress.first_byte();
+        phases.total = begin.elapsed();
         AttemptReport {
             started_at,
-            phases: Phases {
-                first_byte: progress.first_byte(),
-                total: begin.elapsed(),
-                ..Phases::default()
-            },
+            phases,
             request: summary,
             result,
         }
     }
+}
 
+impl Client {
     /// Adds what belongs to us, so that the report shows it too.
     fn complete(&self, mut headers: HeaderMap, body: &Bytes) -> HeaderMap {
         headers
@@ -192,57 +246,83 @@ impl Egress {
         headers
     }
 
+    /// One request and its answer, over a connection that waits or a new one. A connection that
+    /// waits may turn out to be closed; then the next one is tried.
     async fn exchange(
         &self,
         url: &str,
-        headers: HeaderMap,
-        body: TrackedBody,
-        progress: &Progress,
-    ) -> Result<Response, AttemptError> {
-        let url = self.policy.check_url(url).map_err(failure::refused)?;
-        let uri = Uri::try_from(url.as_str()).map_err(|error| failure::not_sent(&error))?;
-        let mut request = http::Request::new(body);
-        *request.method_mut() = Method::POST;
-        *request.uri_mut() = uri;
-        *request.headers_mut() = headers;
+        identity: &Identity,
+        mut headers: HeaderMap,
+        data: Bytes,
+        progress: &Arc<Progress>,
+        phases: &mut Phases,
+    ) -> Result<Answer, Ended> {
+        let url = self.policy.check_url(url)?;
+        let uri = Uri::try_from(url.as_str()).map_err(http::Error::from)?;
         let any = || HeaderValue::from_static("*/*");
-        request.headers_mut().entry(ACCEPT).or_insert_with(any);
-        let hold = Hold::new(capture_connection(&mut request));
-        let response = self.client.request(request).await;
-        let response = response.map_err(|e| failure::classify(&e, e.is_connect(), progress))?;
-        progress.on_head();
-        let status = response.status().as_u16();
-        let headers = summary::capped(response.headers());
-        let (body, truncated) = read_capped(response.into_body())
-            .await
-            .map_err(|e| failure::classify(&e, false, progress))?;
-        hold.answered();
-        Ok(Response {
-            status,
-            headers,
-            body,
-            truncated,
-        })
+        headers.entry(ACCEPT).or_insert_with(any);
+        let key = Key::new(identity.id, &url);
+        let mut may_repeat = true;
+        loop {
+            let (ready, waited) = match self.pool.take(&key) {
+                Some(ready) => (ready, true),
+                None => (self.connect(&key, &url, identity, phases).await?, false),
+            };
+            match ready {
+                Ready::Http1(line) => {
+                    let headers = with_host(headers.clone(), &uri)?;
+                    match line.send(&uri, headers, data.clone(), progress).await? {
+                        Sent::Answer(answer, again) => {
+                            if let Some(line) = again {
+                                self.pool.keep_http1(key, line);
+                            }
+                            return Ok(answer);
+                        }
+                        Sent::Untouched(_) if waited => {}
+                        Sent::Untouched(ended) => return Err(ended),
+                    }
+                }
+                Ready::Http2(promise) => {
+                    let mut headers = headers.clone();
+                    headers.insert(CONTENT_LENGTH, HeaderValue::from(data.len()));
+                    let sent = promise.send(&uri, headers, data.clone(), progress).await;
+                    match sent {
+                        // As closing an idle connection is in HTTP/1.1.
+                        Err(Ended::Unprocessed { leaving: true, .. }) if waited && may_repeat => {
+                            may_repeat = false;
+                            progress.take_back();
+                        }
+                        sent => return sent,
+                    }
+                }
+            }
+        }
+    }
+
+    async fn connect(
+        &self,
+        key: &Key,
+        url: &Url,
+        identity: &Identity,
+        phases: &mut Phases,
+    ) -> Result<Ready, Ended> {
+        let line = self.connector.connect(url, &identity.tls, phases).await?;
+        if !line.is_http2() {
+            return Ok(Ready::Http1(Box::new(Http1::new(line).await?)));
+        }
+        let line = Http2::new(line).await?;
+        let promise = self.pool.keep_http2(key.clone(), line);
+        promise.map(Ready::Http2).ok_or(Ended::NoStream)
     }
 }
 
-/// The first [`BODY_BYTES_MAX`] bytes and whether more followed. Memory grows with what arrives,
-/// never by `content-length`. Dropping a body with a rest closes its connection.
-async fn read_capped<B: Body<Data = Bytes>>(body: B) -> Result<(Bytes, bool), B::Error> {
-    let mut body = pin!(body);
-    let mut kept = BytesMut::new();
-    while let Some(frame) = poll_fn(|cx| body.as_mut().poll_frame(cx)).await {
-        // Trailers are no part of what is kept.
-        let Ok(chunk) = frame?.into_data() else {
-            continue;
-        };
-        let room = BODY_BYTES_MAX - kept.len();
-        kept.extend_from_slice(&chunk[..chunk.len().min(room)]);
-        if chunk.len() > room {
-            return Ok((kept.freeze(), true));
-        }
-    }
-    Ok((kept.freeze(), false))
+fn with_host(mut headers: HeaderMap, uri: &Uri) -> Result<HeaderMap, Ended> {
+    let host = uri.authority().map_or("", |authority| authority.as_str());
+    headers.insert(
+        HOST,
+        HeaderValue::from_str(host).map_err(http::Error::from)?,
+    );
+    Ok(headers)
 }
 
 #[cfg(test)]

@@ -1,151 +1,121 @@
-//! A connection that waits for its receiver only while an attempt does.
+//! The bytes of one connection.
 //!
-//! Decides when a connection is closed hard, whatever the client still wants to write to it: when
-//! the attempt failed, or was answered early, and something of its request was not taken by the
-//! operating system yet. The
-//! client itself would hold the socket and the whole body until it has written it all out; a
-//! receiver that answers before it reads, and then reads little after little, decided how long.
-//! Leaves to the client which connections are used again: those whose request went out whole.
+//! Decides what is known of them: whether something was written that the operating system has not
+//! taken yet, and how much came before the head of an answer was complete. A connection that is
+//! dropped with something unwritten is reset: the operating system would go on sending what it has
+//! taken, for as long as the receiver reads a little. Leaves to `http1` and `http2` when it is dropped.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker, ready};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
 
-use hyper_rustls::MaybeHttpsStream;
-use hyper_util::client::legacy::connect::{CaptureConnection, Connected, Connection};
-use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
 
-type Stream = MaybeHttpsStream<TokioIo<TcpStream>>;
+/// Bytes read between a request and the head of its answer: interim answers (1xx), each of them as
+/// large as a head may be, could go on until the deadline. What is read along with the head of the
+/// body that follows counts too, hence the room.
+const BEFORE_HEAD_BYTES_MAX: usize = 256 * 1024;
 
-/// What a [`Line`] and the attempt that uses it know of each other.
-#[derive(Clone, Default)]
-struct Shared(Arc<Mutex<State>>);
+/// More came before the head of the answer than is read.
+#[derive(Debug, thiserror::Error)]
+#[error("more than {} KiB came before the head of the answer was complete", BEFORE_HEAD_BYTES_MAX / 1024)]
+pub(crate) struct NoHead;
 
+/// What a line and those who use it know of each other.
 #[derive(Default)]
-struct State {
-    /// The client began to write something it has not written out.
-    unwritten: bool,
-    /// The receiver answered before it had all of that. Else what is unwritten when an attempt ends
-    /// well is the next one's: the client lends the connection again before the attempt has read
-    /// its answer.
-    early: bool,
-    /// The attempt failed; what cannot be written at once is not waited for.
-    failed: bool,
-    /// Nothing goes over the connection any more.
-    cut: bool,
-    /// Who writes; to be woken when the connection is cut.
-    writer: Option<Waker>,
+pub(crate) struct Traffic {
+    unwritten: AtomicBool,
+    /// Bytes that may still come; 0 = they are not counted.
+    before_head: AtomicUsize,
 }
 
-impl Shared {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+impl Traffic {
+    /// Something was written that the operating system has not taken.
+    pub(crate) fn is_unwritten(&self) -> bool {
+        self.unwritten.load(Ordering::Acquire)
     }
 
-    /// The client has something to write. Once it has begun, the end of the attempt wakes it.
-    fn on_write(&self, cx: &Context<'_>) -> io::Result<()> {
-        let mut state = self.state();
-        if state.cut {
-            return Err(Self::is_cut());
+    /// A request goes out; from now on the bytes up to the head of its answer count.
+    pub(crate) fn await_head(&self) {
+        self.before_head
+            .store(BEFORE_HEAD_BYTES_MAX, Ordering::Release);
+    }
+
+    /// The head is there.
+    pub(crate) fn on_head(&self) {
+        self.before_head.store(0, Ordering::Release);
+    }
+
+    fn on_read(&self, bytes: usize) -> io::Result<()> {
+        let room = self.before_head.load(Ordering::Acquire);
+        if room == 0 {
+            return Ok(());
         }
-        if !std::mem::replace(&mut state.unwritten, true) {
-            state.early = false;
+        if bytes >= room {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, NoHead));
         }
-        let writer = state.writer.as_ref();
-        if !writer.is_some_and(|writer| writer.will_wake(cx.waker())) {
-            state.writer = Some(cx.waker().clone());
-        }
+        // Not over the end of counting, which another thread may have told in between.
+        let counted = self.before_head.compare_exchange(
+            room,
+            room - bytes,
+            Ordering::AcqRel,
+            Ordering::Acquire,
+        );
+        counted.ok();
         Ok(())
-    }
-
-    /// Something came from the receiver.
-    fn on_read(&self) {
-        let mut state = self.state();
-        state.early |= state.unwritten;
-    }
-
-    /// What was to be written has to wait.
-    fn on_wait<T>(&self) -> Poll<io::Result<T>> {
-        let mut state = self.state();
-        state.cut |= state.failed;
-        if state.cut {
-            Poll::Ready(Err(Self::is_cut()))
-        } else {
-            Poll::Pending
-        }
-    }
-
-    /// All was written out. With [`Self::end`] this decides under one lock whether the connection
-    /// is used again.
-    fn on_written(&self) -> io::Result<()> {
-        let mut state = self.state();
-        if state.cut {
-            return Err(Self::is_cut());
-        }
-        state.unwritten = false;
-        Ok(())
-    }
-
-    /// The attempt is over; whether the connection goes on.
-    fn end(&self, failed: bool) -> bool {
-        let mut state = self.state();
-        state.failed |= failed;
-        if state.unwritten && (failed || state.early) {
-            state.cut = true;
-            if let Some(writer) = state.writer.take() {
-                writer.wake();
-            }
-        }
-        !state.failed && !state.cut
-    }
-
-    fn is_cut() -> io::Error {
-        io::Error::new(io::ErrorKind::ConnectionAborted, "the attempt is over")
     }
 }
 
-/// One connection, with TLS or without.
+/// TCP, with TLS or without.
+pub(crate) enum Stream {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// One connection.
 pub(crate) struct Line {
-    stream: TokioIo<Stream>,
-    shared: Shared,
+    stream: Stream,
+    traffic: Arc<Traffic>,
 }
 
 impl Line {
     pub(crate) fn new(stream: Stream) -> Self {
         Self {
-            stream: TokioIo::new(stream),
-            shared: Shared::default(),
+            stream,
+            traffic: Arc::default(),
+        }
+    }
+
+    pub(crate) fn traffic(&self) -> Arc<Traffic> {
+        Arc::clone(&self.traffic)
+    }
+
+    /// Whether both sides agreed on HTTP/2 (ALPN).
+    pub(crate) fn is_http2(&self) -> bool {
+        match &self.stream {
+            Stream::Plain(_) => false,
+            Stream::Tls(tls) => tls.get_ref().1.alpn_protocol() == Some(b"h2"),
         }
     }
 
     fn socket(&self) -> &TcpStream {
-        match self.stream.inner() {
-            MaybeHttpsStream::Http(tcp) => tcp.inner(),
-            MaybeHttpsStream::Https(tls) => tls.inner().get_ref().0.inner().inner(),
+        match &self.stream {
+            Stream::Plain(tcp) => tcp,
+            Stream::Tls(tls) => tls.get_ref().0,
         }
-    }
-
-    fn stream(&mut self) -> Pin<&mut TokioIo<Stream>> {
-        Pin::new(&mut self.stream)
     }
 }
 
 impl Drop for Line {
     fn drop(&mut self) {
-        if self.shared.state().cut {
-            // The operating system would go on sending what it has taken, for as long as the
-            // receiver reads a little. If it cannot be told otherwise, it does.
+        if self.traffic.is_unwritten() {
+            // If it cannot be told, it goes on sending.
             self.socket().set_zero_linger().ok();
         }
-    }
-}
-
-impl Connection for Line {
-    fn connected(&self) -> Connected {
-        self.stream.connected().extra(self.shared.clone())
     }
 }
 
@@ -156,11 +126,11 @@ impl AsyncRead for Line {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
-        let read = self.stream().poll_read(cx, buf);
-        if buf.filled().len() > before {
-            self.shared.on_read();
-        }
-        read
+        ready!(match &mut self.stream {
+            Stream::Plain(tcp) => Pin::new(tcp).poll_read(cx, buf),
+            Stream::Tls(tls) => Pin::new(tls).poll_read(cx, buf),
+        })?;
+        Poll::Ready(self.traffic.on_read(buf.filled().len() - before))
     }
 }
 
@@ -170,10 +140,10 @@ impl AsyncWrite for Line {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.shared.on_write(cx)?;
-        match self.stream().poll_write(cx, buf) {
-            Poll::Pending => self.shared.on_wait(),
-            written => written,
+        self.traffic.unwritten.store(true, Ordering::Release);
+        match &mut self.stream {
+            Stream::Plain(tcp) => Pin::new(tcp).poll_write(cx, buf),
+            Stream::Tls(tls) => Pin::new(tls).poll_write(cx, buf),
         }
     }
 
@@ -182,71 +152,39 @@ impl AsyncWrite for Line {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.shared.on_write(cx)?;
-        match self.stream().poll_write_vectored(cx, bufs) {
-            Poll::Pending => self.shared.on_wait(),
-            written => written,
+        self.traffic.unwritten.store(true, Ordering::Release);
+        match &mut self.stream {
+            Stream::Plain(tcp) => Pin::new(tcp).poll_write_vectored(cx, bufs),
+            Stream::Tls(tls) => Pin::new(tls).poll_write_vectored(cx, bufs),
         }
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        match &self.stream {
+            Stream::Plain(tcp) => tcp.is_write_vectored(),
+            Stream::Tls(tls) => tls.is_write_vectored(),
+        }
     }
 
-    /// The client flushes when it has nothing left of its own; TLS may.
+    /// The protocols flush when they have nothing left of their own; TLS may.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.stream().poll_flush(cx) {
-            Poll::Pending => self.shared.on_wait(),
-            flushed => {
-                ready!(flushed)?;
-                Poll::Ready(self.shared.on_written())
-            }
-        }
+        ready!(match &mut self.stream {
+            Stream::Plain(tcp) => Pin::new(tcp).poll_flush(cx),
+            Stream::Tls(tls) => Pin::new(tls).poll_flush(cx),
+        })?;
+        self.traffic.unwritten.store(false, Ordering::Release);
+        Poll::Ready(Ok(()))
     }
 
     /// The farewell of TLS is tried, not waited for: dropping the connection closes it as well.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.stream().poll_shutdown(cx) {
+        let shut = match &mut self.stream {
+            Stream::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
+            Stream::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
+        };
+        match shut {
             Poll::Pending => Poll::Ready(Ok(())),
             done => done,
-        }
-    }
-}
-
-/// An attempt's hold of the connection it is given, if it is given one. When it is dropped the
-/// attempt is over: failed, unless it was [`Self::answered`].
-pub(crate) struct Hold {
-    connection: CaptureConnection,
-    failed: bool,
-}
-
-impl Hold {
-    pub(crate) const fn new(connection: CaptureConnection) -> Self {
-        Self {
-            connection,
-            failed: true,
-        }
-    }
-
-    /// The response was read as far as it is wanted.
-    pub(crate) fn answered(mut self) {
-        self.failed = false;
-    }
-}
-
-impl Drop for Hold {
-    fn drop(&mut self) {
-        let connection = self.connection.connection_metadata();
-        let Some(connected) = connection.as_ref() else {
-            return;
-        };
-        let mut extras = http::Extensions::new();
-        connected.get_extras(&mut extras);
-        let goes_on = extras
-            .get::<Shared>()
-            .is_some_and(|shared| shared.end(self.failed));
-        if !goes_on {
-            connected.poison();
         }
     }
 }
@@ -255,42 +193,14 @@ impl Drop for Hold {
 mod tests {
     use super::*;
 
-    fn write(line: &Shared) -> bool {
-        line.on_write(&Context::from_waker(Waker::noop())).is_ok()
-    }
-
     #[test]
-    fn the_next_request_is_not_cut_by_the_end_of_the_one_before() {
-        let line = Shared::default();
-        assert!(write(&line) && line.on_written().is_ok());
-        line.on_read();
-        assert!(write(&line), "the next one has the connection");
-        assert!(line.end(false), "the first one ends well");
-        assert!(write(&line) && line.on_written().is_ok());
-        line.on_read();
-        assert!(line.end(false));
-    }
-
-    #[test]
-    fn an_answer_that_came_too_early_ends_the_connection() {
-        let line = Shared::default();
-        assert!(write(&line));
-        line.on_read();
-        assert!(!line.end(false) && !write(&line));
-    }
-
-    #[test]
-    fn who_answered_early_and_read_the_rest_keeps_the_connection() {
-        let line = Shared::default();
-        assert!(write(&line));
-        line.on_read();
-        assert!(line.on_written().is_ok() && line.end(false) && write(&line));
-    }
-
-    #[test]
-    fn a_failed_attempt_ends_what_it_wrote() {
-        let line = Shared::default();
-        assert!(write(&line));
-        assert!(!line.end(true) && !write(&line));
+    fn only_what_comes_before_a_head_is_counted() {
+        let traffic = Traffic::default();
+        assert!(traffic.on_read(usize::MAX).is_ok(), "nothing is awaited");
+        traffic.await_head();
+        assert!(traffic.on_read(BEFORE_HEAD_BYTES_MAX / 2).is_ok());
+        assert!(traffic.on_read(BEFORE_HEAD_BYTES_MAX / 2).is_err());
+        traffic.on_head();
+        assert!(traffic.on_read(BEFORE_HEAD_BYTES_MAX).is_ok());
     }
 }

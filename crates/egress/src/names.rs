@@ -89,12 +89,16 @@ impl Names {
         })
     }
 
-    /// The addresses of `name`, at least one; port 0 throughout. The name is taken as it stands:
+    /// The addresses of `name`, at least one, with the port. The name is taken as it stands:
     /// search domains are never tried.
     ///
     /// # Errors
     /// [`Stopped`]: there is none, or nobody says within [`LOOKUP_TIMEOUT`].
-    pub(crate) async fn addresses(&self, name: &str) -> Result<Vec<SocketAddr>, Stopped> {
+    pub(crate) async fn addresses(
+        &self,
+        name: &str,
+        port: u16,
+    ) -> Result<Vec<SocketAddr>, Stopped> {
         let addresses = match self.recall(name) {
             Some(addresses) => addresses,
             None => tokio::time::timeout(LOOKUP_TIMEOUT, self.ask(name))
@@ -103,7 +107,7 @@ impl Names {
         };
         Ok(addresses
             .iter()
-            .map(|&address| SocketAddr::new(address, 0))
+            .map(|&address| SocketAddr::new(address, port))
             .collect())
     }
 

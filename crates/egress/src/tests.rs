@@ -4,7 +4,7 @@ use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use http::header::HeaderName;
-use postrider_domain::ErrorKind;
+use postrider_domain::{AttemptError, ErrorKind, Response};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -13,6 +13,7 @@ use super::*;
 
 mod ambiguity;
 mod held;
+mod streams;
 mod tls;
 
 const AMPLE: Duration = Duration::from_secs(20);
@@ -435,12 +436,11 @@ async fn the_peer_is_checked_before_the_request_is_sent() {
     // The resolver finds it fine, as it would an address that changed its meaning.
     let names = Names::of_system().expect("name servers");
     names.remember_always("inner.example", address.ip());
-    let egress = Egress::assembled(
-        Arc::new(policy),
-        HeaderValue::from_static("t"),
-        GuardedResolver::new(names, Arc::new(dev_policy())),
-        connector::system_tls().expect("certificates"),
-    );
+    let resolver = GuardedResolver::new(names, Arc::new(dev_policy()));
+    let policy = Arc::new(policy);
+    let connector = Connector::new(Arc::clone(&policy), resolver, None, Sources::default());
+    let identities = Identities::of_system().expect("certificates");
+    let egress = Egress::assembled(policy, HeaderValue::from_static("t"), connector, identities);
     let request = request(&format!("http://inner.example:{}/", address.port()), AMPLE);
     let error = error(egress.send(Timestamp::default(), request).await);
     assert_eq!((error.kind, error.ambiguous), (ErrorKind::Denied, false));

@@ -80,7 +80,11 @@ fn answer(question: &Message) -> Option<Message> {
 async fn both_families_are_asked_for_and_remembered() {
     let stub = Stub::start().await;
     for _ in 0..3 {
-        let found = stub.names.addresses("good.test").await.expect("addresses");
+        let found = stub
+            .names
+            .addresses("good.test", 0)
+            .await
+            .expect("addresses");
         let found: Vec<IpAddr> = found.iter().map(SocketAddr::ip).collect();
         assert_eq!(found, [IpAddr::from(PUBLIC), Ipv6Addr::LOCALHOST.into()]);
     }
@@ -100,7 +104,7 @@ async fn a_name_that_does_not_resolve_says_why_and_is_asked_again() {
     ] {
         for _ in 0..2 {
             let before = stub.asked();
-            let failed = stub.names.addresses(name).await.expect_err(name);
+            let failed = stub.names.addresses(name, 0).await.expect_err(name);
             assert_eq!(failed.to_string(), says, "{name}");
             assert!(stub.asked() > before || name == "a..b", "{name}");
         }
@@ -110,7 +114,11 @@ async fn a_name_that_does_not_resolve_says_why_and_is_asked_again() {
 #[tokio::test]
 async fn localhost_resolves_without_a_question() {
     let stub = Stub::start().await;
-    let found = stub.names.addresses("localhost").await.expect("addresses");
+    let found = stub
+        .names
+        .addresses("localhost", 0)
+        .await
+        .expect("addresses");
     assert!(found.iter().all(|a| a.ip().is_loopback()), "{found:?}");
     assert!(found.iter().any(|a| a.ip() == Ipv4Addr::LOCALHOST));
     assert_eq!(stub.asked(), 0);
@@ -123,12 +131,16 @@ async fn silent_names_end_in_time_and_delay_nobody() {
     let begin = Instant::now();
     for i in 0..600 {
         let names = stub.names.clone();
-        silent.spawn(async move { names.addresses(&format!("silent.{i}.test")).await });
+        silent.spawn(async move { names.addresses(&format!("silent.{i}.test"), 0).await });
     }
     while stub.asked() < 600 {
         tokio::task::yield_now().await;
     }
-    let found = stub.names.addresses("good.test").await.expect("addresses");
+    let found = stub
+        .names
+        .addresses("good.test", 0)
+        .await
+        .expect("addresses");
     assert_eq!(found.len(), 2);
     assert!(begin.elapsed() < LOOKUP_TIMEOUT, "{:?}", begin.elapsed());
     assert!(silent.try_join_next().is_none(), "a silent name ended");

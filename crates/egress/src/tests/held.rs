@@ -13,13 +13,13 @@ const ATTEMPTS: usize = 16;
 const BODY_BYTES: usize = 8 << 20;
 
 /// The memory of a body that counts itself while it lives.
-struct Counted {
+pub(super) struct Counted {
     data: Vec<u8>,
     alive: Arc<AtomicUsize>,
 }
 
 impl Counted {
-    fn body(alive: &Arc<AtomicUsize>) -> Bytes {
+    pub(super) fn body(alive: &Arc<AtomicUsize>) -> Bytes {
         alive.fetch_add(1, Ordering::SeqCst);
         Bytes::from_owner(Self {
             data: vec![7; BODY_BYTES],
@@ -65,7 +65,7 @@ async fn attempts(
 }
 
 /// The connections' own tasks have to see that they are cut.
-async fn none_alive(bodies: &AtomicUsize, held: Duration) {
+pub(super) async fn none_alive(bodies: &AtomicUsize, held: Duration) {
     let freed = async {
         while bodies.load(Ordering::SeqCst) > 0 {
             tokio::task::yield_now().await;
@@ -98,7 +98,7 @@ async fn no_body_outlives_an_attempt_that_nobody_reads() {
 
 #[tokio::test]
 async fn no_body_outlives_an_attempt_that_nobody_reads_after_the_handshake() {
-    let (acceptor, root) = tls::identity("127.0.0.1", &[b"h2", b"http/1.1"]);
+    let (acceptor, root) = tls::server_identity("127.0.0.1", &[b"http/1.1"]);
     let address = listen(move |stream| {
         let acceptor = acceptor.clone();
         async move {
@@ -182,7 +182,7 @@ async fn all_closed(mut told: mpsc::Receiver<()>) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_outlives_an_attempt_that_was_answered_before_it_was_read() {
-    let (acceptor, root) = tls::identity("127.0.0.1", &[b"http/1.1"]);
+    let (acceptor, root) = tls::server_identity("127.0.0.1", &[b"http/1.1"]);
     let egress = tls::trusting(root);
     for (scheme, acceptor) in [("http", None), ("https", Some(acceptor))] {
         for answer in [OK, b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"] {
@@ -201,7 +201,7 @@ async fn nothing_outlives_an_attempt_that_was_answered_before_it_was_read() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_outlives_an_attempt_whose_receiver_reads_little_after_little() {
-    let (acceptor, root) = tls::identity("127.0.0.1", &[b"http/1.1"]);
+    let (acceptor, root) = tls::server_identity("127.0.0.1", &[b"http/1.1"]);
     let egress = tls::trusting(root);
     for (scheme, acceptor) in [("http", None), ("https", Some(acceptor))] {
         for answer in [
@@ -272,7 +272,7 @@ async fn serve_large(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
 
 #[tokio::test]
 async fn a_connection_that_had_to_wait_for_its_receiver_is_used_again() {
-    let (acceptor, root) = tls::identity("127.0.0.1", &[b"http/1.1"]);
+    let (acceptor, root) = tls::server_identity("127.0.0.1", &[b"http/1.1"]);
     let (tell, mut told) = mpsc::channel(8);
     let plain = tell.clone();
     let http = listen(move |mut stream| {

@@ -2,6 +2,7 @@
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::client::WebPkiServerVerifier;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::{RootCertStore, ServerConfig};
@@ -9,11 +10,14 @@ use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 use super::*;
 
 /// A server identity for `name` that offers `protocols`, and the authority that signed it.
-pub(super) fn identity(name: &str, protocols: &[&[u8]]) -> (TlsAcceptor, CertificateDer<'static>) {
+pub(super) fn server_identity(
+    name: &str,
+    protocols: &[&[u8]],
+) -> (TlsAcceptor, CertificateDer<'static>) {
     server(name, protocols, false)
 }
 
-/// As [`identity`]; a `demanding` one wants a certificate of the client, by the same authority.
+/// As [`server_identity`]; a `demanding` one wants a certificate of the client, by the same authority.
 fn server(
     name: &str,
     protocols: &[&[u8]],
@@ -48,15 +52,15 @@ fn server(
 pub(super) fn trusting(root: CertificateDer<'static>) -> Egress {
     let mut roots = RootCertStore::empty();
     roots.add(root).expect("a root");
-    let tls = connector::tls_builder().expect("a TLS library");
+    let verifier =
+        WebPkiServerVerifier::builder_with_provider(Arc::new(roots), identity::provider()).build();
+    let identities = Identities::trusting(verifier.expect("a verifier")).expect("a TLS library");
     let policy = Arc::new(dev_policy());
     let names = Names::of_system().expect("name servers");
-    Egress::assembled(
-        Arc::clone(&policy),
-        HeaderValue::from_static("Postrider/test"),
-        GuardedResolver::new(names, policy),
-        connector::tls(tls.with_root_certificates(roots)),
-    )
+    let resolver = GuardedResolver::new(names, Arc::clone(&policy));
+    let connector = Connector::new(Arc::clone(&policy), resolver, None, Sources::default());
+    let agent = HeaderValue::from_static("Postrider/test");
+    Egress::assembled(policy, agent, connector, identities)
 }
 
 async fn send_with(egress: &Egress, address: SocketAddr) -> AttemptReport {
@@ -66,7 +70,7 @@ async fn send_with(egress: &Egress, address: SocketAddr) -> AttemptReport {
 
 #[tokio::test]
 async fn a_trusted_certificate_is_enough() {
-    let (acceptor, root) = identity("127.0.0.1", &[b"http/1.1"]);
+    let (acceptor, root) = server_identity("127.0.0.1", &[b"http/1.1"]);
     let address = listen(move |stream| {
         let acceptor = acceptor.clone();
         async move {
@@ -80,42 +84,9 @@ async fn a_trusted_certificate_is_enough() {
 }
 
 #[tokio::test]
-async fn http2_is_not_offered() {
-    let (acceptor, root) = identity("127.0.0.1", &[b"h2", b"http/1.1"]);
-    let (tell, mut told) = mpsc::channel(1);
-    let address = listen(move |stream| {
-        let (acceptor, tell) = (acceptor.clone(), tell.clone());
-        async move {
-            let mut stream = acceptor.accept(stream).await.expect("a handshake");
-            let chosen = stream.get_ref().1.alpn_protocol().map(<[u8]>::to_vec);
-            tell.send(chosen).await.expect("heard");
-            answer(&mut stream, OK).await;
-        }
-    })
-    .await;
-    response(send_with(&trusting(root), address).await);
-    assert_eq!(
-        told.recv().await.flatten().as_deref(),
-        Some(&b"http/1.1"[..])
-    );
-}
-
-#[tokio::test]
-async fn a_receiver_that_insists_on_http2_fails_the_handshake() {
-    let (acceptor, root) = identity("127.0.0.1", &[b"h2"]);
-    let address = listen(move |stream| {
-        let acceptor = acceptor.clone();
-        async move { assert!(acceptor.accept(stream).await.is_err()) }
-    })
-    .await;
-    let error = error(send_with(&trusting(root), address).await);
-    assert_eq!((error.kind, error.ambiguous), (ErrorKind::Tls, false));
-}
-
-#[tokio::test]
 async fn a_certificate_for_another_name_or_of_another_authority_fails() {
-    let (other_name, root) = identity("192.0.2.1", &[]);
-    let (other_authority, _) = identity("127.0.0.1", &[]);
+    let (other_name, root) = server_identity("192.0.2.1", &[]);
+    let (other_authority, _) = server_identity("127.0.0.1", &[]);
     let egress = trusting(root);
     for acceptor in [other_name, other_authority] {
         let address = listen(move |stream| {
