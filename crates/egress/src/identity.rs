@@ -33,7 +33,7 @@ pub(crate) struct IdentityId([u8; 32]);
 impl IdentityId {
     pub(crate) const SYSTEM: Self = Self([0; 32]);
 
-    fn of(auth: &Auth) -> Self {
+    pub(crate) fn of(auth: &Auth) -> Self {
         if auth.certificate.is_none() && auth.ca.is_none() {
             return Self::SYSTEM;
         }

@@ -264,7 +264,7 @@ impl Client {
         let key = Key::new(identity.id, &url);
         let mut may_repeat = true;
         loop {
-            let (ready, waited) = match self.pool.take(&key) {
+            let (ready, waited) = match self.pool.take(&key, Instant::now()) {
                 Some(ready) => (ready, true),
                 None => (self.connect(&key, &url, identity, phases).await?, false),
             };

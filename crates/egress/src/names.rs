@@ -1,7 +1,7 @@
 //! Names to addresses.
 //!
 //! Decides whom to ask (the system's hosts file and name servers, both read once), for how long,
-//! and what is remembered. Leaves to `gate` which answers are fine.
+//! and what is remembered: an answer for its time, and past that while nobody can be asked. Leaves to `gate` which answers are fine.
 //!
 //! A lookup ends with the attempt that asked, so there are never more than requests in flight, and names whose servers are silent delay nobody else. (The system's
 //! own resolver takes a thread for each, for as long as it likes.)
@@ -35,8 +35,15 @@ const REPETITIONS: usize = 3;
 const REMEMBERED_MIN: Duration = Duration::from_secs(1);
 const REMEMBERED_MAX: Duration = Duration::from_secs(300);
 
-/// Names remembered; some 1 MB with the addresses and the longest of names.
-const NAMES_MAX: usize = 1024;
+/// How long after its time an answer still serves when nobody can be asked.
+const STALE_MAX: Duration = Duration::from_secs(3600);
+
+/// A name is asked for again this long after nobody could be asked, so that an outage of the name
+/// servers does not cost every attempt the whole of [`LOOKUP_TIMEOUT`].
+const STALE_PAUSE: Duration = Duration::from_secs(10);
+
+/// Names remembered; some 8 MB with the addresses and the longest of names.
+const NAMES_MAX: usize = 8192;
 
 /// Addresses of one name. More make no sense for a receiver, and a name server could send
 /// thousands.
@@ -56,7 +63,10 @@ pub(crate) struct Names {
 
 struct Remembered {
     addresses: Arc<[IpAddr]>,
+    /// Until then nobody is asked.
     until: Instant,
+    /// Until then it serves when nobody answers.
+    stale_until: Instant,
 }
 
 impl Names {
@@ -101,9 +111,13 @@ impl Names {
     ) -> Result<Vec<SocketAddr>, Stopped> {
         let addresses = match self.recall(name) {
             Some(addresses) => addresses,
-            None => tokio::time::timeout(LOOKUP_TIMEOUT, self.ask(name))
-                .await
-                .map_err(|_| Stopped::LookupTimeout)??,
+            None => {
+                let asked = tokio::time::timeout(LOOKUP_TIMEOUT, self.ask(name)).await;
+                match asked.unwrap_or(Err(Stopped::LookupTimeout)) {
+                    Ok(addresses) => addresses,
+                    Err(stopped) => self.recall_stale(name, &stopped).ok_or(stopped)?,
+                }
+            }
         };
         Ok(addresses
             .iter()
@@ -133,6 +147,15 @@ impl Names {
         self.remember(name, &Arc::from([address]), Instant::now() + REMEMBERED_MAX);
     }
 
+    /// Makes an answer as old as this, for tests.
+    #[cfg(test)]
+    fn age(&self, name: &str, by: Duration) {
+        let mut remembered = self.remembered.lock().expect("unpoisoned");
+        let entry = remembered.get_mut(name).expect("remembered");
+        entry.until -= by;
+        entry.stale_until -= by;
+    }
+
     fn recall(&self, name: &str) -> Option<Arc<[IpAddr]>> {
         let remembered = self.remembered.lock();
         let remembered = remembered.unwrap_or_else(PoisonError::into_inner);
@@ -140,19 +163,48 @@ impl Names {
         (Instant::now() < found.until).then(|| Arc::clone(&found.addresses))
     }
 
+    /// What was known before nobody answered. A name server that says that there is no such name,
+    /// or nothing behind it, has answered.
+    fn recall_stale(&self, name: &str, stopped: &Stopped) -> Option<Arc<[IpAddr]>> {
+        let unanswered = match stopped {
+            Stopped::LookupTimeout | Stopped::Lookup => true,
+            Stopped::Refused(code) => *code == ResponseCode::ServFail.to_str(),
+            _ => false,
+        };
+        let now = Instant::now();
+        let remembered = self.remembered.lock();
+        let mut remembered = remembered.unwrap_or_else(PoisonError::into_inner);
+        if !unanswered {
+            remembered.remove(name);
+            return None;
+        }
+        let found = remembered.get_mut(name)?;
+        if now >= found.stale_until {
+            return None;
+        }
+        found.until = now + STALE_PAUSE;
+        debug!(name, %stopped, "an answer of before serves");
+        Some(Arc::clone(&found.addresses))
+    }
+
     fn remember(&self, name: &str, addresses: &Arc<[IpAddr]>, until: Instant) {
         let now = Instant::now();
         let until = until.clamp(now + REMEMBERED_MIN, now + REMEMBERED_MAX);
         let remembered = self.remembered.lock();
         let mut remembered = remembered.unwrap_or_else(PoisonError::into_inner);
-        if remembered.len() >= NAMES_MAX {
+        if remembered.len() >= NAMES_MAX && !remembered.contains_key(name) {
             remembered.retain(|_, entry| now < entry.until);
         }
-        if remembered.len() >= NAMES_MAX {
+        if remembered.len() >= NAMES_MAX && !remembered.contains_key(name) {
             remembered.clear();
         }
         let addresses = Arc::clone(addresses);
-        remembered.insert(name.into(), Remembered { addresses, until });
+        let entry = Remembered {
+            addresses,
+            until,
+            stale_until: until + STALE_MAX,
+        };
+        remembered.insert(name.into(), entry);
     }
 }
 

@@ -23,10 +23,10 @@ pub(crate) const KEPT_PER_HOST_MAX: usize = 16;
 
 /// An unused connection is closed after this: far below the idle limits of common load balancers
 /// (60 s and more), so that we rarely write to a connection the other side is closing.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A connection takes no request after this age.
-const AGE_MAX: Duration = Duration::from_secs(300);
+pub(crate) const AGE_MAX: Duration = Duration::from_secs(300);
 
 const REAP_EVERY: Duration = Duration::from_secs(1);
 
@@ -143,8 +143,7 @@ impl Pool {
     }
 
     /// The connection used last that can take a request.
-    pub(crate) fn take(&self, key: &Key) -> Option<Ready> {
-        let now = Instant::now();
+    pub(crate) fn take(&self, key: &Key, now: Instant) -> Option<Ready> {
         let mut state = self.state();
         let ids = state.of_host.get(key)?.clone();
         for id in ids.into_iter().rev() {
@@ -207,8 +206,7 @@ impl Pool {
     }
 
     /// Closes what waited too long; whether anything is left.
-    fn reap(&self) -> bool {
-        let now = Instant::now();
+    pub(crate) fn reap(&self, now: Instant) -> bool {
         let mut state = self.state();
         let over = |waiting: &Waiting| {
             let unused = now.saturating_duration_since(waiting.since) >= IDLE_TIMEOUT;
@@ -240,7 +238,7 @@ impl Pool {
 async fn reap(pool: Weak<Pool>) {
     loop {
         tokio::time::sleep(REAP_EVERY).await;
-        if !pool.upgrade().is_some_and(|pool| pool.reap()) {
+        if !pool.upgrade().is_some_and(|pool| pool.reap(Instant::now())) {
             return;
         }
     }

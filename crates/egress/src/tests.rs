@@ -13,6 +13,7 @@ use super::*;
 
 mod ambiguity;
 mod held;
+mod kept;
 mod streams;
 mod tls;
 

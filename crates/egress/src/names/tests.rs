@@ -168,3 +168,43 @@ async fn what_is_remembered_is_bounded_in_number_and_time() {
     let until = remembered["year.test"].until;
     assert!(until <= Instant::now() + REMEMBERED_MAX);
 }
+
+#[tokio::test]
+async fn an_old_answer_serves_while_nobody_answers_and_not_for_ever() {
+    let stub = Stub::start().await;
+    let known: Arc<[IpAddr]> = Arc::new([PUBLIC.into()]);
+    let old = Duration::from_secs(60);
+    let expected = [SocketAddr::new(PUBLIC.into(), 443)];
+    for name in ["broken.test", "silent.test"] {
+        stub.names.remember(name, &known, Instant::now());
+        stub.names.age(name, old);
+        let found = stub.names.addresses(name, 443).await.expect(name);
+        assert_eq!(found, expected);
+        let asked = stub.asked();
+        let again = stub.names.addresses(name, 443).await.expect(name);
+        assert_eq!(again, expected);
+        assert_eq!(stub.asked(), asked, "{name} is asked for again at once");
+    }
+    stub.names.age("broken.test", STALE_MAX);
+    let failed = stub.names.addresses("broken.test", 443).await;
+    assert!(matches!(failed, Err(Stopped::Refused(_))), "{failed:?}");
+}
+
+#[tokio::test]
+async fn an_old_answer_does_not_serve_against_a_new_one() {
+    let stub = Stub::start().await;
+    let known: Arc<[IpAddr]> = Arc::new([PUBLIC.into()]);
+    for name in ["nowhere.test", "none.test", "many.test"] {
+        stub.names.remember(name, &known, Instant::now());
+        stub.names.age(name, Duration::from_secs(60));
+        assert!(stub.names.addresses(name, 443).await.is_err(), "{name}");
+        assert!(
+            stub.names
+                .remembered
+                .lock()
+                .expect("unpoisoned")
+                .get(name)
+                .is_none()
+        );
+    }
+}
