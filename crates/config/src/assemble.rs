@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use postrider_domain::SliceCount;
+use postrider_domain::{Network, SliceCount};
 use postrider_guard::Policy;
 use serde_json::Value;
 
@@ -155,6 +155,7 @@ impl Reader {
             self.sources(),
             self.dispatcher(),
             self.egress(),
+            self.network(),
             self.secrets(),
             self.telemetry(),
         );
@@ -164,6 +165,7 @@ impl Reader {
                 Some(sources),
                 Some(dispatcher),
                 Some(egress),
+                Some(network),
                 secrets,
                 Some(telemetry),
             ) if self.mistakes.is_empty() => Ok(Config {
@@ -171,6 +173,7 @@ impl Reader {
                 sources,
                 dispatcher,
                 egress,
+                network,
                 secrets,
                 telemetry,
                 shown: self.shown,
@@ -216,7 +219,7 @@ impl Reader {
             Ok(value) => {
                 self.shown.push(ShowRow {
                     path: path.to_owned(),
-                    value: setting.value,
+                    value: key.kind.shown(&setting.value),
                     source: setting.source,
                 });
                 Some(value)
@@ -453,6 +456,15 @@ impl Reader {
             allow_http: allow_http?,
             ports: ports.ok()?,
             allow_ranges: allow_ranges?,
+        })
+    }
+
+    fn network(&mut self) -> Option<Network> {
+        let proxy = self.take(&keys::PROXY);
+        let source_addresses = self.take(&keys::SOURCE_ADDRESSES);
+        Some(Network {
+            proxy: proxy?,
+            source_addresses: source_addresses?,
         })
     }
 

@@ -8,7 +8,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use postrider_domain::{RetryPolicy, SliceCount};
+use postrider_domain::{Network, RetryPolicy, SliceCount};
 use postrider_guard::Policy;
 
 use crate::assemble::{Sources, load};
@@ -26,6 +26,8 @@ pub struct Config {
     pub dispatcher: Dispatcher,
     /// `[egress]`: where requests may go.
     pub egress: Policy,
+    /// `[egress]`: how they leave.
+    pub network: Network,
     /// `[secrets]`.
     pub secrets: Secrets,
     /// `[telemetry]`.

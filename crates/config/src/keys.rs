@@ -8,7 +8,8 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::config::{Decode, LogFormat, Ownership};
-use crate::kind::{Choice, Flag, Kind, List, Network, Retry, Span, Text, Whole};
+use crate::kind::{Address, Choice, Flag, Kind, List, Network, Retry, Span, Text, Whole};
+use crate::proxy::ProxyUrl;
 
 /// One key, with the kind its value has.
 pub(crate) struct Key<K> {
@@ -69,7 +70,7 @@ pub(crate) const SOURCES: &str = "sources";
 pub(crate) const NOT_YET: [&str; 4] = ["api", "api_url", "admin", "telemetry.otlp_endpoint"];
 
 /// Every key, in the order of the reference.
-pub(crate) const KEYS: [&dyn AnyKey; 25] = [
+pub(crate) const KEYS: [&dyn AnyKey; 27] = [
     &BROKERS,
     &PREFIX,
     &SLICES,
@@ -92,6 +93,8 @@ pub(crate) const KEYS: [&dyn AnyKey; 25] = [
     &ALLOW_HTTP,
     &PORTS,
     &ALLOW_RANGES,
+    &PROXY,
+    &SOURCE_ADDRESSES,
     &KEY_FILE,
     &LOG,
     &LOG_FORMAT,
@@ -328,6 +331,27 @@ pub(crate) static ALLOW_RANGES: Key<List<Network>> = Key {
     default: Some(""),
     meaning: "Exceptions to the deny list of private and special addresses. Each lets merchants \
               send requests into that network.",
+};
+
+pub(crate) static PROXY: Key<ProxyUrl> = Key {
+    path: "egress.proxy",
+    kind: ProxyUrl,
+    default: Some(""),
+    meaning: "HTTP proxy that every request goes through, by CONNECT to an address that was \
+              looked up and checked here. Variables such as HTTPS_PROXY are not read.",
+};
+
+pub(crate) static SOURCE_ADDRESSES: Key<List<Address>> = Key {
+    path: "egress.source_addresses",
+    kind: List {
+        item: Address,
+        name: "list of addresses",
+        min: 0,
+        max: 64,
+    },
+    default: Some(""),
+    meaning: "Addresses of this machine that requests come from, in turns. With addresses of one \
+              family alone, receivers are reached over that family alone.",
 };
 
 pub(crate) static KEY_FILE: Key<Text> = Key {

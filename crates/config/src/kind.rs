@@ -3,6 +3,7 @@
 //! Decides the syntax of each kind, in a file and as the text of a variable or flag. Leaves which
 //! key has which kind to `keys`.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -35,6 +36,11 @@ pub(crate) trait Kind: Sync {
 
     /// The typed value, or what is wrong with it, at `path`.
     fn check(&self, path: &str, value: &Value) -> Result<Self::Value, Vec<Complaint>>;
+
+    /// The value as `show` may show it.
+    fn shown(&self, value: &Value) -> Value {
+        value.clone()
+    }
 
     /// The complaint that `value` is not what was expected.
     fn refuse<T>(&self, path: &str, value: &Value) -> Result<T, Vec<Complaint>> {
@@ -223,6 +229,26 @@ impl Kind for Network {
     fn check(&self, path: &str, value: &Value) -> Result<IpNet, Vec<Complaint>> {
         let network = value.as_str().and_then(|text| text.parse().ok());
         network.map_or_else(|| self.refuse(path, value), Ok)
+    }
+}
+
+/// An IP address.
+pub(crate) struct Address;
+
+impl Kind for Address {
+    type Value = IpAddr;
+
+    fn name(&self) -> &'static str {
+        "address"
+    }
+
+    fn expected(&self) -> String {
+        "an IP address such as \"192.0.2.1\"".to_owned()
+    }
+
+    fn check(&self, path: &str, value: &Value) -> Result<IpAddr, Vec<Complaint>> {
+        let address = value.as_str().and_then(|text| text.parse().ok());
+        address.map_or_else(|| self.refuse(path, value), Ok)
     }
 }
 

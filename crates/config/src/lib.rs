@@ -16,6 +16,7 @@ mod keys;
 mod kind;
 mod mistake;
 mod property;
+mod proxy;
 mod reference;
 mod tree;
 

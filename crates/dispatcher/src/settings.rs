@@ -27,6 +27,8 @@ pub struct DispatcherSettings {
     pub defaults: Defaults,
     /// Where requests may go.
     pub policy: postrider_guard::Policy,
+    /// How they leave.
+    pub network: postrider_domain::Network,
     /// What opens the secrets of endpoints.
     pub keys: Arc<KeyRing>,
     /// Names this worker in attempt records.
@@ -66,6 +68,7 @@ impl DispatcherSettings {
                 retry: dispatcher.defaults.retry.clone(),
             },
             policy: config.egress.clone(),
+            network: config.network.clone(),
             keys,
             worker: worker.to_owned(),
         }

@@ -136,7 +136,7 @@ impl Shell {
         } = settings;
         let group = &membership.group;
         let user_agent = concat!("Postrider/", env!("CARGO_PKG_VERSION"));
-        let egress = Egress::new(settings.policy.clone(), user_agent)?;
+        let egress = Egress::over(&settings.network, settings.policy.clone(), user_agent)?;
         // Not bounded: whoever answers must not wait for the thread that waits for answers. The
         // engine's own bounds limit how many can be under way.
         let (answer, answers) = unbounded();

@@ -4,7 +4,7 @@
 //! have is an error at start, not at every attempt.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -23,7 +23,7 @@ impl Sources {
     pub(crate) fn new(addresses: &[IpAddr]) -> Result<Self, (IpAddr, io::Error)> {
         let mut sources = Self::default();
         for &address in addresses {
-            TcpListener::bind(SocketAddr::new(address, 0)).map_err(|error| (address, error))?;
+            UdpSocket::bind(SocketAddr::new(address, 0)).map_err(|error| (address, error))?;
             match address {
                 IpAddr::V4(address) => sources.v4.push(address),
                 IpAddr::V6(address) => sources.v6.push(address),

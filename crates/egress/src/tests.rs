@@ -14,6 +14,7 @@ use super::*;
 mod ambiguity;
 mod held;
 mod kept;
+mod network;
 mod streams;
 mod tls;
 
