@@ -6,6 +6,7 @@ use std::error::Error;
 use std::io;
 use std::time::Duration;
 
+use postrider_domain::AttemptError;
 use postrider_guard::UrlRefusal;
 
 use crate::gate::Stopped;
@@ -50,9 +51,12 @@ pub(crate) enum Ended {
         /// It takes no more requests on this connection, and says so politely.
         leaving: bool,
     },
-    /// What the endpoint wants to be shown in TLS cannot be.
-    #[error("the endpoint's client certificate, its key or its ca cannot be used: {0}")]
+    /// What the endpoint wants to be shown cannot be.
+    #[error("the endpoint's auth or ca cannot be used: {0}")]
     Identity(String),
+    /// There is no access token for the request.
+    #[error("{}", .0.message)]
+    Token(AttemptError),
     /// HTTP/1.1 broke.
     #[error(transparent)]
     Http1(#[from] hyper::Error),

@@ -33,6 +33,21 @@ pub(crate) fn deadline(timeout: Duration, progress: &Progress) -> AttemptError {
     )
 }
 
+/// The question for an access token cannot be written.
+pub(crate) fn unmade(error: &http::Error) -> AttemptError {
+    failure(
+        ErrorKind::BadUrl,
+        format!("it cannot be asked for: {error}"),
+        false,
+    )
+}
+
+/// Somebody else asked for the access token and was not answered in time either.
+pub(crate) fn no_token(limit: Duration) -> AttemptError {
+    let what = format!("no access token: none within {limit:?}");
+    failure(ErrorKind::Timeout, what, false)
+}
+
 /// What ended the exchange, named.
 pub(crate) fn classify(ended: &Ended, progress: &Progress) -> AttemptError {
     let (kind, message) = match ended {
@@ -70,6 +85,7 @@ pub(crate) fn classify(ended: &Ended, progress: &Progress) -> AttemptError {
             ErrorKind::Tls,
             format!("the TLS handshake was not complete within {limit:?}"),
         ),
+        Ended::Token(error) => return error.clone(),
         Ended::Identity(_) => (ErrorKind::Tls, ended.to_string()),
         Ended::NoStream | Ended::Unprocessed { .. } => (ErrorKind::Connect, ended.to_string()),
         Ended::Http1(_)

@@ -33,6 +33,10 @@ pub(crate) struct IdentityId([u8; 32]);
 impl IdentityId {
     pub(crate) const SYSTEM: Self = Self([0; 32]);
 
+    pub(crate) const fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     pub(crate) fn of(auth: &Auth) -> Self {
         if auth.certificate.is_none() && auth.ca.is_none() {
             return Self::SYSTEM;

@@ -37,6 +37,7 @@ mod pool;
 mod proxy;
 mod source;
 mod summary;
+mod tokens;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -44,12 +45,16 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::Uri;
-use http::header::{ACCEPT, CONTENT_LENGTH, HOST, HeaderMap, HeaderValue, USER_AGENT};
+use http::header::{
+    ACCEPT, AUTHORIZATION, CONTENT_LENGTH, HOST, HeaderMap, HeaderValue, USER_AGENT,
+};
 use postrider_domain::{
-    AttemptReport, AttemptResult, Auth, Network, Phases, RequestSummary, Timestamp,
+    AttemptReport, AttemptResult, Auth, Credentials, Network, OAuth2, Phases, RequestSummary,
+    Timestamp,
 };
 use postrider_guard::Policy;
 use url::Url;
+use zeroize::Zeroizing;
 
 use answer::Answer;
 use body::Progress;
@@ -63,9 +68,13 @@ use names::Names;
 use pool::{Key, Pool, Ready};
 use proxy::Proxy;
 use source::Sources;
+use tokens::{Slot, Tokens};
 
 /// Bytes of a response body that are kept; what follows is not read.
 pub const BODY_BYTES_MAX: usize = 16 * 1024;
+
+/// Longest wait for an access token, and at most three quarters of the deadline.
+const TOKEN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why there is no client.
 #[derive(Debug, thiserror::Error)]
@@ -124,6 +133,7 @@ struct Client {
     user_agent: HeaderValue,
     connector: Connector,
     identities: Identities,
+    tokens: Tokens,
     pool: Arc<Pool>,
 }
 
@@ -176,6 +186,7 @@ impl Egress {
             user_agent,
             connector,
             identities,
+            tokens: Tokens::default(),
             pool: Arc::default(),
         }))
     }
@@ -186,7 +197,8 @@ impl Egress {
         self.send_as(started_at, request, &Auth::NONE).await
     }
 
-    /// As [`Self::send`], to a receiver that asks who we are.
+    /// As [`Self::send`], to a receiver that asks who we are. What that takes, an access token for
+    /// one, counts into the deadline.
     pub async fn send_as(
         &self,
         started_at: Timestamp,
@@ -194,33 +206,52 @@ impl Egress {
         auth: &Auth,
     ) -> AttemptReport {
         let begin = Instant::now();
-        let progress = Arc::new(Progress::new(&request.body, begin + request.timeout));
-        let headers = self.0.complete(request.headers, &request.body);
+        let Request {
+            url,
+            headers,
+            body,
+            timeout,
+        } = request;
+        let progress = Arc::new(Progress::new(&body, begin + timeout));
+        let mut headers = self.0.complete(headers, &body);
+        let authorization = authorization(auth).transpose();
+        if let Ok(Some(header)) = &authorization {
+            headers.insert(AUTHORIZATION, header.clone());
+        }
         let summary = RequestSummary {
             headers: summary::redacted(&headers),
-            url: Arc::clone(&request.url),
+            url: Arc::clone(&url),
         };
         let mut phases = Phases::default();
         let exchange = async {
+            authorization.map_err(|error| Ended::Identity(error.to_string()))?;
             let identity = self.0.identities.of(auth)?;
-            let sent = self.0.exchange(
-                &request.url,
-                &identity,
-                headers,
-                request.body,
-                &progress,
-                &mut phases,
-            );
-            sent.await
+            let token = match &auth.credentials {
+                Some(Credentials::OAuth2(oauth)) => {
+                    let slot = self.0.tokens.slot(oauth, identity.id);
+                    let header = self.0.token(&slot, oauth, &identity, timeout).await?;
+                    headers.insert(AUTHORIZATION, header.clone());
+                    Some((slot, header))
+                }
+                _ => None,
+            };
+            let sent = self
+                .0
+                .exchange(&url, &identity, headers, body, &progress, &mut phases);
+            let answer = sent.await?;
+            if let Some((slot, header)) = token.filter(|_| answer.status == 401) {
+                slot.refused(&header);
+            }
+            Ok(answer)
         };
         let exchange = Box::pin(exchange);
-        let result = match tokio::time::timeout(request.timeout, exchange).await {
+        let result = match tokio::time::timeout(timeout, exchange).await {
             Ok(Ok(answer)) => AttemptResult::Response(answer),
             // The body sees the deadline too, maybe before the timer.
-            Ok(Err(ended)) if begin.elapsed() < request.timeout => {
+            Ok(Err(ended)) if begin.elapsed() < timeout => {
                 AttemptResult::Error(failure::classify(&ended, &progress))
             }
-            _ => AttemptResult::Error(failure::deadline(request.timeout, &progress)),
+            _ => AttemptResult::Error(failure::deadline(timeout, &progress)),
         };
         phases.first_byte = progress.first_byte();
         phases.total = begin.elapsed();
@@ -299,6 +330,41 @@ impl Client {
         }
     }
 
+    /// An access token, asked for if there is none. The rest of the time is the request's own.
+    async fn token(
+        &self,
+        slot: &Slot,
+        oauth: &OAuth2,
+        identity: &Identity,
+        of: Duration,
+    ) -> Result<HeaderValue, Ended> {
+        let limit = TOKEN_TIMEOUT.min(of / 4 * 3);
+        let asking = async {
+            let (headers, form) = tokens::question(oauth)?;
+            let headers = self.complete(headers, &form);
+            let progress = Arc::new(Progress::new(&form, Instant::now() + limit));
+            let phases = &mut Phases::default();
+            let exchange =
+                self.exchange(&oauth.token_url, identity, headers, form, &progress, phases);
+            match tokio::time::timeout(limit, exchange).await {
+                Ok(Ok(answer)) => Ok(Ok(answer)),
+                Ok(Err(ended)) => Ok(Err(failure::classify(&ended, &progress))),
+                Err(_) => Ok(Err(failure::deadline(limit, &progress))),
+            }
+        };
+        let asking = async {
+            asking
+                .await
+                .unwrap_or_else(|error| Err(failure::unmade(&error)))
+        };
+        let had = tokio::time::timeout(limit, slot.header(Box::pin(asking))).await;
+        match had {
+            Ok(Ok(header)) => Ok(header),
+            Ok(Err(error)) => Err(Ended::Token(error)),
+            Err(_) => Err(Ended::Token(failure::no_token(limit))),
+        }
+    }
+
     async fn connect(
         &self,
         key: &Key,
@@ -314,6 +380,18 @@ impl Client {
         let promise = self.pool.keep_http2(key.clone(), line);
         promise.map(Ready::Http2).ok_or(Ended::NoStream)
     }
+}
+
+/// What stands in the header; of a token only that it will.
+fn authorization(auth: &Auth) -> Option<Result<HeaderValue, http::Error>> {
+    Some(match auth.credentials.as_ref()? {
+        Credentials::Basic { username, password } => {
+            let pair = [username.as_bytes(), b":", password.expose()].concat();
+            tokens::basic(&Zeroizing::new(pair))
+        }
+        Credentials::Bearer(token) => tokens::authorization("Bearer", token.expose()),
+        Credentials::OAuth2(_) => tokens::authorization("Bearer", b""),
+    })
 }
 
 fn with_host(mut headers: HeaderMap, uri: &Uri) -> Result<HeaderMap, Ended> {

@@ -7,15 +7,13 @@
 use std::error::Error;
 use std::net::{IpAddr, SocketAddr};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use http::HeaderValue;
 use postrider_domain::ProxyServer;
-use zeroize::Zeroizing;
 
 use crate::ended::Ended;
 use crate::gate::Stopped;
 use crate::names::Names;
+use crate::tokens::basic;
 
 /// Addresses of one name that the proxy is asked for, one after the other.
 const TRIES: usize = 3;
@@ -29,13 +27,8 @@ pub(crate) struct Proxy {
 
 impl Proxy {
     pub(crate) fn new(server: &ProxyServer) -> Self {
-        let authorization = server.credentials.as_ref().and_then(|secret| {
-            let encoded = Zeroizing::new(STANDARD.encode(secret.expose()));
-            let mut value =
-                HeaderValue::from_str(&Zeroizing::new(format!("Basic {}", *encoded))).ok()?;
-            value.set_sensitive(true);
-            Some(value)
-        });
+        let credentials = server.credentials.as_ref();
+        let authorization = credentials.and_then(|pair| basic(pair.expose()).ok());
         Self {
             host: server.host.clone(),
             port: server.port,

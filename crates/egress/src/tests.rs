@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use super::*;
 
 mod ambiguity;
+mod auth;
 mod held;
 mod kept;
 mod network;
