@@ -5,7 +5,7 @@
 
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use postrider_domain::{
-    AttemptError, AttemptReport, AttemptResult, ErrorKind, Phases, RequestSummary, Timestamp,
+    AttemptError, AttemptReport, AttemptResult, Auth, ErrorKind, Phases, RequestSummary, Timestamp,
 };
 use postrider_egress::{Egress, Request};
 use postrider_engine::io::StartAttempt;
@@ -42,7 +42,9 @@ pub(crate) async fn send(
         body: start.delivery.event.data.clone(),
         timeout: start.timeout,
     };
-    Some(egress.send(started_at, request).await)
+    let nothing = Auth::NONE;
+    let auth = start.endpoint.auth.as_deref().unwrap_or(&nothing);
+    Some(egress.send_as(started_at, request, auth).await)
 }
 
 /// The report of an attempt that Postrider itself could not make.

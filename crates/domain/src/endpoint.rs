@@ -7,6 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::auth::Auth;
 use crate::ids::{EndpointId, Tenant};
 use crate::retry::RetryPolicy;
 use crate::secret::Secret;
@@ -53,6 +54,8 @@ pub struct Endpoint {
     pub ordering: Ordering,
     /// What follows a delivery that is given up, where deliveries wait for each other.
     pub on_exhausted: OnExhausted,
+    /// What it asks of its callers beside the signature; `None` = nothing.
+    pub auth: Option<Box<Auth>>,
     /// Sent with every request; names lower case, forbidden ones already refused.
     pub headers: Vec<(Box<str>, Box<str>)>,
     /// For people; never sent.
@@ -82,6 +85,7 @@ impl Endpoint {
             rate_limit: None,
             ordering: Ordering::default(),
             on_exhausted: OnExhausted::default(),
+            auth: None,
             headers: Vec::new(),
             description: "".into(),
             metadata: Vec::new(),

@@ -109,6 +109,7 @@ impl Endpoints {
                         secrets: Vec::new(),
                         ..endpoint.signing
                     },
+                    auth: None,
                     headers: Vec::new(),
                     url: Arc::from(""),
                     ..endpoint

@@ -6,6 +6,8 @@
 //! format, …) is an error in both: ignoring it would harm a merchant. Leaves whether a URL may be
 //! sent to to `guard`, the written form of a secret, open or sealed, to `signing`.
 
+mod auth;
+mod auth_form;
 mod check;
 mod edit;
 mod entry;
@@ -58,7 +60,7 @@ impl fmt::Display for FieldError {
     }
 }
 
-/// Largest record of `endpoints`, in bytes. The bounds of all fields add up to about 100 KiB, more
+/// Largest record of `endpoints`, in bytes. The bounds of all fields add up to about 160 KiB, more
 /// only where much of it is escaped.
 pub const RECORD_BYTES_MAX: usize = 256 << 10;
 

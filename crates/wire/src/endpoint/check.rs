@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use postrider_domain::{Endpoint, EndpointState, Tenant, TypePattern};
 
+use super::auth::auth;
 use super::form::{EndpointForm, STATES, state_name};
 use super::headers::headers;
 use super::ordering::order;
@@ -64,6 +65,11 @@ pub(super) fn check(
         mistakes,
     );
     let headers = headers(form.headers.unwrap_or_default(), mistakes);
+    let auth = auth(form.auth, form.tls, url_rule, mistakes);
+    let credentials = auth.as_ref().is_some_and(|auth| auth.credentials.is_some());
+    if credentials && headers.iter().any(|(name, _)| **name == *"authorization") {
+        mistakes.push("headers.authorization", "is set by auth already");
+    }
     let metadata = metadata(form.metadata.unwrap_or_default(), mistakes);
     let description = form.description.unwrap_or_default();
     at_most(
@@ -90,6 +96,7 @@ pub(super) fn check(
         rate_limit,
         ordering,
         on_exhausted,
+        auth,
         headers,
         description: description.into(),
         metadata,

@@ -118,6 +118,7 @@ pub fn to_display_json(endpoint: &Endpoint, value: &[u8]) -> Result<Value, Inval
     if let (Some(form), Some(lying)) = (&mut form.signing, &mut lying.signing) {
         form.secrets = lying.secrets.take();
     }
+    form.auth = lying.auth;
     form.mask_secrets();
     Ok(serde_json::to_value(&form).expect("a form is made of texts, numbers and lists"))
 }

@@ -16,8 +16,9 @@ use serde::de::{Deserializer, Error, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use super::auth_form::{AuthForm, TlsForm};
 use super::secret_text::{SEALED, Slot};
-use super::signing;
+use super::{auth, signing};
 
 /// Where webhooks are sent, and how: the value of a record of the `endpoints` topic, and a document
 /// of the file of `endpoint apply`. In records, fields that are not known are ignored.
@@ -83,6 +84,13 @@ pub(crate) struct EndpointForm {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("enum" = ["continue", "block"]))]
     pub(super) on_exhausted: Option<String>,
+    /// What it asks of its callers beside the signature: one of `basic`, `bearer` and `oauth2`, and
+    /// `mtls` alone or with one of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) auth: Option<AuthForm>,
+    /// Whom its certificate has to be of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) tls: Option<TlsForm>,
     /// Sent with every request, at most 32.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) headers: Option<BTreeMap<String, String>>,
@@ -268,6 +276,8 @@ impl EndpointForm {
                 .then(|| ordering_name(endpoint.ordering).to_owned()),
             on_exhausted: (endpoint.on_exhausted != OnExhausted::default())
                 .then(|| on_exhausted_name(endpoint.on_exhausted).to_owned()),
+            auth: endpoint.auth.as_deref().and_then(auth::form_of),
+            tls: endpoint.auth.as_deref().and_then(auth::tls_form_of),
             headers: map(&endpoint.headers),
             metadata: map(&endpoint.metadata),
         }
@@ -289,6 +299,10 @@ impl EndpointForm {
                 value: &mut secret.value,
                 sealed: &mut secret.sealed,
             };
+            each(whose, slot);
+        }
+        let secrets = self.auth.iter_mut().flat_map(AuthForm::secrets);
+        for slot in secrets.flatten() {
             each(whose, slot);
         }
     }

@@ -80,13 +80,12 @@ impl fmt::Display for Mistakes {
 pub(super) const MISTAKES_MAX: usize = 100;
 
 /// Fields of the contract that this version cannot honour, and the value that asks for nothing.
-const LATER: [(&str, Option<&str>); 6] = [
+const LATER: [(&str, Option<&str>); 5] = [
     ("filter", None),
     ("format", Some("raw")),
     ("template", None),
     ("content_type", None),
     ("success", None),
-    ("auth", None),
 ];
 
 /// Reads a form; what is wrong in it is noted and left out. `None` when there is no form at all,
@@ -152,12 +151,39 @@ fn take_later_fields(value: &mut Value, mistakes: &mut Mistakes) {
     }
 }
 
+/// Fields whose value is named fields, not a list.
+const LISTS: [(Option<&str>, &str, &str); 6] = [
+    (None, "auth", "basic, bearer, oauth2 or mtls"),
+    (Some("auth"), "basic", "username and password"),
+    (Some("auth"), "bearer", "token"),
+    (
+        Some("auth"),
+        "oauth2",
+        "token_url, client_id and client_secret",
+    ),
+    (Some("auth"), "mtls", "certificate and key"),
+    (None, "tls", "ca"),
+];
+
 /// Serde takes a list for a struct, its items in the order of the fields; a person who writes one
 /// means something else.
 fn take_lists_for_fields(value: &mut Value, mistakes: &mut Mistakes) {
     if value.get("rate_limit").is_some_and(Value::is_array) {
         mistakes.push("rate_limit", "expected attempts and per, found a list");
         value["rate_limit"] = Value::Null;
+    }
+    for (parent, name, expected) in LISTS {
+        let found = match parent {
+            Some(parent) => value
+                .get_mut(parent)
+                .and_then(|parent| parent.get_mut(name)),
+            None => value.get_mut(name),
+        };
+        if let Some(found) = found.filter(|found| found.is_array()) {
+            let path = parent.map_or_else(|| name.to_owned(), |parent| format!("{parent}.{name}"));
+            mistakes.push(path, format!("expected {expected}, found a list"));
+            *found = Value::Null;
+        }
     }
     let Some(Value::Object(signing)) = value.get_mut("signing") else {
         if value.get("signing").is_some_and(Value::is_array) {

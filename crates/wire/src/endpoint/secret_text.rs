@@ -34,13 +34,6 @@ pub(super) struct SecretText {
     sealed: Option<String>,
 }
 
-#[cfg_attr(
-    not(test),
-    expect(
-        dead_code,
-        reason = "signing secrets are the only ones so far, and are written flat"
-    )
-)]
 impl SecretText {
     /// For the form of an endpoint.
     pub(super) const fn of(text: Zeroizing<String>) -> Self {
@@ -53,6 +46,11 @@ impl SecretText {
     /// The secret, once its form was opened; `None` = it could not be, which is noted already.
     pub(super) fn text(&self) -> Option<&str> {
         self.value.as_deref().map(String::as_str)
+    }
+
+    /// Whether it was written sealed.
+    pub(super) const fn is_sealed(&self) -> bool {
+        self.sealed.is_some()
     }
 
     /// For [`EndpointForm::each_secret`]. `path` has a dot in it, and is what a seal is bound to.

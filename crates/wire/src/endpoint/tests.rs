@@ -1,5 +1,6 @@
 //! Facts about endpoints in files and records.
 
+mod auth;
 mod sealed;
 
 use std::time::Duration;
@@ -207,7 +208,6 @@ fn what_is_not_available_yet_is_never_ignored() {
         "template: x",
         "content_type: text/plain",
         "success: {status: [200]}",
-        "auth: {basic: {}}",
     ] {
         let field = extra.split(':').next().unwrap();
         assert_one(extra, &format!("{field}: is not available in this version"));
@@ -776,6 +776,7 @@ prop_compose! {
             } else {
                 OnExhausted::Continue
             },
+            auth: None,
             headers: boxed(headers),
             description: description.into(),
             metadata: boxed(metadata),
