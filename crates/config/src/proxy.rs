@@ -72,7 +72,7 @@ impl Kind for ProxyUrl {
         if url.username().is_empty() && url.password().is_none() {
             return value.clone();
         }
-        if url.set_username("").and(url.set_password(None)).is_err() {
+        if url.set_username("").is_err() || url.set_password(None).is_err() {
             return Value::String(HIDDEN.to_owned());
         }
         let rest = url.as_str().replacen("://", &format!("://{HIDDEN}@"), 1);
