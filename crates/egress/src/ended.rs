@@ -67,7 +67,7 @@ pub(crate) enum Ended {
     #[error("more than {0} interim answers (1xx)")]
     InterimFlood(usize),
     /// Nothing more of the answer came.
-    #[error("no byte of the answer within {0:?}")]
+    #[error("no more of the answer's body within {0:?}")]
     Idle(Duration),
     /// The time was up when the request was to be written.
     #[error("the exchange is over")]

@@ -42,10 +42,9 @@ pub(crate) fn unmade(error: &http::Error) -> AttemptError {
     )
 }
 
-/// Somebody else asked for the access token and was not answered in time either.
+/// Somebody else asks for the access token and was not answered in time either.
 pub(crate) fn no_token(limit: Duration) -> AttemptError {
-    let what = format!("no access token: none within {limit:?}");
-    failure(ErrorKind::Timeout, what, false)
+    failure(ErrorKind::Timeout, format!("none within {limit:?}"), false)
 }
 
 /// What ended the exchange, named.
@@ -88,11 +87,11 @@ pub(crate) fn classify(ended: &Ended, progress: &Progress) -> AttemptError {
         Ended::Token(error) => return error.clone(),
         Ended::Identity(_) => (ErrorKind::Tls, ended.to_string()),
         Ended::NoStream | Ended::Unprocessed { .. } => (ErrorKind::Connect, ended.to_string()),
-        Ended::Http1(_)
-        | Ended::Http2(_)
-        | Ended::InterimFlood(_)
-        | Ended::Idle(_)
-        | Ended::Over => return broken(innermost(ended), progress),
+        // The head was there, so the request was sent.
+        Ended::Idle(_) => return failure(ErrorKind::Timeout, ended.to_string(), true),
+        Ended::Http1(_) | Ended::Http2(_) | Ended::InterimFlood(_) | Ended::Over => {
+            return broken(innermost(ended), progress);
+        }
     };
     failure(kind, message, false)
 }

@@ -24,7 +24,8 @@ use crate::line::{Line, Traffic};
 /// Bytes of the head of an answer; twice what common servers send at most.
 pub(crate) const HEAD_BYTES_MAX: usize = 32 * 1024;
 
-/// Fields of it. The library's own bound: another would cost an allocation for each answer.
+/// Bytes that are read before anybody has asked for them. (A head may have 100 fields, the library's
+/// own bound: another would cost an allocation for each answer.)
 const READ_BUFFER_MAX: usize = 64 * 1024;
 
 /// After an answer was read the connection's task has a last step to do, which waits for nobody.

@@ -65,6 +65,7 @@ use http1::{Http1, Sent};
 use http2::Http2;
 use identity::{Identities, Identity};
 use names::Names;
+pub use pool::CONNECTIONS_KEPT_MAX;
 use pool::{Key, Pool, Ready};
 use proxy::Proxy;
 use source::Sources;
@@ -339,30 +340,27 @@ impl Client {
         of: Duration,
     ) -> Result<HeaderValue, Ended> {
         let limit = TOKEN_TIMEOUT.min(of / 4 * 3);
+        let by = Instant::now() + limit;
         let asking = async {
-            let (headers, form) = tokens::question(oauth)?;
+            let (headers, form) = tokens::question(oauth).map_err(|e| failure::unmade(&e))?;
             let headers = self.complete(headers, &form);
-            let progress = Arc::new(Progress::new(&form, Instant::now() + limit));
+            let progress = Arc::new(Progress::new(&form, by));
             let phases = &mut Phases::default();
             let exchange =
                 self.exchange(&oauth.token_url, identity, headers, form, &progress, phases);
-            match tokio::time::timeout(limit, exchange).await {
-                Ok(Ok(answer)) => Ok(Ok(answer)),
-                Ok(Err(ended)) => Ok(Err(failure::classify(&ended, &progress))),
-                Err(_) => Ok(Err(failure::deadline(limit, &progress))),
+            match tokio::time::timeout_at(by.into(), exchange).await {
+                Ok(Ok(answer)) => Ok(answer),
+                Ok(Err(ended)) => Err(failure::classify(&ended, &progress)),
+                Err(_) => Err(failure::deadline(limit, &progress)),
             }
         };
-        let asking = async {
-            asking
-                .await
-                .unwrap_or_else(|error| Err(failure::unmade(&error)))
+        let turn = async {
+            let waited = tokio::time::timeout_at(by.into(), slot.turn()).await;
+            waited.map_err(|_| failure::no_token(limit))
         };
-        let had = tokio::time::timeout(limit, slot.header(Box::pin(asking))).await;
-        match had {
-            Ok(Ok(header)) => Ok(header),
-            Ok(Err(error)) => Err(Ended::Token(error)),
-            Err(_) => Err(Ended::Token(failure::no_token(limit))),
-        }
+        slot.header(turn, Box::pin(asking))
+            .await
+            .map_err(Ended::Token)
     }
 
     async fn connect(

@@ -16,7 +16,7 @@ use crate::http2::{Http2, Promise};
 use crate::identity::IdentityId;
 
 /// Connections kept, over all hosts; the least lately used goes first.
-pub(crate) const KEPT_MAX: usize = 2048;
+pub const CONNECTIONS_KEPT_MAX: usize = 2048;
 
 /// Connections kept for one host.
 pub(crate) const KEPT_PER_HOST_MAX: usize = 16;
@@ -124,7 +124,9 @@ impl State {
         let ids = self.of_host.get(key);
         let oldest = match ids.filter(|ids| ids.len() >= KEPT_PER_HOST_MAX) {
             Some(ids) => ids.first().copied(),
-            None if self.waiting.len() >= KEPT_MAX => self.waiting.keys().next().copied(),
+            None if self.waiting.len() >= CONNECTIONS_KEPT_MAX => {
+                self.waiting.keys().next().copied()
+            }
             None => None,
         };
         if let Some(waiting) = oldest.and_then(|id| self.remove(id)) {

@@ -277,6 +277,36 @@ async fn a_body_byte_by_byte_ends_at_the_deadline() {
 }
 
 #[tokio::test]
+async fn a_body_that_stops_ends_the_attempt_before_its_deadline() {
+    let head = b"HTTP/1.1 200 OK\r\ncontent-length: 9999\r\n\r\nhalf";
+    let address = listen(move |mut stream| async move {
+        answer(&mut stream, head).await;
+        read_request(&mut stream).await;
+    })
+    .await;
+    let report = send(&format!("http://{address}/"), AMPLE).await;
+    assert!(report.phases.total < AMPLE);
+    let error = error(report);
+    assert_eq!((error.kind, error.ambiguous), (ErrorKind::Timeout, true));
+    assert_eq!(&*error.message, "no more of the answer's body within 10s");
+}
+
+#[tokio::test]
+async fn a_handshake_nobody_answers_ends_the_attempt_before_its_deadline() {
+    let address = listen(|mut stream| async move {
+        read_request(&mut stream).await;
+    })
+    .await;
+    let report = send(&format!("https://{address}/"), AMPLE).await;
+    assert!(report.phases.connect.is_some() && report.phases.first_byte.is_none());
+    assert!(report.phases.tls.is_some_and(|took| took < AMPLE));
+    let error = error(report);
+    assert_eq!((error.kind, error.ambiguous), (ErrorKind::Tls, false));
+    let says = "the TLS handshake was not complete within 10s";
+    assert_eq!(&*error.message, says);
+}
+
+#[tokio::test]
 async fn endless_headers_end_the_attempt() {
     let address = listen(|mut stream| async move {
         answer(&mut stream, b"HTTP/1.1 200 OK\r\n").await;

@@ -6,7 +6,7 @@
 //! ask for the same share one. Leaves the exchange itself, with all its limits, to the client.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{self, Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
@@ -17,6 +17,7 @@ use http::{HeaderMap, HeaderValue};
 use postrider_domain::{AttemptError, ErrorKind, OAuth2, Response};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
+use tokio::sync::MutexGuard;
 use url::form_urlencoded::{Serializer, byte_serialize};
 use zeroize::Zeroizing;
 
@@ -125,27 +126,38 @@ fn key(oauth: &OAuth2, identity: IdentityId) -> Key {
 }
 
 impl Slot {
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The token as a header, perhaps after `asking` for it. A failure says that there is no
-    /// token; nothing was sent to the receiver then.
-    pub(crate) async fn header(
-        &self,
+    /// The right to ask, once nobody else does.
+    pub(crate) async fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().await
+    }
+
+    /// The token as a header, perhaps after waiting for a `turn` and `asking` for it. A failure says
+    /// that there is no token; nothing was sent to the receiver then.
+    pub(crate) async fn header<'a>(
+        &'a self,
+        turn: impl Future<Output = Result<MutexGuard<'a, ()>, AttemptError>>,
         asking: impl Future<Output = Result<Response, AttemptError>>,
     ) -> Result<HeaderValue, AttemptError> {
         if let Some(token) = self.token(|token, now| now < token.renew_at) {
             return Ok(token);
         }
-        let turn = match self.turn.try_lock() {
+        let none = |error: AttemptError| AttemptError {
+            message: format!("no access token: {}", error.message).into(),
+            ambiguous: false,
+            ..error
+        };
+        let _turn = match self.turn.try_lock() {
             Ok(turn) => turn,
             Err(_) => {
                 // Somebody asks; the old one is still good.
                 if let Some(token) = self.token(|_, _| true) {
                     return Ok(token);
                 }
-                self.turn.lock().await
+                turn.await.map_err(none)?
             }
         };
         if let Some(token) = self.token(|token, now| now < token.renew_at) {
@@ -156,7 +168,7 @@ impl Slot {
         }
         let got = asking.await.and_then(|response| granted(&response));
         let mut state = self.state();
-        let answer = match got {
+        match got {
             Ok(token) => {
                 state.failed = None;
                 let header = token.header.clone();
@@ -164,20 +176,12 @@ impl Slot {
                 Ok(header)
             }
             Err(error) => {
-                let error = AttemptError {
-                    message: format!("no access token: {}", error.message).into(),
-                    ambiguous: false,
-                    ..error
-                };
-                let now = Instant::now();
+                let (now, error) = (Instant::now(), none(error));
                 state.failed = Some((now, error.clone()));
                 let old = state.token.as_ref().filter(|token| now < token.until);
                 old.map(|token| token.header.clone()).ok_or(error)
             }
-        };
-        drop(state);
-        drop(turn);
-        answer
+        }
     }
 
     fn token(&self, wanted: impl Fn(&Token, Instant) -> bool) -> Option<HeaderValue> {
@@ -317,12 +321,17 @@ mod tests {
 
     async fn ask(slot: &Slot, token: &str) -> Result<HeaderValue, AttemptError> {
         let body = format!(r#"{{"access_token": "{token}", "expires_in": 3600}}"#);
-        slot.header(async move { Ok(answer(200, &body)) }).await
+        let turn = async { Ok(slot.turn().await) };
+        slot.header(turn, async move { Ok(answer(200, &body)) })
+            .await
     }
 
     async fn fail(slot: &Slot) -> Result<HeaderValue, AttemptError> {
-        slot.header(async { Ok(answer(401, r#"{"error": "invalid_client"}"#)) })
-            .await
+        let turn = async { Ok(slot.turn().await) };
+        slot.header(turn, async {
+            Ok(answer(401, r#"{"error": "invalid_client"}"#))
+        })
+        .await
     }
 
     #[tokio::test]

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
 use crate::identity::IdentityId;
-use crate::pool::{AGE_MAX, IDLE_TIMEOUT, KEPT_MAX, KEPT_PER_HOST_MAX};
+use crate::pool::{AGE_MAX, CONNECTIONS_KEPT_MAX, IDLE_TIMEOUT, KEPT_PER_HOST_MAX};
 
 /// A receiver under many names, and how many connections it saw.
 async fn many_names(names_count: usize) -> (Egress, Vec<String>, Arc<AtomicUsize>) {
@@ -47,7 +47,7 @@ async fn a_thousand_hosts_under_steady_load_keep_their_connections() {
         urls.len(),
         "of 5000 requests"
     );
-    assert!(egress.0.pool.len() <= KEPT_MAX);
+    assert!(egress.0.pool.len() <= CONNECTIONS_KEPT_MAX);
 }
 
 #[tokio::test]

@@ -153,10 +153,11 @@ fn grow_table_of_files(files: u64) -> Result<(), rustix::io::Errno> {
 
 /// Files that may be open at once. A request holds six at most, while its name is looked up: two
 /// questions, each sent up to three times from a socket of its own. Beside requests there are
-/// Kafka's connections and those idle.
+/// Kafka's connections, and those that wait for another request.
 fn open_files_needed(in_flight_max: usize) -> u64 {
     let requests = u64::try_from(in_flight_max).unwrap_or(u64::MAX);
-    requests.saturating_mul(6).saturating_add(1024)
+    let kept = u64::try_from(postrider_egress::CONNECTIONS_KEPT_MAX).unwrap_or(u64::MAX);
+    requests.saturating_mul(6).saturating_add(1024 + kept)
 }
 
 /// The runtime that requests run on; the roles' own loops are threads.
