@@ -8,6 +8,10 @@ use crate::pool::{AGE_MAX, CONNECTIONS_KEPT_MAX, IDLE_TIMEOUT, KEPT_PER_HOST_MAX
 
 /// A receiver under many names, and how many connections it saw.
 async fn many_names(names_count: usize) -> (Egress, Vec<String>, Arc<AtomicUsize>) {
+    // Both sides of each connection, and what other tests have open.
+    let files = u64::try_from(2 * names_count + 2_000).expect("a number");
+    let limit = rlimit::increase_nofile_limit(files).expect("a limit");
+    assert!(limit >= files, "{limit} open files are too few");
     let connections = Arc::new(AtomicUsize::new(0));
     let seen = Arc::clone(&connections);
     let address = listen(move |mut stream| {
@@ -48,6 +52,22 @@ async fn a_thousand_hosts_under_steady_load_keep_their_connections() {
         "of 5000 requests"
     );
     assert!(egress.0.pool.len() <= CONNECTIONS_KEPT_MAX);
+}
+
+#[tokio::test]
+async fn what_is_kept_in_all_is_bounded_and_the_least_lately_used_goes() {
+    let (egress, urls, connections) = many_names(CONNECTIONS_KEPT_MAX + 50).await;
+    for url in urls
+        .iter()
+        .chain(&urls[urls.len() - 10..])
+        .chain(&urls[..1])
+    {
+        let report = egress.send(Timestamp::default(), request(url, AMPLE)).await;
+        assert_eq!(response(report).status, 200);
+    }
+    assert_eq!(egress.0.pool.len(), CONNECTIONS_KEPT_MAX);
+    // The last ones were used again, the first one was gone.
+    assert_eq!(connections.load(Ordering::SeqCst), urls.len() + 1);
 }
 
 #[tokio::test]
