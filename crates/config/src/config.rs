@@ -89,7 +89,7 @@ pub struct Source {
     pub topics: Topics,
     /// How their records become events.
     pub decode: Decode,
-    /// Where a plain JSON record holds its attributes; empty unless `decode` reads plain JSON.
+    /// Where a record holds its attributes; empty with [`Decode::CloudEvents`].
     pub map: SourceMap,
 }
 
@@ -105,12 +105,15 @@ pub enum Topics {
 /// How records become events (`docs/reference/records.md`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decode {
-    /// CloudEvents where a record is one, otherwise JSON with the map.
+    /// CloudEvents where a record is one, otherwise JSON with the map, without a map rows of an
+    /// outbox.
     Auto,
     /// CloudEvents, binary or structured.
     CloudEvents,
     /// JSON with the map.
     Json,
+    /// Rows of an outbox table, as Debezium's outbox event router writes them.
+    Outbox,
 }
 
 /// `[sources.map]`: where each attribute is. Syntax already checked: `key`, `header:NAME`, or a

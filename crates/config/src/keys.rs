@@ -179,12 +179,15 @@ pub(crate) static DECODE: Key<Choice<Decode>> = Key {
             ("auto", Decode::Auto),
             ("cloudevents", Decode::CloudEvents),
             ("json", Decode::Json),
+            ("debezium-outbox", Decode::Outbox),
         ],
-        not_yet: &["debezium-outbox"],
+        not_yet: &[],
     },
     default: Some("auto"),
     meaning: "How records become events: cloudevents (binary or structured), json with the map, \
-              or auto: CloudEvents where a record is one, otherwise JSON with the map.",
+              debezium-outbox (rows of an outbox table; the map only says what is elsewhere than \
+              Debezium puts it), or auto: CloudEvents where a record is one, otherwise JSON with \
+              the map, without a map outbox rows on topics outbox.event.….",
 };
 
 pub(crate) static MAP_ID: Key<Text> = Key {
@@ -192,21 +195,23 @@ pub(crate) static MAP_ID: Key<Text> = Key {
     kind: MAPPED,
     default: None,
     meaning: "Where a plain JSON record has its id; without it the id is made from topic, \
-              partition and offset.",
+              partition and offset. Of an outbox row: header id.",
 };
 
 pub(crate) static MAP_TYPE: Key<Text> = Key {
     path: "sources[].map.type",
     kind: MAPPED,
     default: None,
-    meaning: "Where it has the event type; required when decode is json.",
+    meaning: "Where it has the event type; required when decode is json. Of an outbox row: header \
+              eventType, else header type, else what follows outbox.event. in the topic's name.",
 };
 
 pub(crate) static MAP_TENANT: Key<Text> = Key {
     path: "sources[].map.tenant",
     kind: MAPPED,
     default: None,
-    meaning: "Where it has the merchant account; without it the event belongs to tenant default.",
+    meaning: "Where it has the merchant account; without it the event belongs to tenant default. \
+              Of an outbox row: header tenant.",
 };
 
 pub(crate) static MAP_TIME: Key<Text> = Key {
@@ -220,7 +225,7 @@ pub(crate) static MAP_ORDERING_KEY: Key<Text> = Key {
     path: "sources[].map.ordering_key",
     kind: MAPPED,
     default: None,
-    meaning: "Where it has what deliveries are kept in order by.",
+    meaning: "Where it has what deliveries are kept in order by. Of an outbox row: the key.",
 };
 
 pub(crate) static IN_FLIGHT_MAX: Key<Whole> = Key {

@@ -137,7 +137,7 @@ Variables with a single underscore after `POSTRIDER` stand for flags of the comm
 - The same bound holds for endpoints: effective timeout = min(endpoint's `timeout`, session - heartbeat - 12 s).
   A longer session allows longer timeouts, and delays the take-over after a crash.
 - A source has `topics` or `topics_regex`, not both; a topic stands in one source.
-- With `decode = \"json\"` the map says at least where the type is; with `cloudevents` there is no map.
+- With `decode = \"json\"` the map says at least where the type is; with `cloudevents` there is no map; with `debezium-outbox` every key of it may be left out.
 
 Keys that belong to later versions (`[api]`, `[admin]`, `telemetry.otlp_endpoint`) are refused, not ignored.
 ";

@@ -153,7 +153,7 @@ replication = "three"
 [kafka.properties]
 "group.id" = "mine"
 [[sources]]
-decode = "debezium-outbox"
+decode = "debezium"
 [sources.map]
 id = "id"
 [dispatcher]
@@ -204,8 +204,8 @@ listen = "127.0.0.1:9484"
          kafka.slices?",
         "kafka.slices (environment variable POSTRIDER__KAFKA__SLICES): found 300, expected a whole \
          number from 1 to 256",
-        "sources[0].decode (postrider.toml): found \"debezium-outbox\", which is not available in \
-         this version, expected \"auto\" or \"cloudevents\" or \"json\"",
+        "sources[0].decode (postrider.toml): found \"debezium\", expected \"auto\" or \"cloudevents\" \
+         or \"json\" or \"debezium-outbox\"",
         "sources[0].map.id (postrider.toml): found \"id\", expected \"key\", \"header:NAME\" or a \
          JSON pointer such as \"/data/id\"",
         "sources[0].topics (postrider.toml): found nothing, expected topics or topics_regex",

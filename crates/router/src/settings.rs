@@ -5,7 +5,7 @@
 use postrider_config::{Config, Decode, Ownership, SourceMap, Topics as ConfiguredTopics};
 use postrider_domain::SliceCount;
 use postrider_kafka::{ClientSettings, GroupProtocol};
-use postrider_wire::{DecodeRule, FieldRef, InvalidFieldRef, Mapping, Topics};
+use postrider_wire::{DecodeRule, FieldRef, InvalidFieldRef, Mapping, OutboxMapping, Topics};
 
 use crate::sources::{Source, SourceTopics};
 
@@ -52,6 +52,7 @@ fn source(configured: &postrider_config::Source) -> Result<Source, InvalidFieldR
     let map = mapping(&configured.map)?;
     let rule = match (configured.decode, map) {
         (Decode::CloudEvents, _) => DecodeRule::CloudEvents,
+        (Decode::Outbox, _) => DecodeRule::Outbox(outbox_mapping(&configured.map)?),
         (Decode::Json, Some(mapping)) => DecodeRule::Json(mapping),
         // JSON without a type is refused by `config`; reading nothing of it as JSON is as strict.
         (Decode::Auto | Decode::Json, map) => DecodeRule::Auto(map),
@@ -63,9 +64,22 @@ fn source(configured: &postrider_config::Source) -> Result<Source, InvalidFieldR
     Ok(Source { topics, rule })
 }
 
+fn field(text: &Option<String>) -> Result<Option<FieldRef>, InvalidFieldRef> {
+    text.as_deref().map(FieldRef::parse).transpose()
+}
+
+fn outbox_mapping(map: &SourceMap) -> Result<OutboxMapping, InvalidFieldRef> {
+    Ok(OutboxMapping {
+        event_type: field(&map.event_type)?,
+        id: field(&map.id)?,
+        tenant: field(&map.tenant)?,
+        time: field(&map.time)?,
+        ordering_key: field(&map.ordering_key)?,
+    })
+}
+
 /// `None` without a type, which every event needs.
 fn mapping(map: &SourceMap) -> Result<Option<Mapping>, InvalidFieldRef> {
-    let field = |text: &Option<String>| text.as_deref().map(FieldRef::parse).transpose();
     let Some(event_type) = field(&map.event_type)? else {
         return Ok(None);
     };

@@ -11,7 +11,7 @@ use postrider_domain::{Event, Record};
 use serde_json::value::RawValue;
 
 use crate::attributes::{Attributes, clip, is_attribute_name, traceparent, utf8};
-use crate::event::{EVENT_BYTES_MAX, Undeliverable};
+use crate::event::{ENVELOPE_BYTES_MAX, Undeliverable};
 use crate::json;
 
 /// How a CloudEvent is laid out in a record.
@@ -41,10 +41,6 @@ impl Mode {
         }
     }
 }
-
-/// A structured envelope is refused unread above this size: escapes and base64 blow data up by at
-/// most 6.
-const ENVELOPE_BYTES_MAX: usize = 8 * EVENT_BYTES_MAX;
 
 pub(crate) fn decode(record: &Record, mode: Mode) -> Result<Event, Undeliverable> {
     match mode {

@@ -1,16 +1,21 @@
 //! An intake record as an event (`docs/reference/records.md`).
 //!
 //! Decides which decoding a record gets and how large an event may be. Leaves the decodings
-//! themselves to `cloudevents` and `mapping`, and what becomes of a record that is none to
+//! themselves to `cloudevents`, `mapping` and `outbox`, and what becomes of a record that is none to
 //! `dead_letter`.
 
 use postrider_domain::{DeadLetterReason, Event, Record};
 
 use crate::cloudevents::{self, Mode};
 use crate::mapping::{self, Mapping};
+use crate::outbox::{self, OutboxMapping};
 
 /// Largest data of an event, in bytes. Above it a record is `oversized`.
 pub const EVENT_BYTES_MAX: usize = 1 << 20;
+
+/// An envelope with the data in it is refused unread above this size: escapes and base64 blow data up
+/// by at most 6.
+pub(crate) const ENVELOPE_BYTES_MAX: usize = 8 * EVENT_BYTES_MAX;
 
 /// Most headers of an intake record. Above it the record is `oversized`.
 const HEADERS_MAX: usize = 1_000;
@@ -23,12 +28,14 @@ const HEADERS_BYTES_MAX: usize = 64 << 10;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DecodeRule {
     /// By what a record says of itself: CloudEvents structured or binary, else JSON with the
-    /// mapping where there is one.
+    /// mapping where there is one, else a row of an outbox.
     Auto(Option<Mapping>),
     /// CloudEvents, structured or binary.
     CloudEvents,
     /// JSON with a mapping, whatever the headers say.
     Json(Mapping),
+    /// Rows of an outbox table, as Debezium's outbox event router writes them.
+    Outbox(OutboxMapping),
 }
 
 /// Why a record can be delivered to nobody; it becomes a dead letter.
@@ -85,13 +92,18 @@ pub fn decode(record: &Record, rule: &DecodeRule) -> Result<Event, Undeliverable
                  (structured) and for the headers ce_specversion, or ce_id and ce_type (binary)",
             )),
         },
+        DecodeRule::Outbox(mapping) => outbox::decode(record, mapping),
         DecodeRule::Auto(mapping) => match (Mode::of(record), mapping) {
             (Some(mode), _) => cloudevents::decode(record, mode),
             (None, Some(mapping)) => mapping::decode(record, mapping),
+            (None, None) if outbox::is_one(record) => {
+                outbox::decode(record, &OutboxMapping::default())
+            }
             (None, None) => Err(Undeliverable::undecodable(
                 "not an event: looked for a content-type of application/cloudevents+json \
-                 (structured), for the headers ce_specversion, or ce_id and ce_type (binary), and \
-                 for a JSON mapping of its source, which has none (sources.map)",
+                 (structured), for the headers ce_specversion, or ce_id and ce_type (binary), for a \
+                 JSON mapping of its source, which has none (sources.map), and for a topic \
+                 outbox.event.… with a UUID in the header id (Debezium's outbox)",
             )),
         },
     }

@@ -16,6 +16,7 @@ pub mod event;
 mod instant;
 mod json;
 pub mod mapping;
+pub mod outbox;
 pub mod schemas;
 mod shared;
 #[cfg(test)]
@@ -27,5 +28,6 @@ pub use dead_letter::DeadLetter;
 pub use endpoint::{FieldError, FileFormat, InvalidEndpoint};
 pub use event::{DecodeRule, EVENT_BYTES_MAX, Undeliverable};
 pub use mapping::{FieldRef, InvalidFieldRef, Mapping};
+pub use outbox::OutboxMapping;
 pub use shared::{EventSummary, Place};
 pub use topics::{TopicSpec, Topics};

@@ -75,11 +75,18 @@ impl FieldRef {
         })
     }
 
+    /// Whether it leads into the value.
+    pub(crate) const fn is_pointer(&self) -> bool {
+        matches!(self.place, Place::Pointer(_))
+    }
+
     /// What it refers to in this record, `None` when it is not there or null.
-    fn read<'a>(
+    ///
+    /// Without a body, which is not JSON then, a pointer leads nowhere.
+    pub(crate) fn read<'a>(
         &self,
         record: &'a Record,
-        body: &'a RawValue,
+        body: Option<&'a RawValue>,
     ) -> Result<Option<Cow<'a, str>>, Undeliverable> {
         let wrong = |what: &str| Undeliverable::unmappable(format!("{self} {what}"));
         let text = |bytes: &'a [u8]| {
@@ -90,7 +97,10 @@ impl FieldRef {
         match &self.place {
             Place::Header(name) => record.header(name).map(text).transpose(),
             Place::Key => record.key.as_deref().map(text).transpose(),
-            Place::Pointer(tokens) => match json::find(body, tokens).map(json::scalar) {
+            Place::Pointer(tokens) => match body
+                .and_then(|body| json::find(body, tokens))
+                .map(json::scalar)
+            {
                 None => Ok(None),
                 Some(Ok(found)) => Ok(found),
                 Some(Err(not_scalar)) => Err(wrong(&not_scalar.to_string())),
@@ -122,9 +132,9 @@ pub(crate) fn decode(record: &Record, mapping: &Mapping) -> Result<Event, Undeli
         .map_err(|error| Undeliverable::undecodable(format!("the value is not JSON: {error}")))?;
     let optional = |field: &Option<FieldRef>| match field {
         None => Ok(None),
-        Some(field) => field.read(record, body),
+        Some(field) => field.read(record, Some(body)),
     };
-    let required = |name: &str, field: &FieldRef| match field.read(record, body)? {
+    let required = |name: &str, field: &FieldRef| match field.read(record, Some(body))? {
         Some(text) if !text.is_empty() => Ok(text),
         _ => Err(Undeliverable::unmappable(format!(
             "no {name}: there is nothing at {field}"
