@@ -10,8 +10,8 @@ use serde_json::Value;
 use super::root;
 
 /// No clock, no socket, no randomness of their own: decisions only.
-const PURE: [&str; 7] = [
-    "domain", "guard", "catalog", "engine", "signing", "wire", "config",
+const PURE: [&str; 8] = [
+    "domain", "guard", "catalog", "engine", "signing", "wire", "config", "schema",
 ];
 
 /// What pure crates never reach, however indirectly.
@@ -26,7 +26,7 @@ const TEST_SUPPORT: &str = "test-support";
 fn allowed(name: &str) -> Option<Vec<&'static str>> {
     let shell_free = |others: &[&'static str]| Some([&PURE, others].concat());
     match name {
-        "domain" => Some(vec![]),
+        "domain" | "schema" => Some(vec![]),
         "guard" | "catalog" | "signing" => Some(vec!["domain"]),
         "engine" => Some(vec!["domain", "catalog"]),
         "config" => Some(vec!["domain", "guard"]),
@@ -34,7 +34,8 @@ fn allowed(name: &str) -> Option<Vec<&'static str>> {
         "wire" => Some(vec!["domain", "guard", "signing"]),
         "kafka" | "telemetry" => Some(vec!["domain"]),
         "egress" => Some(vec!["domain", "guard"]),
-        "router" => shell_free(&["kafka", "telemetry"]),
+        "registry" => Some(vec!["domain", "schema"]),
+        "router" => shell_free(&["kafka", "registry", "telemetry"]),
         "dispatcher" => shell_free(&["kafka", "egress", "telemetry"]),
         "postrider" => shell_free(&["kafka", "egress", "telemetry", "router", "dispatcher"]),
         _ => None,

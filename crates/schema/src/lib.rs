@@ -1,0 +1,128 @@
+//! Values that were written for a schema registry, as JSON.
+//!
+//! Decides what a framed value looks like ([`frame`]), and how the values of a schema, Avro, Protobuf
+//! or JSON Schema, become JSON (`docs/reference/records.md`). Leaves fetching schemas to `registry`,
+//! and what the JSON means to `wire`.
+//!
+//! Schema and value come from outside: nothing here panics, recurses or allocates beyond a bound.
+//! The depth of values and schemas is bounded by [`DEPTH_MAX`], what comes out by a limit of the
+//! caller.
+#![warn(missing_docs)]
+
+mod avro;
+mod decimal;
+mod frame;
+mod out;
+mod protobuf;
+
+use bytes::Bytes;
+
+pub use frame::{Frame, SchemaId, frame};
+
+/// Deepest nesting of a value or of a schema's text.
+pub const DEPTH_MAX: usize = 64;
+
+/// Longest text of a schema together with those it refers to, in bytes.
+pub const TEXT_BYTES_MAX: usize = 1 << 20;
+
+/// Most schemas that a schema refers to, itself and through others.
+pub const REFERENCES_MAX: usize = 64;
+
+/// The language a schema is written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Avro.
+    Avro,
+    /// Protobuf, as the text of a `.proto` file.
+    Protobuf,
+    /// JSON Schema.
+    Json,
+}
+
+/// A schema that another one refers to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reference {
+    /// What it is called there; of Protobuf the path that is imported.
+    pub name: String,
+    /// Its text.
+    pub text: String,
+}
+
+/// A schema, ready to read values with.
+#[derive(Clone, Debug)]
+pub struct Schema(Language);
+
+#[derive(Clone, Debug)]
+enum Language {
+    Avro(avro::Avro),
+    Protobuf(protobuf::Protobuf),
+    /// Values are JSON already. They are not validated: that was the producer's serializer's part.
+    Json,
+}
+
+/// Why a schema cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Unusable(pub String);
+
+/// Why a value cannot be read with its schema.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unreadable {
+    /// It is not what the schema says.
+    #[error("{0}")]
+    Malformed(String),
+    /// As JSON it is larger than the limit.
+    #[error("more than {0} bytes as JSON")]
+    TooLarge(usize),
+}
+
+impl Schema {
+    /// Reads a schema's text. The references come in such an order that each stands behind those it
+    /// refers to itself.
+    ///
+    /// # Errors
+    /// What is wrong with it, or that it is beyond a bound.
+    pub fn new(kind: Kind, text: &str, references: &[Reference]) -> Result<Self, Unusable> {
+        let bytes: usize = references.iter().map(|r| r.name.len() + r.text.len()).sum();
+        if text.len().saturating_add(bytes) > TEXT_BYTES_MAX {
+            return Err(Unusable(format!(
+                "its text and that of its references are more than {TEXT_BYTES_MAX} bytes"
+            )));
+        }
+        if references.len() > REFERENCES_MAX {
+            return Err(Unusable(format!("more than {REFERENCES_MAX} references")));
+        }
+        Ok(Self(match kind {
+            Kind::Avro => Language::Avro(avro::Avro::new(text, references)?),
+            Kind::Protobuf => Language::Protobuf(protobuf::Protobuf::new(text, references)?),
+            Kind::Json => Language::Json,
+        }))
+    }
+
+    /// A framed value as JSON, without a line break, of at most `limit` bytes. A value of the Avro
+    /// schema `"bytes"` is no JSON but these bytes, as its serializers write it, and a value of a
+    /// JSON Schema is the JSON as it was written.
+    ///
+    /// # Errors
+    /// [`Unreadable`] when it is not what the schema says, or larger.
+    pub fn read(&self, value: &Bytes, frame: &Frame, limit: usize) -> Result<Bytes, Unreadable> {
+        let body = value.slice(frame.body..);
+        match &self.0 {
+            Language::Avro(avro) => avro.read(&body, limit),
+            Language::Protobuf(protobuf) => protobuf.read(&body, frame.message.as_deref(), limit),
+            Language::Json if body.len() > limit => Err(Unreadable::TooLarge(limit)),
+            Language::Json => match serde_json::from_slice::<&serde_json::value::RawValue>(&body) {
+                Ok(_) => Ok(body),
+                Err(error) => Err(Unreadable::Malformed(format!("not JSON: {error}"))),
+            },
+        }
+    }
+}
+
+/// The beginning of a text from outside, for a message.
+fn clip(text: &str) -> &str {
+    &text[..text.floor_char_boundary(200)]
+}
+
+#[cfg(test)]
+mod tests;
