@@ -1,0 +1,119 @@
+//! Asking for one schema until there is an answer.
+//!
+//! Decides how often it is asked for, and when "not there" is believed.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Sender;
+use postrider_schema::{Kind, REFERENCES_MAX, Reference, Schema, SchemaId, TEXT_BYTES_MAX};
+
+use crate::client::{Client, Failure, Kept, Referred};
+use crate::{Answer, Event};
+
+/// How long a schema that the registry does not have is looked for: a producer registers it before it
+/// writes, but another replica of the registry may be asked, or one that just started.
+pub(crate) const CONFIRM: Duration = Duration::from_secs(30);
+
+const DELAY_MIN: Duration = Duration::from_millis(250);
+const DELAY_MAX: Duration = Duration::from_secs(5);
+
+/// Asks until there is an answer, and reports it and every failure before.
+pub(crate) async fn until_answered(client: Arc<Client>, id: SchemaId, reports: Sender<Event>) {
+    let mut delay = DELAY_MIN;
+    let mut missing_since = None;
+    let answer = loop {
+        match found(&client, id).await {
+            Ok(answer) => break answer,
+            Err(Failure::Unusable(why)) => break Answer::None(why.into()),
+            Err(Failure::Missing(why)) => {
+                let since = *missing_since.get_or_insert_with(Instant::now);
+                if since.elapsed() >= CONFIRM {
+                    break Answer::None(format!("{why}, nor had it for {CONFIRM:?}").into());
+                }
+            }
+            Err(Failure::Failed(reason)) => {
+                // Fails only when nobody waits for the answer any more.
+                if reports.send(Event::Failed(reason)).is_err() {
+                    return;
+                }
+            }
+        }
+        tokio::time::sleep(delay).await;
+        delay = (delay * 2).min(DELAY_MAX);
+    };
+    reports.send(Event::Answer(id, answer)).ok();
+}
+
+/// The schema with everything it refers to.
+async fn found(client: &Client, id: SchemaId) -> Result<Answer, Failure> {
+    let root = client.schema(id).await?;
+    let kind = match root.kind.as_deref() {
+        None | Some("AVRO") => Kind::Avro,
+        Some("PROTOBUF") => Kind::Protobuf,
+        Some("JSON") => Kind::Json,
+        Some(other) => {
+            let known = "AVRO, PROTOBUF and JSON are read";
+            return Err(Failure::Unusable(format!(
+                "it is of type {other:?}; {known}"
+            )));
+        }
+    };
+    let references = match kind {
+        // Values are not validated, so that nothing else is asked for.
+        Kind::Json => Vec::new(),
+        Kind::Avro | Kind::Protobuf => references(client, &root).await?,
+    };
+    let bytes = root.schema.len() + references.iter().map(|r| r.text.len()).sum::<usize>();
+    match Schema::new(kind, &root.schema, &references) {
+        Ok(schema) => Ok(Answer::Schema(Arc::new(schema), bytes)),
+        Err(unusable) => Err(Failure::Unusable(format!("it cannot be used: {unusable}"))),
+    }
+}
+
+/// Everything a schema refers to, itself and through others, each behind those it refers to.
+async fn references(client: &Client, root: &Kept) -> Result<Vec<Reference>, Failure> {
+    let own = root.references.clone().unwrap_or_default();
+    let mut kept: BTreeMap<Referred, Kept> = BTreeMap::new();
+    let mut wanted = own.clone();
+    let mut bytes = root.schema.len();
+    while let Some(referred) = wanted.pop() {
+        if kept.contains_key(&referred) {
+            continue;
+        }
+        if kept.len() == REFERENCES_MAX {
+            return Err(Failure::Unusable(format!(
+                "it refers to more than {REFERENCES_MAX} others"
+            )));
+        }
+        let found = client.reference(&referred).await?;
+        bytes += found.schema.len();
+        if bytes > TEXT_BYTES_MAX {
+            return Err(Failure::Unusable(format!(
+                "it and what it refers to are more than {TEXT_BYTES_MAX} bytes"
+            )));
+        }
+        wanted.extend(found.references.iter().flatten().cloned());
+        kept.insert(referred, found);
+    }
+    let mut ordered = Vec::new();
+    for referred in &own {
+        order(referred, &mut kept, &mut ordered);
+    }
+    Ok(ordered)
+}
+
+/// Takes a reference and those below it, those first. As it is taken before, one that refers to
+/// itself comes to an end; so deep as there are references.
+fn order(referred: &Referred, kept: &mut BTreeMap<Referred, Kept>, ordered: &mut Vec<Reference>) {
+    if let Some(found) = kept.remove(referred) {
+        for below in found.references.iter().flatten() {
+            order(below, kept, ordered);
+        }
+        ordered.push(Reference {
+            name: referred.name.clone(),
+            text: found.schema,
+        });
+    }
+}
