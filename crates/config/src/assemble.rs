@@ -10,8 +10,8 @@ use postrider_guard::Policy;
 use serde_json::Value;
 
 use crate::config::{
-    Config, Decode, Defaults, Dispatcher, Kafka, Properties, Secrets, Source, SourceMap, Telemetry,
-    Topics,
+    Config, Decode, Defaults, Dispatcher, Kafka, Properties, SchemaRegistry, Secrets, Source,
+    SourceMap, Telemetry, Topics,
 };
 use crate::environment::Environment;
 use crate::file::File;
@@ -153,6 +153,7 @@ impl Reader {
         let parts = (
             self.kafka(),
             self.sources(),
+            self.schema_registry(),
             self.dispatcher(),
             self.egress(),
             self.network(),
@@ -163,6 +164,7 @@ impl Reader {
             (
                 Some(kafka),
                 Some(sources),
+                schema_registry,
                 Some(dispatcher),
                 Some(egress),
                 Some(network),
@@ -171,6 +173,7 @@ impl Reader {
             ) if self.mistakes.is_empty() => Ok(Config {
                 kafka,
                 sources,
+                schema_registry,
                 dispatcher,
                 egress,
                 network,
@@ -376,6 +379,64 @@ impl Reader {
             let some_key = self.settings.keys.keys().find(below).cloned();
             let origin = self.source_of(some_key.as_deref().unwrap_or(&path));
             self.mistakes.push(mistake(&path, &origin, found, expected));
+        }
+    }
+
+    fn schema_registry(&mut self) -> Option<SchemaRegistry> {
+        let url = self.take_if_given(&keys::REGISTRY_URL);
+        let user = self.take_if_given(&keys::REGISTRY_USER);
+        let password = self.take_if_given(&keys::REGISTRY_PASSWORD);
+        let token = self.take_if_given(&keys::REGISTRY_TOKEN);
+        let ca_file = self.take_if_given(&keys::REGISTRY_CA_FILE);
+        self.registry_rules();
+        Some(SchemaRegistry {
+            url: url?,
+            user: user.zip(password),
+            token,
+            ca_file: ca_file.map(Into::into),
+        })
+    }
+
+    /// What the keys of the registry ask of each other.
+    fn registry_rules(&mut self) {
+        let given = |key: &'static str| self.settings.keys.contains_key(key).then_some(key);
+        let url = given(keys::REGISTRY_URL.path);
+        let user = given(keys::REGISTRY_USER.path);
+        let password = given(keys::REGISTRY_PASSWORD.path);
+        let token = given(keys::REGISTRY_TOKEN.path);
+        let other = user.or(password).or(token);
+        let other = other.or_else(|| given(keys::REGISTRY_CA_FILE.path));
+        let mut wrong = Vec::new();
+        if let (None, Some(other)) = (url, other) {
+            wrong.push((
+                keys::REGISTRY_URL.path,
+                other,
+                "nothing",
+                "where the registry is",
+            ));
+        }
+        match (user, password) {
+            (Some(user), None) => wrong.push((
+                keys::REGISTRY_PASSWORD.path,
+                user,
+                "nothing",
+                "the password of schema_registry.user",
+            )),
+            (None, Some(password)) => wrong.push((
+                keys::REGISTRY_USER.path,
+                password,
+                "nothing",
+                "whose schema_registry.password it is",
+            )),
+            _ => {}
+        }
+        if let (Some(token), Some(_)) = (token, user.or(password)) {
+            let found = "a token beside user and password";
+            wrong.push((keys::REGISTRY_TOKEN.path, token, found, "one of them"));
+        }
+        for (path, told_by, found, expected) in wrong {
+            let origin = self.source_of(told_by);
+            self.mistakes.push(mistake(path, &origin, found, expected));
         }
     }
 

@@ -8,7 +8,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use postrider_domain::{Network, RetryPolicy, SliceCount};
+use postrider_domain::{Network, RetryPolicy, Secret, SliceCount};
 use postrider_guard::Policy;
 
 use crate::assemble::{Sources, load};
@@ -22,6 +22,8 @@ pub struct Config {
     pub kafka: Kafka,
     /// `[[sources]]`: intake topics; empty when none are given (the router needs one).
     pub sources: Vec<Source>,
+    /// `[schema_registry]`; `None` = there is none.
+    pub schema_registry: Option<SchemaRegistry>,
     /// `[dispatcher]`.
     pub dispatcher: Dispatcher,
     /// `[egress]`: where requests may go.
@@ -130,6 +132,25 @@ pub struct SourceMap {
     pub time: Option<String>,
     /// What `ordering: key` orders by; `None` = nothing.
     pub ordering_key: Option<String>,
+}
+
+/// `[schema_registry]`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SchemaRegistry {
+    /// `http` or `https`, without user and password.
+    pub url: String,
+    /// User and password for basic authentication; never with a token.
+    pub user: Option<(String, Secret)>,
+    /// A bearer token.
+    pub token: Option<Secret>,
+    /// A file with certificate authorities; `None` = the system's.
+    pub ca_file: Option<PathBuf>,
+}
+
+impl fmt::Debug for SchemaRegistry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("SchemaRegistry").field(&self.url).finish()
+    }
 }
 
 /// `[dispatcher]`.

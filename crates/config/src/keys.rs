@@ -8,7 +8,9 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::config::{Decode, LogFormat, Ownership};
-use crate::kind::{Address, Choice, Flag, Kind, List, Network, Retry, Span, Text, Whole};
+use crate::kind::{
+    Address, BaseUrl, Choice, Flag, Hidden, Kind, List, Network, Retry, Span, Text, Whole,
+};
 use crate::proxy::ProxyUrl;
 
 /// One key, with the kind its value has.
@@ -70,7 +72,7 @@ pub(crate) const SOURCES: &str = "sources";
 pub(crate) const NOT_YET: [&str; 4] = ["api", "api_url", "admin", "telemetry.otlp_endpoint"];
 
 /// Every key, in the order of the reference.
-pub(crate) const KEYS: [&dyn AnyKey; 27] = [
+pub(crate) const KEYS: [&dyn AnyKey; 32] = [
     &BROKERS,
     &PREFIX,
     &SLICES,
@@ -83,6 +85,11 @@ pub(crate) const KEYS: [&dyn AnyKey; 27] = [
     &MAP_TENANT,
     &MAP_TIME,
     &MAP_ORDERING_KEY,
+    &REGISTRY_URL,
+    &REGISTRY_USER,
+    &REGISTRY_PASSWORD,
+    &REGISTRY_TOKEN,
+    &REGISTRY_CA_FILE,
     &IN_FLIGHT_MAX,
     &OWNERSHIP,
     &SESSION,
@@ -226,6 +233,56 @@ pub(crate) static MAP_ORDERING_KEY: Key<Text> = Key {
     kind: MAPPED,
     default: None,
     meaning: "Where it has what deliveries are kept in order by. Of an outbox row: the key.",
+};
+
+pub(crate) static REGISTRY_URL: Key<BaseUrl> = Key {
+    path: "schema_registry.url",
+    kind: BaseUrl,
+    default: None,
+    meaning: "Where schemas are, of records that are framed for a schema registry; of those that \
+              offer Confluent's API elsewhere, with the path before it. Without it such records \
+              become dead letters. Routers send requests there, whatever address it is.",
+};
+
+pub(crate) static REGISTRY_USER: Key<Text> = Key {
+    path: "schema_registry.user",
+    kind: Text {
+        expected: "a user's name without a colon",
+        accepts: |text| !text.is_empty() && !text.contains([':', '\r', '\n']),
+    },
+    default: None,
+    meaning: "Who asks the registry, by HTTP basic authentication; with a password.",
+};
+
+pub(crate) static REGISTRY_PASSWORD: Key<Hidden> = Key {
+    path: "schema_registry.password",
+    kind: Hidden {
+        expected: "the password of schema_registry.user",
+        accepts: |text| !text.is_empty(),
+    },
+    default: None,
+    meaning: "That user's password, better in a variable than in a file; hidden in `config show`.",
+};
+
+pub(crate) static REGISTRY_TOKEN: Key<Hidden> = Key {
+    path: "schema_registry.token",
+    kind: Hidden {
+        expected: "a bearer token of visible ASCII",
+        accepts: |text| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic()),
+    },
+    default: None,
+    meaning: "A bearer token, in place of user and password; hidden in `config show`.",
+};
+
+pub(crate) static REGISTRY_CA_FILE: Key<Text> = Key {
+    path: "schema_registry.ca_file",
+    kind: Text {
+        expected: "the path of a file",
+        accepts: |text| !text.is_empty(),
+    },
+    default: None,
+    meaning: "A PEM file with the certificate authorities that the registry's certificate may be \
+              of, in place of the system's; read at the start.",
 };
 
 pub(crate) static IN_FLIGHT_MAX: Key<Whole> = Key {

@@ -7,8 +7,10 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use postrider_domain::{RetryPolicy, RetryPreset};
+use postrider_domain::{RetryPolicy, RetryPreset, Secret};
 use serde_json::Value;
+
+use crate::reference::HIDDEN;
 
 /// A mistake in a value, its source not known here.
 #[derive(Debug)]
@@ -88,6 +90,75 @@ impl Kind for Text {
             Some(text) if (self.accepts)(text) => Ok(text.to_owned()),
             _ => self.refuse(path, value),
         }
+    }
+}
+
+/// Text that is never shown.
+pub(crate) struct Hidden {
+    pub(crate) expected: &'static str,
+    pub(crate) accepts: fn(&str) -> bool,
+}
+
+impl Kind for Hidden {
+    type Value = Secret;
+
+    fn name(&self) -> &'static str {
+        "secret text"
+    }
+
+    fn expected(&self) -> String {
+        self.expected.to_owned()
+    }
+
+    fn shown(&self, _: &Value) -> Value {
+        Value::String(HIDDEN.to_owned())
+    }
+
+    fn check(&self, path: &str, value: &Value) -> Result<Secret, Vec<Complaint>> {
+        match value.as_str() {
+            Some(text) if (self.accepts)(text) => Ok(Secret::new(text.as_bytes())),
+            _ => Err(vec![Complaint {
+                path: path.to_owned(),
+                found: "something else".to_owned(),
+                expected: self.expected(),
+            }]),
+        }
+    }
+}
+
+/// The address of a server, without user and password, of which a mistake shows nothing.
+pub(crate) struct BaseUrl;
+
+impl Kind for BaseUrl {
+    type Value = String;
+
+    fn name(&self) -> &'static str {
+        "URL"
+    }
+
+    fn expected(&self) -> String {
+        "http://HOST or https://HOST with port and path if need be, without user, query and \
+         fragment"
+            .to_owned()
+    }
+
+    fn check(&self, path: &str, value: &Value) -> Result<String, Vec<Complaint>> {
+        let text = value.as_str().unwrap_or_default();
+        let rest = text
+            .strip_prefix("https://")
+            .or_else(|| text.strip_prefix("http://"));
+        let clean = |rest: &str| {
+            let graphic = rest.bytes().all(|byte| byte.is_ascii_graphic());
+            graphic && !rest.starts_with(['/', ':']) && !rest.contains(['@', '?', '#', '\\'])
+        };
+        if rest.is_some_and(|rest| !rest.is_empty() && clean(rest)) {
+            return Ok(text.to_owned());
+        }
+        Err(vec![Complaint {
+            path: path.to_owned(),
+            found: "something else".to_owned(),
+            expected: self.expected(),
+        }])
     }
 }
 

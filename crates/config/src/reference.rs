@@ -104,6 +104,7 @@ pub fn reference_markdown() -> String {
 fn section_of(path: &'static str) -> &'static str {
     match path.split_once('.').map(|(first, _)| first) {
         Some("sources[]") => "[[sources]]",
+        Some("schema_registry") => "[schema_registry]",
         Some("kafka") => "[kafka]",
         Some("dispatcher") => "[dispatcher]",
         Some("egress") => "[egress]",
@@ -138,6 +139,7 @@ Variables with a single underscore after `POSTRIDER` stand for flags of the comm
   A longer session allows longer timeouts, and delays the take-over after a crash.
 - A source has `topics` or `topics_regex`, not both; a topic stands in one source.
 - With `decode = \"json\"` the map says at least where the type is; with `cloudevents` there is no map; with `debezium-outbox` every key of it may be left out.
+- `[schema_registry]` has a `url`, and `user` with `password`, or `token`, or neither.
 
 Keys that belong to later versions (`[api]`, `[admin]`, `telemetry.otlp_endpoint`) are refused, not ignored.
 ";

@@ -411,3 +411,39 @@ fn the_key_file_may_be_left_out_but_not_be_empty() {
         );
     }
 }
+
+#[test]
+fn a_registry_has_its_credentials_and_shows_none() {
+    let text = "[schema_registry]\nurl = \"https://registry.example/ccompat/v7\"\nuser = \"me\"\n";
+    let env = [("POSTRIDER__SCHEMA_REGISTRY__PASSWORD", "hunter2")];
+    let config = load(with_env(toml(text), &env)).unwrap();
+    let registry = config.schema_registry.clone().unwrap();
+    assert_eq!(registry.url, "https://registry.example/ccompat/v7");
+    let (user, password) = registry.user.unwrap();
+    assert_eq!((&*user, password.expose()), ("me", &b"hunter2"[..]));
+    let row = |path: &str| config.show().iter().find(|row| row.path == path).cloned();
+    let shown = row("schema_registry.password").unwrap().value;
+    assert_eq!(shown, "[hidden]");
+    assert!(!format!("{config:?}").contains("hunter2"));
+    assert!(load(Sources::default()).unwrap().schema_registry.is_none());
+}
+
+#[test]
+fn mistakes_about_the_registry_repeat_no_secret() {
+    let wrong = |text: &str| {
+        let found = mistakes(toml(&format!("[schema_registry]\n{text}\n")));
+        assert!(!found.concat().contains("hunter2"), "{found:?}");
+        found.join("; ")
+    };
+    assert!(wrong("url = \"https://me:hunter2@a\"").contains("without user"));
+    assert!(wrong("url = \"http://a\"\ntoken = \"hunter2 \"").contains("visible ASCII"));
+    assert!(
+        wrong("url = \"http://a\"\npassword = [\"hunter2\"]\nuser = \"me\"").contains("password")
+    );
+    assert!(wrong("password = \"hunter2\"\nuser = \"me\"").contains("where the registry is"));
+    assert!(wrong("url = \"http://a\"\npassword = \"hunter2\"").contains("schema_registry.user"));
+    assert!(
+        wrong("url = \"http://a\"\nuser = \"me\"\npassword = \"hunter2\"\ntoken = \"hunter2\"")
+            .contains("one of them")
+    );
+}
