@@ -10,7 +10,7 @@
 //! is seen by a later poll: a blocking commit would hold up routing for as long as the group's
 //! coordinator is away (6 to 9 s when its broker dies).
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -92,6 +92,8 @@ pub struct Intake {
     /// Revoked and not handed back.
     open: Vec<SourcePartition>,
     paused: bool,
+    /// Held on their own, whatever the others do.
+    held: BTreeSet<SourcePartition>,
     committing: bool,
     /// librdkafka does not know where to read some partition, and since when we look into it.
     astray: Option<Instant>,
@@ -128,6 +130,7 @@ impl Intake {
             events: VecDeque::new(),
             open: Vec::new(),
             paused: false,
+            held: BTreeSet::new(),
             committing: false,
             astray: None,
         })
@@ -172,15 +175,36 @@ impl Intake {
         }
     }
 
-    /// Lets records come again.
+    /// Lets records come again, but of partitions that are held on their own.
     pub fn resume(&mut self) {
         if self.paused {
             self.paused = false;
-            let all = self
-                .consumer
-                .assignment()
-                .and_then(|all| self.consumer.resume(&all));
+            let all = self.consumer.assignment().and_then(|all| {
+                self.consumer.resume(&all)?;
+                self.consumer.pause(&listed(&self.held))
+            });
             warn_if_failed(all, "resume");
+        }
+    }
+
+    /// Stops records of one partition until [`Intake::let_go`]; what was fetched ahead of it is
+    /// dropped and fetched again. A record may still slip through.
+    pub fn hold(&mut self, partition: &SourcePartition) {
+        if self.held.insert(partition.clone()) && !self.paused {
+            let held = self.consumer.pause(&listed([partition]));
+            warn_if_failed(held, "hold a partition");
+        }
+    }
+
+    /// Lets records of a held partition come again; also of one that is not ours any more, as
+    /// librdkafka would hold it still when it comes back.
+    pub fn let_go(&mut self, partition: &SourcePartition) {
+        if self.held.remove(partition) {
+            let gone = self.consumer.resume(&listed([partition]));
+            warn_if_failed(gone, "let a partition go");
+            if self.paused {
+                self.apply_pause();
+            }
         }
     }
 
@@ -366,6 +390,14 @@ impl Intake {
         }
         Ok(())
     }
+}
+
+fn listed<'a>(partitions: impl IntoIterator<Item = &'a SourcePartition>) -> TopicPartitionList {
+    let mut list = TopicPartitionList::new();
+    for place in partitions {
+        list.add_partition(&place.topic, place.partition);
+    }
+    list
 }
 
 /// The pattern as a subscription that both protocols read alike: librdkafka (classic) searches in

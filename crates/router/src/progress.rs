@@ -116,6 +116,13 @@ impl Progress {
         }
     }
 
+    /// Whether records of a partition are taken: it is ours and not to be handed back.
+    #[must_use]
+    pub fn takes(&self, topic: &str, partition: i32) -> bool {
+        let held = self.find(topic, partition).and_then(|e| self.held.get(&e));
+        held.is_some_and(|held| !held.draining)
+    }
+
     /// Takes note of a record that was read.
     pub fn begin(&mut self, topic: &str, partition: i32, offset: i64) -> Begun {
         let Some(epoch) = self.find(topic, partition) else {
@@ -292,7 +299,9 @@ mod tests {
         let mut progress = assigned();
         progress.assign(&"t".into(), 1);
         let ticket = begin(&mut progress, 0);
+        assert!(progress.takes("t", 0));
         progress.drain("t", 0);
+        assert!(!progress.takes("t", 0) && progress.takes("t", 1));
         assert_eq!(progress.begin("t", 0, 1), Begun::Skip);
         assert!(matches!(progress.begin("t", 1, 0), Begun::Open(_)));
         assert!(!progress.is_drained());

@@ -2,7 +2,7 @@
 //!
 //! Decides the order of work in one turn, when intake stops and goes on, when offsets are committed,
 //! and how a revocation and a stop are answered. Leaves what an event becomes to `fan_out`, what is
-//! settled to `progress`, and sending again to `writes`.
+//! settled to `progress`, which schema is known to `schemas`, and sending again to `writes`.
 //!
 //! One thread drives everything: the consumer, the producer's answers, the catalogue. Nothing in a
 //! turn waits longer than [`IDLE`], but for questions to a broker that is away (half a second).
@@ -15,6 +15,7 @@ use crossbeam_channel::{Receiver, TryRecvError};
 use postrider_domain::Record;
 use postrider_kafka::ClientError;
 use postrider_kafka::intake::{Intake, IntakeEvent, SourcePartition};
+use postrider_schema::SchemaId;
 use postrider_telemetry::Metrics;
 use postrider_wire::event;
 use tracing::{error, info, warn};
@@ -23,8 +24,10 @@ use crate::endpoints::Endpoints;
 use crate::fan_out::FanOut;
 use crate::progress::{Begun, Frontier, Progress, Ticket};
 use crate::reject;
+use crate::schemas::Schemas;
 use crate::settings::RouterSettings;
 use crate::sources::Sources;
+use crate::standing::{self, Standing};
 use crate::unwanted::Unwanted;
 use crate::waiting::Waiting;
 use crate::writes::{self, Answer, What, Write, Writes};
@@ -49,6 +52,7 @@ pub(crate) struct Router {
     settings: RouterSettings,
     metrics: Metrics,
     sources: Sources,
+    schemas: Schemas,
     endpoints: Endpoints,
     writes: Writes,
     intake: Intake,
@@ -57,6 +61,8 @@ pub(crate) struct Router {
     current: Option<(FanOut, Ticket)>,
     /// Read and not begun: their partition was full, or they came while there was no room.
     held: VecDeque<Record>,
+    /// Partitions whose next record is of a schema that is not known yet.
+    standing: Standing,
     /// Since when there is no room.
     stalled_since: Option<Instant>,
     waiting: Waiting,
@@ -88,6 +94,7 @@ impl Router {
         settings: RouterSettings,
         metrics: Metrics,
         sources: Sources,
+        schemas: Schemas,
         endpoints: Endpoints,
         writes: Writes,
         intake: Intake,
@@ -97,12 +104,14 @@ impl Router {
             settings,
             metrics,
             sources,
+            schemas,
             endpoints,
             writes,
             intake,
             progress: Progress::default(),
             current: None,
             held: VecDeque::new(),
+            standing: Standing::default(),
             stalled_since: None,
             waiting: Waiting::new(now),
             unwanted: Unwanted::new(now),
@@ -135,6 +144,7 @@ impl Router {
         let now = Instant::now();
         self.endpoints.take_changes();
         self.take_answers(now)?;
+        self.take_schemas();
         self.emit();
         self.take_held();
         self.tend_revocation(now);
@@ -157,7 +167,8 @@ impl Router {
 
     /// Whether a record of so many bytes may be begun: what it becomes is about as large.
     fn has_room_for(&self, bytes: usize) -> bool {
-        self.current.is_none() && self.held.is_empty() && self.writes.has_room(bytes)
+        let idle = self.current.is_none() && self.held.is_empty();
+        idle && self.standing.has_room() && self.writes.has_room(bytes)
     }
 
     fn read(&mut self) -> Result<(), Ended> {
@@ -267,6 +278,35 @@ impl Router {
                 |p: &SourcePartition| p.topic == origin.topic && p.partition == origin.partition;
             !partitions.iter().any(of)
         });
+        for place in partitions {
+            if self.standing.forget(place) {
+                self.intake.let_go(place);
+            }
+        }
+        self.metrics.awaiting_schema(self.standing.count());
+    }
+
+    /// Partitions that waited for nothing but the schemas that came go on where they stood.
+    fn take_schemas(&mut self) {
+        while let Some(id) = self.schemas.next_answer() {
+            for (place, records) in self.standing.answered(id) {
+                for record in records.into_iter().rev() {
+                    self.held.push_front(record);
+                }
+                self.intake.let_go(&place);
+            }
+            self.metrics.awaiting_schema(self.standing.count());
+        }
+    }
+
+    /// Lets the record's partition stand until the schemas are known: its next records must not
+    /// overtake it. All others go on.
+    fn stand(&mut self, record: Record, schemas: Vec<SchemaId>) {
+        let origin = &record.origin;
+        info!(%origin, schema = %schemas[0], "a partition stands until its record's schema is known");
+        self.intake.hold(&standing::place(&record));
+        self.standing.stand(record, schemas);
+        self.metrics.awaiting_schema(self.standing.count());
     }
 
     fn take_held(&mut self) {
@@ -284,7 +324,17 @@ impl Router {
     }
 
     fn begin(&mut self, record: Record) {
+        let Some(record) = self.standing.pass(record) else {
+            return;
+        };
         let origin = &record.origin;
+        if self.progress.takes(&origin.topic, origin.partition) {
+            let rule = self.sources.rule_of(&origin.topic);
+            let missing = self.schemas.missing(&record, rule);
+            if !missing.is_empty() {
+                return self.stand(record, missing);
+            }
+        }
         match self
             .progress
             .begin(&origin.topic, origin.partition, origin.offset)
@@ -297,7 +347,14 @@ impl Router {
 
     fn route(&mut self, record: &Record, ticket: Ticket) {
         self.metrics.event_consumed();
-        match event::decode(record, self.sources.rule_of(&record.origin.topic)) {
+        let rule = self.sources.rule_of(&record.origin.topic);
+        let unframed = self.schemas.unframed(record, rule);
+        let event = match &unframed {
+            Ok(None) => event::decode(record, rule),
+            Ok(Some(unframed)) => event::decode(unframed, rule),
+            Err(undeliverable) => Err(undeliverable.clone()),
+        };
+        match event {
             Ok(event) => {
                 let (topic, slices) = (self.settings.topics.deliveries(), self.settings.slices);
                 let catalog = self.endpoints.catalog();
@@ -462,6 +519,7 @@ impl Router {
     /// Settles and commits everything begun, as far as the time allows.
     fn finish(&mut self, deadline: Instant) -> Ended {
         self.held.clear();
+        self.standing.clear();
         self.intake.pause();
         loop {
             let now = Instant::now();

@@ -11,6 +11,7 @@ use tracing::{info, warn};
 
 use crate::endpoints::Endpoints;
 use crate::router::{Ended, IDLE, Router};
+use crate::schemas::Schemas;
 use crate::settings::RouterSettings;
 use crate::sources::{SourceTopics, Sources};
 use crate::writes::Writes;
@@ -21,6 +22,7 @@ pub(crate) fn run(
     settings: RouterSettings,
     metrics: Metrics,
     sources: Sources,
+    schemas: Schemas,
     mut endpoints: Endpoints,
     writes: Writes,
     orders: &Receiver<Duration>,
@@ -37,7 +39,9 @@ pub(crate) fn run(
         endpoints = endpoints.catalog().len(),
         "the router has its endpoints and joins its group"
     );
-    let mut router = Router::new(settings, metrics, sources, endpoints, writes, intake);
+    let mut router = Router::new(
+        settings, metrics, sources, schemas, endpoints, writes, intake,
+    );
     let (ended, deadline) = router.route_until_told(orders);
     router.close(deadline);
     ended

@@ -2,9 +2,12 @@
 //!
 //! Decides how the configuration becomes a router's settings. Leaves checking it to `config`.
 
-use postrider_config::{Config, Decode, Ownership, SourceMap, Topics as ConfiguredTopics};
+use postrider_config::{
+    Config, Decode, Ownership, SchemaRegistry, SourceMap, Topics as ConfiguredTopics,
+};
 use postrider_domain::SliceCount;
 use postrider_kafka::{ClientSettings, GroupProtocol};
+use postrider_registry::{Credentials, RegistrySettings};
 use postrider_wire::{DecodeRule, FieldRef, InvalidFieldRef, Mapping, OutboxMapping, Topics};
 
 use crate::sources::{Source, SourceTopics};
@@ -20,6 +23,8 @@ pub struct RouterSettings {
     pub slices: SliceCount,
     /// What to read.
     pub sources: Vec<Source>,
+    /// Where the schemas of framed values are; `None` = such values become dead letters.
+    pub schema_registry: Option<RegistrySettings>,
     /// How routers share the intake partitions.
     pub protocol: GroupProtocol,
 }
@@ -40,11 +45,28 @@ impl RouterSettings {
             topics: Topics::new(&config.kafka.prefix),
             slices: config.kafka.slices,
             sources,
+            schema_registry: config.schema_registry.as_ref().map(registry),
             protocol: match config.dispatcher.ownership {
                 Ownership::Consumer => GroupProtocol::Consumer,
                 Ownership::Classic => GroupProtocol::Classic,
             },
         })
+    }
+}
+
+fn registry(configured: &SchemaRegistry) -> RegistrySettings {
+    let credentials = match (&configured.user, &configured.token) {
+        (Some((user, password)), _) => Credentials::Basic {
+            user: user.clone(),
+            password: password.clone(),
+        },
+        (None, Some(token)) => Credentials::Bearer(token.clone()),
+        (None, None) => Credentials::None,
+    };
+    RegistrySettings {
+        url: configured.url.clone(),
+        credentials,
+        ca_file: configured.ca_file.clone(),
     }
 }
 

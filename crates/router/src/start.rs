@@ -8,12 +8,14 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use postrider_kafka::ClientError;
+use postrider_registry::RegistryError;
 use postrider_telemetry::Metrics;
 use tracing::error;
 
 use crate::endpoints::Endpoints;
 use crate::router::Ended;
 use crate::run::run;
+use crate::schemas::Schemas;
 use crate::settings::RouterSettings;
 use crate::sources::{InvalidSources, Sources};
 use crate::writes::Writes;
@@ -27,6 +29,9 @@ pub enum StartError {
     /// The sources cannot be read.
     #[error(transparent)]
     Sources(#[from] InvalidSources),
+    /// The schema registry cannot be asked.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
     /// librdkafka refuses the settings.
     #[error(transparent)]
     Client(#[from] ClientError),
@@ -42,6 +47,7 @@ impl Router {
     /// [`StartError`] when a setting is wrong.
     pub fn start(settings: RouterSettings, metrics: Metrics) -> Result<RouterHandle, StartError> {
         let sources = Sources::new(&settings.sources, &settings.topics)?;
+        let schemas = Schemas::start(settings.schema_registry.clone(), metrics.clone())?;
         let writes = Writes::start(&settings.client, metrics.clone())?;
         let endpoints = Endpoints::start(
             &settings.client,
@@ -54,7 +60,9 @@ impl Router {
         let thread = thread::Builder::new()
             .name("router".to_owned())
             .spawn(move || {
-                match run(settings, metrics, sources, endpoints, writes, &told) {
+                match run(
+                    settings, metrics, sources, schemas, endpoints, writes, &told,
+                ) {
                     Ended::Stopped => true,
                     Ended::Failed(reason) => {
                         error!(reason, "the router failed");

@@ -61,6 +61,10 @@ definitions! {
         "Records of intake topics that became dead letters instead of events.";
     EVENTS_UNMATCHED = "events_unmatched_total", MetricKind::Counter, [],
         "Events that no endpoint of their tenant wants.";
+    SCHEMA_REQUEST_FAILURES = "schema_request_failures_total", MetricKind::Counter, [],
+        "Requests to the schema registry that failed and are made again.";
+    PARTITIONS_AWAITING_SCHEMA = "partitions_awaiting_schema", MetricKind::Gauge, [],
+        "Intake partitions that stand still until the schema registry answers.";
     ENDPOINT_RECORDS_IGNORED = "endpoint_records_ignored_total", MetricKind::Counter, ["reason"],
         "Records of the endpoints topic that are not used: unreadable, or in the wrong partition.";
     ENDPOINT_SECRETS_UNOPENED = "endpoint_secrets_unopened_total", MetricKind::Counter, [],

@@ -20,6 +20,8 @@ pub struct Metrics {
     events_consumed: IntCounter,
     events_rejected: IntCounterVec,
     events_unmatched: IntCounter,
+    schema_request_failures: IntCounter,
+    partitions_awaiting_schema: IntGauge,
     endpoint_records_ignored: IntCounterVec,
     endpoint_secrets_unopened: IntCounter,
     deliveries_written: IntCounter,
@@ -74,6 +76,8 @@ impl Metrics {
             events_consumed: new.counter(&def::EVENTS_CONSUMED),
             events_rejected: new.counters(&def::EVENTS_REJECTED),
             events_unmatched: new.counter(&def::EVENTS_UNMATCHED),
+            schema_request_failures: new.counter(&def::SCHEMA_REQUEST_FAILURES),
+            partitions_awaiting_schema: new.gauge(&def::PARTITIONS_AWAITING_SCHEMA),
             endpoint_records_ignored: new.counters(&def::ENDPOINT_RECORDS_IGNORED),
             endpoint_secrets_unopened: new.counter(&def::ENDPOINT_SECRETS_UNOPENED),
             deliveries_written: new.counter(&def::DELIVERIES_WRITTEN),
@@ -123,6 +127,17 @@ impl Metrics {
     /// No endpoint wants an event.
     pub fn event_unmatched(&self) {
         self.events_unmatched.inc();
+    }
+
+    /// A request to the schema registry failed and is made again.
+    pub fn schema_request_failed(&self) {
+        self.schema_request_failures.inc();
+    }
+
+    /// So many intake partitions stand still until the schema registry answers.
+    pub fn awaiting_schema(&self, partitions: usize) {
+        self.partitions_awaiting_schema
+            .set(i64::try_from(partitions).unwrap_or(i64::MAX));
     }
 
     /// A record of `endpoints` is not used.
@@ -355,6 +370,8 @@ mod tests {
         metrics.event_consumed();
         metrics.event_rejected(DeadLetterReason::Undecodable);
         metrics.event_unmatched();
+        metrics.schema_request_failed();
+        metrics.awaiting_schema(2);
         metrics.endpoint_record_ignored(IgnoredEndpoint::Unreadable);
         metrics.endpoint_record_ignored(IgnoredEndpoint::WrongPartition);
         metrics.endpoint_secrets_unopened();

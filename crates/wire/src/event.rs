@@ -4,9 +4,11 @@
 //! themselves to `cloudevents`, `mapping` and `outbox`, and what becomes of a record that is none to
 //! `dead_letter`.
 
+use bytes::Bytes;
 use postrider_domain::{DeadLetterReason, Event, Record};
 
 use crate::cloudevents::{self, Mode};
+use crate::json;
 use crate::mapping::{self, Mapping};
 use crate::outbox::{self, OutboxMapping};
 
@@ -49,7 +51,8 @@ pub struct Undeliverable {
 }
 
 impl Undeliverable {
-    pub(crate) fn undecodable(message: impl Into<String>) -> Self {
+    /// Not what the rule asks for.
+    pub fn undecodable(message: impl Into<String>) -> Self {
         Self {
             reason: DeadLetterReason::Undecodable,
             message: message.into(),
@@ -63,7 +66,8 @@ impl Undeliverable {
         }
     }
 
-    pub(crate) fn oversized(message: impl Into<String>) -> Self {
+    /// Beyond a bound.
+    pub fn oversized(message: impl Into<String>) -> Self {
         Self {
             reason: DeadLetterReason::Oversized,
             message: message.into(),
@@ -106,6 +110,50 @@ pub fn decode(record: &Record, rule: &DecodeRule) -> Result<Event, Undeliverable
                  outbox.event.… with a UUID in the header id (Debezium's outbox)",
             )),
         },
+    }
+}
+
+/// Whether a value of this record may be framed for a schema registry, where it says that it is: the
+/// data of a CloudEvent is what its content type says, whatever it begins with.
+#[must_use]
+pub fn takes_frames(record: &Record, rule: &DecodeRule) -> bool {
+    match rule {
+        DecodeRule::CloudEvents => false,
+        DecodeRule::Json(_) | DecodeRule::Outbox(_) => true,
+        DecodeRule::Auto(mapping) => {
+            Mode::of(record).is_none() && (mapping.is_some() || outbox::is_one(record))
+        }
+    }
+}
+
+/// Whether the rule reads a record's key.
+#[must_use]
+pub fn reads_key(rule: &DecodeRule) -> bool {
+    match rule {
+        DecodeRule::CloudEvents => false,
+        DecodeRule::Auto(Some(mapping)) | DecodeRule::Json(mapping) => mapping.reads_key(),
+        DecodeRule::Auto(None) => true,
+        DecodeRule::Outbox(mapping) => mapping.reads_key(),
+    }
+}
+
+/// A record whose value was framed for a schema registry, with what was in the frame: `value` is
+/// JSON, whatever content type the record had before. `key`, JSON too, takes the place of a framed
+/// key: a string by its text.
+#[must_use]
+pub fn unframed(record: &Record, value: Bytes, key: Option<Bytes>) -> Record {
+    let text = |key: Bytes| match json::parse(&key).map(json::scalar) {
+        Ok(Ok(Some(text))) => Bytes::copy_from_slice(text.as_bytes()),
+        _ => key,
+    };
+    let headers = record.headers.iter();
+    let headers = headers.filter(|(name, _)| &**name != "content-type");
+    Record {
+        origin: record.origin.clone(),
+        timestamp: record.timestamp,
+        key: key.map(text).or_else(|| record.key.clone()),
+        value: Some(value),
+        headers: headers.cloned().collect(),
     }
 }
 

@@ -29,6 +29,15 @@ pub struct Mapping {
     pub ordering_key: Option<FieldRef>,
 }
 
+impl Mapping {
+    /// Whether any of it is the key.
+    pub(crate) fn reads_key(&self) -> bool {
+        let optional = [&self.id, &self.tenant, &self.time, &self.ordering_key];
+        let optional = optional.into_iter().flatten();
+        optional.chain([&self.event_type]).any(FieldRef::is_key)
+    }
+}
+
 /// A part of a record: `header:NAME`, `key`, or a JSON pointer (RFC 6901) such as `/a/b` into its
 /// value. Strings are taken as they are, numbers and booleans by their JSON text.
 #[derive(Clone, PartialEq, Eq)]
@@ -73,6 +82,10 @@ impl FieldRef {
             text: text.into(),
             place,
         })
+    }
+
+    pub(crate) const fn is_key(&self) -> bool {
+        matches!(self.place, Place::Key)
     }
 
     /// Whether it leads into the value.

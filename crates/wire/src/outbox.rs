@@ -35,6 +35,15 @@ pub struct OutboxMapping {
     pub ordering_key: Option<FieldRef>,
 }
 
+impl OutboxMapping {
+    /// Whether any of it is the key.
+    pub(crate) fn reads_key(&self) -> bool {
+        let mapped = [&self.event_type, &self.id, &self.tenant, &self.time];
+        let mut mapped = mapped.into_iter().chain([&self.ordering_key]).flatten();
+        self.ordering_key.is_none() || mapped.any(FieldRef::is_key)
+    }
+}
+
 /// What Debezium calls its topics, before the type of the aggregate.
 const TOPIC: &str = "outbox.event.";
 

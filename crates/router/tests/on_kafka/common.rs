@@ -11,6 +11,7 @@ use postrider_domain::{EndpointId, NewRecord, Record, SliceCount};
 use postrider_kafka::admin::{self, TopicSpec};
 use postrider_kafka::tail::{From, Tail};
 use postrider_kafka::{ClientSettings, GroupProtocol, Writer};
+use postrider_registry::{Credentials, RegistrySettings};
 use postrider_router::{Router, RouterHandle, RouterSettings, Source, SourceTopics};
 use postrider_telemetry::Metrics;
 use postrider_test_support::unique_prefix;
@@ -117,14 +118,25 @@ impl Installation {
             topics: self.topics.clone(),
             slices: self.slices,
             sources,
+            schema_registry: None,
             protocol: GroupProtocol::Consumer,
         }
     }
 
     pub(crate) fn route(&self, sources: Vec<Source>) -> (RouterHandle, Metrics) {
-        let metrics = Metrics::new("test");
-        let handle = Router::start(self.settings(sources), metrics.clone()).unwrap();
-        (handle, metrics)
+        start(self.settings(sources))
+    }
+
+    /// With a schema registry.
+    pub(crate) fn route_framed(&self, sources: Vec<Source>, url: &str) -> (RouterHandle, Metrics) {
+        start(RouterSettings {
+            schema_registry: Some(RegistrySettings {
+                url: url.to_owned(),
+                credentials: Credentials::None,
+                ca_file: None,
+            }),
+            ..self.settings(sources)
+        })
     }
 
     /// Reads a topic from the beginning until `enough`.
@@ -206,6 +218,12 @@ impl Installation {
         }
         self.kcat(topic, &["-K", "\\t"], lines.as_bytes());
     }
+}
+
+fn start(settings: RouterSettings) -> (RouterHandle, Metrics) {
+    let metrics = Metrics::new("test");
+    let handle = Router::start(settings, metrics.clone()).unwrap();
+    (handle, metrics)
 }
 
 fn configs(spec: &postrider_wire::TopicSpec, limit: Option<usize>) -> Vec<(String, String)> {

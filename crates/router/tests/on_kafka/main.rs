@@ -5,3 +5,4 @@ mod common;
 mod continuity;
 mod events;
 mod intake;
+mod schemas;

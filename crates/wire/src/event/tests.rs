@@ -335,3 +335,41 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn frames_are_taken_where_a_record_is_not_a_cloud_event() {
+    let plain = record(
+        &[("content-type", b"application/avro")],
+        Some(b"\0\0\0\0\x07"),
+    );
+    let cloud = record(&[("ce_id", b"1"), ("ce_type", b"a")], Some(b"\0\0\0\0\x07"));
+    let auto = DecodeRule::Auto(Some(mapping()));
+    assert!(takes_frames(&plain, &auto) && !takes_frames(&cloud, &auto));
+    assert!(takes_frames(&cloud, &DecodeRule::Json(mapping())));
+    assert!(takes_frames(
+        &plain,
+        &DecodeRule::Outbox(OutboxMapping::default())
+    ));
+    assert!(!takes_frames(&plain, &DecodeRule::Auto(None)));
+    assert!(!takes_frames(&plain, &DecodeRule::CloudEvents));
+    assert!(reads_key(&auto) && !reads_key(&DecodeRule::CloudEvents));
+    let elsewhere = Mapping {
+        ordering_key: None,
+        ..mapping()
+    };
+    assert!(!reads_key(&DecodeRule::Json(elsewhere)));
+}
+
+#[test]
+fn what_was_framed_is_json_whatever_its_content_type_said() {
+    let framed = record(
+        &[("content-type", b"application/avro"), ("merchant", b"acme")],
+        Some(b"\0\0\0\0\x07"),
+    );
+    let json = Bytes::from_static(b"{\"type\":\"a.b\"}");
+    let record = unframed(&framed, json.clone(), Some(Bytes::from_static(b"\"k\"")));
+    let event = decode(&record, &DecodeRule::Json(mapping())).unwrap();
+    assert_eq!(event.content_type.as_deref(), Some("application/json"));
+    assert_eq!((&event.data, event.tenant.as_str()), (&json, "acme"));
+    assert_eq!(event.ordering_key.as_deref(), Some("k"));
+}
