@@ -67,7 +67,7 @@ fn used_with_examples(without: &[&str]) -> BTreeSet<String> {
         })
         .map(|line| format!("{line}\n"))
         .collect();
-    let config = load(example(uncommented)).unwrap();
+    let config = load(example(uncommented)).expect("the examples go together");
     let rows = config.show().iter();
     rows.filter(|row| row.source == "postrider.toml")
         .map(|row| row.path.replace("[0]", "[]").replace("[1]", "[]"))

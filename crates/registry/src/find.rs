@@ -19,31 +19,42 @@ pub(crate) const CONFIRM: Duration = Duration::from_secs(30);
 const DELAY_MIN: Duration = Duration::from_millis(250);
 const DELAY_MAX: Duration = Duration::from_secs(5);
 
-/// Asks until there is an answer, and reports it and every failure before.
+/// Reports the answer, and every failure before. A schema that its reader panics at is answered too:
+/// who waits for it would wait for ever.
 pub(crate) async fn until_answered(client: Arc<Client>, id: SchemaId, reports: Sender<Event>) {
+    let asking = tokio::spawn(asked(client, id, reports.clone()));
+    let answer = match asking.await {
+        Ok(answer) => answer,
+        Err(_) => Some(Answer::None("it cannot be used: its reader failed".into())),
+    };
+    if let Some(answer) = answer {
+        // Fails only when nobody waits for the answer any more.
+        reports.send(Event::Answer(id, answer)).ok();
+    }
+}
+
+/// Asks until there is an answer; `None` when nobody waits for it any more.
+async fn asked(client: Arc<Client>, id: SchemaId, reports: Sender<Event>) -> Option<Answer> {
     let mut delay = DELAY_MIN;
     let mut missing_since = None;
-    let answer = loop {
+    loop {
         match found(&client, id).await {
-            Ok(answer) => break answer,
-            Err(Failure::Unusable(why)) => break Answer::None(why.into()),
+            Ok(answer) => return Some(answer),
+            Err(Failure::Unusable(why)) => return Some(Answer::None(why.into())),
             Err(Failure::Missing(why)) => {
                 let since = *missing_since.get_or_insert_with(Instant::now);
                 if since.elapsed() >= CONFIRM {
-                    break Answer::None(format!("{why}, nor had it for {CONFIRM:?}").into());
+                    let why = format!("{why}, nor had it for {CONFIRM:?}");
+                    return Some(Answer::None(why.into()));
                 }
             }
             Err(Failure::Failed(reason)) => {
-                // Fails only when nobody waits for the answer any more.
-                if reports.send(Event::Failed(reason)).is_err() {
-                    return;
-                }
+                reports.send(Event::Failed(reason)).ok()?;
             }
         }
         tokio::time::sleep(delay).await;
         delay = (delay * 2).min(DELAY_MAX);
-    };
-    reports.send(Event::Answer(id, answer)).ok();
+    }
 }
 
 /// The schema with everything it refers to.

@@ -520,6 +520,7 @@ impl Router {
     fn finish(&mut self, deadline: Instant) -> Ended {
         self.held.clear();
         self.standing.clear();
+        self.metrics.awaiting_schema(0);
         self.intake.pause();
         loop {
             let now = Instant::now();

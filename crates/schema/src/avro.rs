@@ -34,9 +34,6 @@ impl Avro {
     pub(crate) fn read(&self, body: &Bytes, limit: usize) -> Result<Bytes, Unreadable> {
         let root = self.0.root();
         if matches!(self.0.node(root), Node::Bytes) {
-            if body.len() > limit {
-                return Err(Unreadable::TooLarge(limit));
-            }
             return Ok(body.clone());
         }
         let mut reader = Reader {

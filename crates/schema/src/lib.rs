@@ -71,8 +71,8 @@ pub enum Unreadable {
     /// It is not what the schema says.
     #[error("{0}")]
     Malformed(String),
-    /// As JSON it is larger than the limit.
-    #[error("more than {0} bytes as JSON")]
+    /// It is larger than the limit, or would be as JSON.
+    #[error("it is more than {0} bytes, or would be as JSON")]
     TooLarge(usize),
 }
 
@@ -99,7 +99,7 @@ impl Schema {
         }))
     }
 
-    /// A framed value as JSON, without a line break, of at most `limit` bytes. A value of the Avro
+    /// A framed value of at most `limit` bytes as JSON of at most so many. A value of the Avro
     /// schema `"bytes"` is no JSON but these bytes, as its serializers write it, and a value of a
     /// JSON Schema is the JSON as it was written.
     ///
@@ -107,10 +107,12 @@ impl Schema {
     /// [`Unreadable`] when it is not what the schema says, or larger.
     pub fn read(&self, value: &Bytes, frame: &Frame, limit: usize) -> Result<Bytes, Unreadable> {
         let body = value.slice(frame.body..);
+        if body.len() > limit {
+            return Err(Unreadable::TooLarge(limit));
+        }
         match &self.0 {
             Language::Avro(avro) => avro.read(&body, limit),
             Language::Protobuf(protobuf) => protobuf.read(&body, frame.message.as_deref(), limit),
-            Language::Json if body.len() > limit => Err(Unreadable::TooLarge(limit)),
             Language::Json => match serde_json::from_slice::<&serde_json::value::RawValue>(&body) {
                 Ok(_) => Ok(body),
                 Err(error) => Err(Unreadable::Malformed(format!("not JSON: {error}"))),

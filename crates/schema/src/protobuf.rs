@@ -76,14 +76,12 @@ impl Protobuf {
         let file = self.0.get_file_by_name(FILE);
         let file = file.expect("it was compiled under this name");
         let (first, inner) = path.split_first().expect("a path has a step");
+        let child = |outer: MessageDescriptor, at: &usize| {
+            let mut children = outer.child_messages().filter(|m| !m.is_map_entry());
+            children.nth(*at)
+        };
         let first = file.messages().nth(*first);
-        let found = inner.iter().fold(first, |outer, at| {
-            let children = outer?
-                .child_messages()
-                .filter(|m| !m.is_map_entry())
-                .nth(*at);
-            children
-        });
+        let found = first.and_then(|first| inner.iter().try_fold(first, child));
         found.ok_or_else(|| Unreadable::Malformed(format!("its schema has no message {path:?}")))
     }
 }

@@ -414,25 +414,33 @@ fn a_protobuf_message_is_found_by_its_index_and_written_as_proto3_says() {
     );
 }
 
+/// A field of bytes.
+fn field(tag: u8, inner: &[u8]) -> Vec<u8> {
+    let mut outer = vec![tag];
+    let mut length = inner.len();
+    while length >= 0x80 {
+        outer.push((length % 0x80) as u8 | 0x80);
+        length /= 0x80;
+    }
+    outer.push(length as u8);
+    outer.extend_from_slice(inner);
+    outer
+}
+
 #[test]
 fn a_deep_or_wide_protobuf_message_is_bounded() {
-    let mut deep = Vec::new();
-    for _ in 0..5_000 {
-        let mut outer = vec![0x4a];
-        let mut length = deep.len();
-        while length >= 0x80 {
-            outer.push((length % 0x80) as u8 | 0x80);
-            length /= 0x80;
-        }
-        outer.push(length as u8);
-        outer.append(&mut deep);
-        deep = outer;
-    }
-    let body = [&[2, 2][..], &deep].concat();
-    assert!(matches!(
-        read(&payment(), &body),
-        Err(Unreadable::Malformed(_))
-    ));
+    let nested = |depth: usize| {
+        let deep = (0..depth).fold(Vec::new(), |inner, _| field(0x4a, &inner));
+        read(&payment(), &[&[2, 2][..], &deep].concat())
+    };
+    assert!(matches!(nested(5_000), Err(Unreadable::Malformed(_))));
+    assert!(nested(90).unwrap().starts_with(r#"{"before":{"before":"#));
+    let lists = |depth: usize| {
+        let deep = (0..depth).fold(Vec::new(), |inner, _| field(0x32, &field(0x0a, &inner)));
+        read(&well_known(), &[&[0][..], &field(0x22, &deep)].concat())
+    };
+    assert!(matches!(lists(1_000), Err(Unreadable::Malformed(_))));
+    assert!(lists(45).unwrap().starts_with(r#"{"d":[[["#));
     let wide = [&[2, 2][..], &[0x2a, 0].repeat(1 << 19)].concat();
     assert_eq!(read(&payment(), &wide), Err(Unreadable::TooLarge(LIMIT)));
 }
@@ -475,7 +483,47 @@ message A {
 }
 "#;
 
+fn well_known() -> Schema {
+    Schema::new(Kind::Protobuf, WELL_KNOWN, &[]).unwrap()
+}
+
+/// A number as Protobuf writes it.
+fn varint(mut number: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while number >= 0x80 {
+        bytes.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    bytes.push(number as u8);
+    bytes
+}
+
 proptest! {
+    /// Times, durations and names that no calendar and no language has.
+    #[test]
+    fn well_known_types_with_any_values_never_panic(
+        seconds: i64, nanos: i32, double: f64, name: String, near in -70_000_000_000..300_000_000_000_i64,
+    ) {
+        let varint = |number: i64| varint(number.cast_unsigned());
+        for seconds in [seconds, near] {
+            let time = [&[8][..], &varint(seconds), &[16], &varint(nanos.into())].concat();
+            let body = [
+                field(0x0a, &time),
+                field(0x12, &time),
+                field(0x22, &[&[0x11][..], &double.to_le_bytes()].concat()),
+                field(0x2a, &field(0x0a, name.as_bytes())),
+                field(0x3a, &double.to_le_bytes()),
+                field(0x42, name.as_bytes()),
+            ];
+            let (only, schema) = (body.each_ref().map(|field| &field[..]), well_known());
+            for body in only.iter().copied().chain([&*body.concat()]) {
+                if let Ok(json) = read(&schema, &[&[0], body].concat()) {
+                    prop_assert!(serde_json::from_str::<Value>(&json).is_ok(), "{}", json);
+                }
+            }
+        }
+    }
+
     #[test]
     fn arbitrary_bytes_never_panic_and_what_is_read_is_json(
         bytes in prop_oneof![
@@ -484,8 +532,7 @@ proptest! {
         ],
     ) {
         drop(frame(&bytes, Some(&bytes)));
-        let well_known = Schema::new(Kind::Protobuf, WELL_KNOWN, &[]).unwrap();
-        for schema in [avro(&everything()), payment(), well_known] {
+        for schema in [avro(&everything()), payment(), well_known()] {
             if let Ok(json) = read(&schema, &bytes) {
                 prop_assert!(serde_json::from_str::<Value>(&json).is_ok(), "{}", json);
             }

@@ -128,11 +128,7 @@ pub(crate) fn decode(record: &Record, mapping: &OutboxMapping) -> Result<Event, 
     };
     let ordering_key = match &mapping.ordering_key {
         Some(field) => mapped(field)?,
-        None => record
-            .key
-            .as_deref()
-            .and_then(|key| str::from_utf8(key).ok())
-            .and_then(|key| plain(key.into())),
+        None => record.key.as_deref().and_then(aggregate_id),
     };
     let content_type = match header("content-type")? {
         Some(text) => Some(text),
@@ -149,6 +145,18 @@ pub(crate) fn decode(record: &Record, mapping: &OutboxMapping) -> Result<Event, 
         ..Attributes::default()
     };
     attributes.into_event(record, data.clone())
+}
+
+/// The aggregate's id, by the key. One that is not text is told by its digits, so that deliveries are
+/// kept in order by it all the same.
+fn aggregate_id(key: &[u8]) -> Option<Cow<'_, str>> {
+    match str::from_utf8(key) {
+        Ok(text) => plain(text.into()),
+        Err(_) => {
+            let digits = key.iter().map(|byte| format!("{byte:02x}"));
+            Some(Cow::Owned(digits.collect()))
+        }
+    }
 }
 
 /// The type of the aggregate, by the topic's name.

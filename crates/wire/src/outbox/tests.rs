@@ -81,6 +81,14 @@ fn a_json_converters_wrappings_are_taken_off() {
 }
 
 #[test]
+fn an_aggregate_whose_id_is_no_text_has_its_order_too() {
+    let mut record = row(&[("id", ID)], Some("{}"));
+    record.key = Some(Bytes::from_static(&[0xff, 0x01]));
+    let event = read(&record).unwrap();
+    assert_eq!(event.ordering_key.as_deref(), Some("ff01"));
+}
+
+#[test]
 fn escaped_json_is_forwarded_as_json() {
     assert_eq!(data(r#""{\"total\": 10.50}""#), r#"{"total": 10.50}"#);
     assert_eq!(
