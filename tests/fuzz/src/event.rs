@@ -1,6 +1,6 @@
 //! An intake record of any headers, key and value.
 //!
-//! Input: lines `rule: auto|cloudevents|json`, `map: type=/a, tenant=header:x, …`, `key: …`, and
+//! Input: lines `rule: auto|cloudevents|json|outbox`, `topic: …`, `map: type=/a, tenant=header:x, …`, `key: …`, and
 //! `NAME: VALUE` for headers; the value.
 
 use bytes::Bytes;
@@ -8,6 +8,7 @@ use postrider_domain::{NewRecord, Origin, Record, Timestamp};
 use postrider_wire::delivery;
 use postrider_wire::event::{DecodeRule, EVENT_BYTES_MAX, decode};
 use postrider_wire::mapping::{FieldRef, Mapping};
+use postrider_wire::outbox::OutboxMapping;
 
 use crate::text::head_and_body;
 
@@ -45,11 +46,13 @@ fn record(input: &[u8]) -> (Record, DecodeRule) {
     let (lines, value) = head_and_body(input);
     let mut mapping = None;
     let mut rule = String::new();
+    let mut topic = "payments.events".to_owned();
     let mut key = None;
     let mut headers = Vec::new();
     for line in &lines {
         match line.split_once(": ") {
             Some(("rule", text)) => text.clone_into(&mut rule),
+            Some(("topic", text)) => text.clone_into(&mut topic),
             Some(("map", text)) => mapping = mapping_of(text),
             Some(("key", text)) => key = Some(Bytes::copy_from_slice(text.as_bytes())),
             Some((name, text)) => {
@@ -60,7 +63,7 @@ fn record(input: &[u8]) -> (Record, DecodeRule) {
     }
     let record = Record {
         origin: Origin {
-            topic: "payments.events".into(),
+            topic: topic.into(),
             partition: 3,
             offset: 42,
         },
@@ -71,6 +74,14 @@ fn record(input: &[u8]) -> (Record, DecodeRule) {
     };
     let rule = match (rule.as_str(), mapping) {
         ("cloudevents", _) => DecodeRule::CloudEvents,
+        ("outbox", None) => DecodeRule::Outbox(OutboxMapping::default()),
+        ("outbox", Some(mapping)) => DecodeRule::Outbox(OutboxMapping {
+            event_type: Some(mapping.event_type),
+            id: mapping.id,
+            tenant: mapping.tenant,
+            time: mapping.time,
+            ordering_key: mapping.ordering_key,
+        }),
         ("json", Some(mapping)) => DecodeRule::Json(mapping),
         (_, mapping) => DecodeRule::Auto(mapping),
     };

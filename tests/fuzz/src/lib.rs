@@ -15,6 +15,7 @@ mod address;
 mod commit_map;
 mod endpoint;
 mod event;
+mod framed;
 mod response;
 mod retry_after;
 mod text;
@@ -23,8 +24,9 @@ mod text;
 pub type Target = fn(&[u8]);
 
 /// All of them, by the name of their corpus folder and their binary.
-pub const TARGETS: [(&str, Target); 6] = [
+pub const TARGETS: [(&str, Target); 7] = [
     ("event", event::event),
+    ("framed", framed::framed),
     ("address", address::address),
     ("retry_after", retry_after::retry_after),
     ("response", response::response),

@@ -1,0 +1,4 @@
+//! See `framed` of the library.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| postrider_fuzz::run("framed", input));
