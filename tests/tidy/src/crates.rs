@@ -10,8 +10,8 @@ use serde_json::Value;
 use super::root;
 
 /// No clock, no socket, no randomness of their own: decisions only.
-const PURE: [&str; 8] = [
-    "domain", "guard", "catalog", "engine", "signing", "wire", "config", "schema",
+const PURE: [&str; 9] = [
+    "domain", "guard", "catalog", "filter", "engine", "signing", "wire", "config", "schema",
 ];
 
 /// What pure crates never reach, however indirectly.
@@ -27,11 +27,12 @@ fn allowed(name: &str) -> Option<Vec<&'static str>> {
     let shell_free = |others: &[&'static str]| Some([&PURE, others].concat());
     match name {
         "domain" | "schema" => Some(vec![]),
-        "guard" | "catalog" | "signing" => Some(vec!["domain"]),
+        "guard" | "catalog" | "filter" | "signing" => Some(vec!["domain"]),
         "engine" => Some(vec!["domain", "catalog"]),
         "config" => Some(vec!["domain", "guard"]),
-        // signing knows how secrets are written, and endpoint records hold secrets
-        "wire" => Some(vec!["domain", "guard", "signing"]),
+        // signing knows how secrets are written, and endpoint records hold secrets; filter knows
+        // what an expression may be, and a bad one must not get into a record
+        "wire" => Some(vec!["domain", "guard", "signing", "filter"]),
         "kafka" | "telemetry" => Some(vec!["domain"]),
         "egress" => Some(vec!["domain", "guard"]),
         "registry" => Some(vec!["domain", "schema"]),
