@@ -136,6 +136,7 @@ impl Encoder {
             report: entry.report.as_ref(),
             at: entry.at,
             outcome: entry.outcome,
+            unmet: entry.unmet,
             next_attempt_at: entry.next_attempt_at,
             origin: &self.origin(slice, entry.lane, entry.offset),
             worker: &self.worker,

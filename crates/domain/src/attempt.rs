@@ -177,6 +177,8 @@ pub enum DeadLetterReason {
     Oversized,
     /// The JSON lacks what the source's mapping asks for.
     Unmappable,
+    /// The endpoint's filter could not be decided on the event.
+    FilterFailed,
 }
 
 impl DeadLetterReason {
@@ -193,6 +195,7 @@ impl DeadLetterReason {
             Self::Undecodable => "undecodable",
             Self::Oversized => "oversized",
             Self::Unmappable => "unmappable",
+            Self::FilterFailed => "filter_failed",
         }
     }
 }

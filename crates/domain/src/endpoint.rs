@@ -11,6 +11,7 @@ use crate::auth::Auth;
 use crate::ids::{EndpointId, Tenant};
 use crate::retry::RetryPolicy;
 use crate::secret::Secret;
+use crate::success::Success;
 use crate::time::Timestamp;
 
 /// Whether an endpoint gets deliveries.
@@ -40,6 +41,8 @@ pub struct Endpoint {
     pub version: u64,
     /// Empty = every type.
     pub types: Vec<TypePattern>,
+    /// An expression in CEL that an event must match too; `None` = every event of the types.
+    pub filter: Option<Arc<str>>,
     /// How requests are signed.
     pub signing: Signing,
     /// Requests in flight, 1 to 1 000; `None` = the dispatcher's default.
@@ -50,6 +53,8 @@ pub struct Endpoint {
     pub retry: Option<RetryPolicy>,
     /// At most so many attempts in any interval of this length; `None` = as many as there are.
     pub rate_limit: Option<RateLimit>,
+    /// Which answers mean that the receiver took an event; `None` = any 2xx.
+    pub success: Option<Success>,
     /// Which deliveries wait for each other.
     pub ordering: Ordering,
     /// What follows a delivery that is given up, where deliveries wait for each other.
@@ -75,6 +80,7 @@ impl Endpoint {
             state: EndpointState::default(),
             version: 0,
             types: Vec::new(),
+            filter: None,
             signing: Signing {
                 scheme: Scheme::None,
                 secrets: Vec::new(),
@@ -83,6 +89,7 @@ impl Endpoint {
             timeout: None,
             retry: None,
             rate_limit: None,
+            success: None,
             ordering: Ordering::default(),
             on_exhausted: OnExhausted::default(),
             auth: None,
@@ -92,7 +99,7 @@ impl Endpoint {
         }
     }
 
-    /// Whether an event of this type is for this endpoint.
+    /// Whether an event of this type is for this endpoint, as far as its type says.
     #[must_use]
     pub fn wants(&self, event_type: &str) -> bool {
         self.types.is_empty() || self.types.iter().any(|pattern| pattern.matches(event_type))

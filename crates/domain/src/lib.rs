@@ -21,6 +21,7 @@ pub mod remembered;
 pub mod retry;
 pub mod secret;
 pub mod slice;
+pub mod success;
 pub mod time;
 
 pub use attempt::{
@@ -42,4 +43,5 @@ pub use remembered::{BacklogMemory, Head, LimiterMemory, Remembered, Reserved};
 pub use retry::{RetryPolicy, RetryPreset};
 pub use secret::Secret;
 pub use slice::{Slice, SliceCount};
+pub use success::{Success, Unmet};
 pub use time::Timestamp;

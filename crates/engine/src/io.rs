@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use postrider_domain::{
     AttemptReport, DeadLetterReason, Delivery, Endpoint, EndpointId, Lane, Outcome, Record,
-    Remembered, RetryPolicy, Rung, Slice, Timestamp,
+    Remembered, RetryPolicy, Rung, Slice, Timestamp, Unmet,
 };
 
 use crate::breaker::BreakerState;
@@ -225,6 +225,8 @@ pub struct AttemptEntry {
     pub at: Timestamp,
     /// What became of it.
     pub outcome: Outcome,
+    /// What of the endpoint's own rule of success its response did not meet.
+    pub unmet: Option<Unmet>,
     /// When it is tried again.
     pub next_attempt_at: Option<Timestamp>,
     /// Lane the delivery was read from.

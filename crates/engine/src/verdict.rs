@@ -2,10 +2,12 @@
 //!
 //! Decides whether the receiver took the event, failed, asked for a pause, is gone, or can never
 //! be sent to. Leaves when the next attempt is due to [`crate::schedule`], what `Retry-After` says
-//! to [`crate::retry_after`], and what becomes of the endpoint to `slice`. The endpoint's
-//! own success matcher belongs here when it comes.
+//! to [`crate::retry_after`], what becomes of the endpoint to `slice`, and whether a response meets
+//! an endpoint's own rule to [`Success`].
 
-use postrider_domain::{AttemptResult, DeadLetterReason, ErrorKind, Response, Timestamp};
+use postrider_domain::{
+    AttemptResult, DeadLetterReason, ErrorKind, Response, Success, Timestamp, Unmet,
+};
 
 use crate::retry_after::retry_after;
 
@@ -47,19 +49,40 @@ pub enum FailureKind {
     Internal,
 }
 
-/// The verdict on a result that came at `now`.
+/// The verdict on a result that came at `now` from an endpoint with this rule, and what of the rule
+/// a response did not meet.
+///
+/// The rule comes before everything else that a status means: what it names is success, be it a
+/// 429. What it does not name means what it always does, and a 2xx is then a failure.
 #[must_use]
-pub fn judge(result: &AttemptResult, now: Timestamp) -> Verdict {
-    match result {
-        AttemptResult::Response(response) => judge_response(response, now),
-        AttemptResult::Error(error) => match error.kind {
-            ErrorKind::Denied => Verdict::Hopeless(DeadLetterReason::EgressDenied),
-            ErrorKind::BadUrl => Verdict::Hopeless(DeadLetterReason::BadUrl),
-            ErrorKind::Timeout => failed(FailureKind::Timeout),
-            ErrorKind::Dns | ErrorKind::Connect | ErrorKind::Tls => failed(FailureKind::Connect),
-            ErrorKind::Reset => failed(FailureKind::Other),
-            ErrorKind::Internal => failed(FailureKind::Internal),
-        },
+pub fn judge(
+    result: &AttemptResult,
+    success: Option<&Success>,
+    now: Timestamp,
+) -> (Verdict, Option<Unmet>) {
+    let response = match result {
+        AttemptResult::Response(response) => response,
+        AttemptResult::Error(error) => return (judge_error(error.kind), None),
+    };
+    let verdict = judge_response(response, now);
+    match success.map(|rule| rule.check(response)) {
+        None => (verdict, None),
+        Some(Ok(())) => (Verdict::Delivered, None),
+        Some(Err(unmet)) if verdict == Verdict::Delivered => {
+            (failed(FailureKind::Other), Some(unmet))
+        }
+        Some(Err(unmet)) => (verdict, Some(unmet)),
+    }
+}
+
+const fn judge_error(kind: ErrorKind) -> Verdict {
+    match kind {
+        ErrorKind::Denied => Verdict::Hopeless(DeadLetterReason::EgressDenied),
+        ErrorKind::BadUrl => Verdict::Hopeless(DeadLetterReason::BadUrl),
+        ErrorKind::Timeout => failed(FailureKind::Timeout),
+        ErrorKind::Dns | ErrorKind::Connect | ErrorKind::Tls => failed(FailureKind::Connect),
+        ErrorKind::Reset => failed(FailureKind::Other),
+        ErrorKind::Internal => failed(FailureKind::Internal),
     }
 }
 
@@ -104,6 +127,7 @@ const fn failed(kind: FailureKind) -> Verdict {
 mod tests {
     use std::time::Duration;
 
+    use bytes::Bytes;
     use postrider_domain::AttemptError;
 
     use super::*;
@@ -117,7 +141,7 @@ mod tests {
             headers: headers.into_iter().collect(),
             ..Response::default()
         };
-        judge(&AttemptResult::Response(response), NOW)
+        judge(&AttemptResult::Response(response), None, NOW).0
     }
 
     fn broke(kind: ErrorKind) -> Verdict {
@@ -126,7 +150,7 @@ mod tests {
             message: "".into(),
             ambiguous: false,
         };
-        judge(&AttemptResult::Error(error), NOW)
+        judge(&AttemptResult::Error(error), None, NOW).0
     }
 
     fn asked(secs: u64) -> Verdict {
@@ -225,5 +249,68 @@ mod tests {
             let outage = failed(FailureKind::Other);
             assert_eq!(answered(503, Some(value)), outage, "{value:?}");
         }
+    }
+
+    fn ruled(status: u16, body: &'static [u8], rule: &Success) -> (Verdict, Option<Unmet>) {
+        let response = Response {
+            status,
+            headers: vec![("retry-after".into(), "60".into())],
+            body: Bytes::from_static(body),
+            truncated: false,
+        };
+        judge(&AttemptResult::Response(response), Some(rule), NOW)
+    }
+
+    #[test]
+    fn what_an_endpoint_names_is_success_whatever_it_means_otherwise() {
+        let rule = Success {
+            statuses: vec![200..=200, 300..=499],
+            body_contains: None,
+        };
+        for status in [200, 301, 400, 408, 410, 425, 429, 499] {
+            assert_eq!(
+                ruled(status, b"", &rule),
+                (Verdict::Delivered, None),
+                "{status}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_it_does_not_name_means_what_it_always_does_and_a_2xx_is_a_failure() {
+        let rule = Success {
+            statuses: vec![200..=200],
+            body_contains: Some("[accepted]".into()),
+        };
+        let failure = failed(FailureKind::Other);
+        let accepted = b"[accepted]";
+        assert_eq!(ruled(200, accepted, &rule), (Verdict::Delivered, None));
+        assert_eq!(ruled(200, b"\xff", &rule), (failure, Some(Unmet::Body)));
+        for status in 201..=299 {
+            let expected = (failure, Some(Unmet::Status));
+            assert_eq!(ruled(status, accepted, &rule), expected, "{status}");
+        }
+        for status in (100..=199).chain(300..=599) {
+            let expected = (answered(status, Some("60")), Some(Unmet::Status));
+            assert_eq!(ruled(status, accepted, &rule), expected, "{status}");
+        }
+    }
+
+    #[test]
+    fn without_a_response_no_rule_is_asked() {
+        let rule = Success {
+            statuses: vec![200..=200],
+            body_contains: None,
+        };
+        let error = AttemptError {
+            kind: ErrorKind::Timeout,
+            message: "".into(),
+            ambiguous: true,
+        };
+        let expected = (failed(FailureKind::Timeout), None);
+        assert_eq!(
+            judge(&AttemptResult::Error(error), Some(&rule), NOW),
+            expected
+        );
     }
 }

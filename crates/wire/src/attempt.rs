@@ -14,7 +14,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use postrider_domain::{
     AttemptReport, AttemptResult, Delivery, NewRecord, Origin, Outcome, Phases, RequestSummary,
-    Response, Slice, Timestamp,
+    Response, Slice, Timestamp, Unmet,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -38,6 +38,8 @@ pub struct Attempt<'a> {
     pub at: Timestamp,
     /// What became of it.
     pub outcome: Outcome,
+    /// What of the endpoint's own rule of success the response did not meet.
+    pub unmet: Option<Unmet>,
     /// When it is tried again.
     pub next_attempt_at: Option<Timestamp>,
     /// Where the delivery was read.
@@ -117,6 +119,10 @@ pub struct AttemptRecord<'a> {
     /// Why it was dead-lettered or discarded.
     #[serde(default)]
     pub reason: Option<Cow<'a, str>>,
+    /// What of the endpoint's `success` the response did not meet; null when it met all of it, when
+    /// the endpoint has none, and when there is no response.
+    #[serde(default)]
+    pub unmet: Option<Cow<'a, str>>,
     /// When it is tried again, RFC 3339.
     #[serde(default)]
     pub next_attempt_at: Option<Cow<'a, str>>,
@@ -232,6 +238,7 @@ impl<'a> AttemptRecord<'a> {
             ambiguous: error.is_some_and(|error| error.ambiguous),
             outcome: attempt.outcome.as_str().into(),
             reason: attempt.outcome.reason().map(Cow::Borrowed),
+            unmet: attempt.unmet.map(|unmet| unmet.as_str().into()),
             next_attempt_at: attempt
                 .next_attempt_at
                 .map(|time| instant::to_text_millis(time).into()),

@@ -2,9 +2,10 @@
 //!
 //! Decides the fields, their bounds and defaults. Every mistake of a file is reported at once, each
 //! with its place. In files an unknown field is an error, for a typo must not pass; in records it
-//! is ignored, for the writer may be newer. A field that this version cannot honour yet (a filter, a
-//! format, …) is an error in both: ignoring it would harm a merchant. Leaves whether a URL may be
-//! sent to to `guard`, the written form of a secret, open or sealed, to `signing`.
+//! is ignored, for the writer may be newer. A field that this version cannot honour yet (a format, …)
+//! is an error in both: ignoring it would harm a merchant. Leaves whether a URL may be sent to to
+//! `guard`, the written form of a secret, open or sealed, to `signing`, what a filter may be to
+//! `filter`.
 
 mod auth;
 mod auth_form;
@@ -20,6 +21,7 @@ mod read;
 mod retry;
 mod secret_text;
 mod signing;
+mod success;
 
 use std::fmt;
 

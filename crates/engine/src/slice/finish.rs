@@ -10,7 +10,9 @@
 use std::time::Duration;
 
 use postrider_catalog::Lookup;
-use postrider_domain::{AttemptReport, AttemptResult, EndpointId, Lane, Outcome, Rung, Timestamp};
+use postrider_domain::{
+    AttemptReport, AttemptResult, EndpointId, Lane, Outcome, Rung, Timestamp, Unmet,
+};
 
 use super::{Draining, SliceEngine};
 use crate::concurrency::Failure;
@@ -27,6 +29,12 @@ pub(crate) const GONE_TIMES: u32 = 3;
 /// Over how long.
 pub(crate) const GONE_FOR: Duration = Duration::from_secs(60);
 
+/// A report, and what of the endpoint's own rule of success its response did not meet.
+pub(super) struct Judged {
+    pub(super) report: AttemptReport,
+    pub(super) unmet: Option<Unmet>,
+}
+
 impl SliceEngine {
     /// An attempt ended.
     pub(crate) fn handle_report(&mut self, now: Timestamp, ticket: Ticket, report: AttemptReport) {
@@ -34,19 +42,24 @@ impl SliceEngine {
             self.observe(Observation::StaleInput);
             return;
         };
-        let verdict = judge(&report.result, now);
+        let success = match self.catalog.find(&endpoint) {
+            Lookup::Known(endpoint) => endpoint.success.as_ref(),
+            Lookup::Deleted | Lookup::Unknown => None,
+        };
+        let (verdict, unmet) = judge(&report.result, success, now);
         self.learn(now, &endpoint, self.entries[&id].started_at, verdict);
         let entry = self.entry(id);
         if let AttemptResult::Response(response) = &report.result {
             entry.last_status = Some(response.status);
         }
+        let judged = Judged { report, unmet };
         match verdict {
-            Verdict::Asked { .. } => self.ask_again(now, id, &endpoint, report),
-            Verdict::Delivered => self.end(now, id, report, Outcome::Delivered),
+            Verdict::Asked { .. } => self.ask_again(now, id, &endpoint, judged),
+            Verdict::Delivered => self.end(now, id, judged, Outcome::Delivered),
             Verdict::Hopeless(reason) => {
-                self.end(now, id, report, Outcome::DeadLettered(reason));
+                self.end(now, id, judged, Outcome::DeadLettered(reason));
             }
-            Verdict::Failed { .. } | Verdict::Gone => self.fail(now, id, &endpoint, report),
+            Verdict::Failed { .. } | Verdict::Gone => self.fail(now, id, &endpoint, judged),
         }
         self.wake(&endpoint);
         self.reconsider_backlog(now, &endpoint);
@@ -121,30 +134,30 @@ impl SliceEngine {
     }
 
     /// It came to an end.
-    fn end(&mut self, now: Timestamp, id: EntryId, report: AttemptReport, outcome: Outcome) {
+    fn end(&mut self, now: Timestamp, id: EntryId, judged: Judged, outcome: Outcome) {
         let entry = self.entry(id);
         entry.attempts += 1;
         entry.state = EntryState::Settling;
-        self.write_attempt(now, id, Some(report), outcome, None);
+        self.write_attempt(now, id, Some(judged), outcome, None);
         if let Outcome::DeadLettered(reason) = outcome {
             self.write_dead_letter(id, reason);
         }
     }
 
     /// It is tried again at its schedule, if that goes on.
-    fn fail(&mut self, now: Timestamp, id: EntryId, endpoint: &EndpointId, report: AttemptReport) {
+    fn fail(&mut self, now: Timestamp, id: EntryId, endpoint: &EndpointId, judged: Judged) {
         let draw = self.rng.f64();
         let entry = &self.entries[&id];
         let (delivery, attempts) = (entry.delivery(), entry.attempts + 1);
         let accepted_at = delivery.event.accepted_at;
         if let Some(ending) = self.ending(endpoint) {
-            return self.end(now, id, report, ending);
+            return self.end(now, id, judged, ending);
         }
         let ordered = entry.key.is_some();
         let policy = self.retry_policy(endpoint);
         let due = match next_due(policy, attempts, accepted_at, now, draw) {
             Err(reason) if !(ordered && self.blocks(endpoint)) => {
-                return self.end(now, id, report, Outcome::DeadLettered(reason));
+                return self.end(now, id, judged, Outcome::DeadLettered(reason));
             }
             due => due.ok(),
         };
@@ -152,7 +165,7 @@ impl SliceEngine {
         entry.attempts = attempts;
         let (hold_until, lane) = (entry.hold_until, entry.lane);
         let lane_has_room = self.has_room_to_wait(lane);
-        self.write_attempt(now, id, Some(report), Outcome::Retry, due);
+        self.write_attempt(now, id, Some(judged), Outcome::Retry, due);
         let soon = due.filter(|due| Rung::for_wait(due.since(now)).is_none());
         match (soon, due) {
             (Some(due), _)
@@ -166,17 +179,11 @@ impl SliceEngine {
     }
 
     /// The receiver asked for a pause: it is at the head of its queue again.
-    fn ask_again(
-        &mut self,
-        now: Timestamp,
-        id: EntryId,
-        endpoint: &EndpointId,
-        report: AttemptReport,
-    ) {
+    fn ask_again(&mut self, now: Timestamp, id: EntryId, endpoint: &EndpointId, judged: Judged) {
         let flow = self.flow(endpoint);
         let until = flow.health.permits(now, u16::MAX).not_before;
         self.entry(id).attempts += 1;
-        self.write_attempt(now, id, Some(report), Outcome::Retry, until);
+        self.write_attempt(now, id, Some(judged), Outcome::Retry, until);
         let draining = self.is_draining();
         let entry = self.entry(id);
         entry.attempts -= 1;

@@ -6,10 +6,9 @@
 
 use std::sync::Arc;
 
-use postrider_domain::{
-    AttemptReport, DeadLetterReason, Delivery, EndpointId, Lane, Outcome, Rung, Timestamp,
-};
+use postrider_domain::{DeadLetterReason, Delivery, EndpointId, Lane, Outcome, Rung, Timestamp};
 
+use super::finish::Judged;
 use super::{Purpose, SliceEngine};
 use crate::entry::EntryState;
 use crate::failed_writes::smaller;
@@ -95,18 +94,20 @@ impl SliceEngine {
         &mut self,
         now: Timestamp,
         id: EntryId,
-        report: Option<AttemptReport>,
+        judged: Option<Judged>,
         outcome: Outcome,
         next_attempt_at: Option<Timestamp>,
     ) {
         let epoch = self.epoch;
         let entry = self.entry(id);
+        let (report, unmet) = judged.map(|judged| (judged.report, judged.unmet)).unzip();
         let attempt = AttemptEntry {
             delivery: entry.delivery(),
             attempt: entry.attempts,
             report,
             at: now,
             outcome,
+            unmet: unmet.flatten(),
             next_attempt_at,
             lane: entry.lane,
             offset: entry.offset,

@@ -47,6 +47,7 @@ fn encoded(report: Option<&AttemptReport>, outcome: Outcome) -> NewRecord {
         report,
         at: Timestamp::from_secs(1_674_087_240),
         outcome,
+        unmet: None,
         next_attempt_at: (outcome == Outcome::Retry)
             .then(|| Timestamp::from_millis(1_674_087_532_000)),
         origin: &record(&[], None).origin,
@@ -85,6 +86,31 @@ fn the_record_is_that_of_the_contract() {
     assert_eq!(golden.lines().count(), records.len());
     assert_eq!(records[0].key.as_deref(), Some(&b"ep_acme"[..]));
     assert_eq!(records[0].partition, 5);
+}
+
+#[test]
+fn what_a_response_did_not_meet_is_told() {
+    let delivery = testing::delivery();
+    let origin = record(&[], None).origin;
+    let report = report(response(b"ok", false));
+    for unmet in [None, Some(Unmet::Status), Some(Unmet::Body)] {
+        let attempt = Attempt {
+            delivery: &delivery,
+            attempt: 1,
+            report: Some(&report),
+            at: Timestamp::default(),
+            outcome: Outcome::Retry,
+            unmet,
+            next_attempt_at: None,
+            origin: &origin,
+            worker: "w",
+            slice: Slice(0),
+            epoch: 1,
+        };
+        let written = encode(&attempt, "t".into());
+        let read = decode(written.value.as_ref().unwrap()).unwrap();
+        assert_eq!(read.unmet.as_deref(), unmet.map(Unmet::as_str));
+    }
 }
 
 #[test]
@@ -169,6 +195,7 @@ proptest! {
             report: Some(&report),
             at: Timestamp::default(),
             outcome: Outcome::Delivered,
+            unmet: None,
             next_attempt_at: None,
             origin: &origin,
             worker: "w",

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use postrider_domain::{Endpoint, EndpointState, Tenant, TypePattern};
+use postrider_filter::Filter;
 
 use super::auth::auth;
 use super::form::{EndpointForm, STATES, state_name};
@@ -17,6 +18,7 @@ use super::rate_limit::rate_limit;
 use super::read::Mistakes;
 use super::retry::policy;
 use super::signing::signing;
+use super::success::success;
 use crate::attributes::clip;
 
 const TYPES_MAX: usize = 100;
@@ -52,6 +54,7 @@ pub(super) fn check(
     let url = url(form.url, url_rule, mistakes);
     let state = state(form.state.as_deref(), mistakes);
     let types = types(form.types.unwrap_or_default(), mistakes);
+    let filter = form.filter.and_then(|text| filter(text, mistakes));
     let signing = signing(form.signing, mistakes);
     let concurrency = form.concurrency.and_then(|n| concurrency(n, mistakes));
     let timeout = form
@@ -59,6 +62,7 @@ pub(super) fn check(
         .and_then(|text| duration("timeout", &text, SECOND..=TIMEOUT_MAX, mistakes));
     let retry = form.retry.and_then(|form| policy(form, mistakes));
     let rate_limit = form.rate_limit.and_then(|form| rate_limit(form, mistakes));
+    let success = form.success.and_then(|form| success(form, mistakes));
     let (ordering, on_exhausted) = order(
         form.ordering.as_deref(),
         form.on_exhausted.as_deref(),
@@ -89,11 +93,13 @@ pub(super) fn check(
         state: state?,
         version: form.version.unwrap_or_default(),
         types,
+        filter,
         signing: signing?,
         concurrency,
         timeout,
         retry,
         rate_limit,
+        success,
         ordering,
         on_exhausted,
         auth,
@@ -169,6 +175,14 @@ fn types(texts: Vec<String>, mistakes: &mut Mistakes) -> Vec<TypePattern> {
         }
     }
     patterns
+}
+
+/// Compiled here to be refused here: whoever asks it compiles it once more.
+fn filter(text: String, mistakes: &mut Mistakes) -> Option<Arc<str>> {
+    if let Err(invalid) = Filter::compile(&text) {
+        return note(mistakes, "filter", &invalid.to_string());
+    }
+    Some(text.into())
 }
 
 fn concurrency(found: u64, mistakes: &mut Mistakes) -> Option<u16> {

@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 
 use super::auth_form::{AuthForm, TlsForm};
 use super::secret_text::{SEALED, Slot};
-use super::{auth, signing};
+use super::{auth, signing, success};
 
 /// Where webhooks are sent, and how: the value of a record of the `endpoints` topic, and a document
 /// of the file of `endpoint apply`. In records, fields that are not known are ignored.
@@ -57,6 +57,11 @@ pub(crate) struct EndpointForm {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 100))]
     pub(super) types: Option<Vec<String>>,
+    /// An expression in CEL over an event's attributes and data: it gets those that come to true,
+    /// such as `data.amount > 1000`. See docs/reference/filters.md.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 2048))]
+    pub(super) filter: Option<String>,
     /// How requests are signed.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(required)]
@@ -74,6 +79,9 @@ pub(crate) struct EndpointForm {
     /// At most so many attempts start in any interval of this length; none = no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) rate_limit: Option<RateLimitForm>,
+    /// Which answers mean that the receiver took an event; any 2xx where nothing is said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) success: Option<SuccessForm>,
     /// Which deliveries wait until earlier ones are settled: none (the default), those with the
     /// same ordering key, or all of the endpoint.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -225,6 +233,60 @@ pub(super) struct RateLimitForm {
     pub(super) smooth: Option<bool>,
 }
 
+/// Which answers mean success.
+#[derive(Default, Deserialize, Serialize, JsonSchema)]
+#[serde(expecting = "status and body_contains")]
+#[schemars(rename = "Success")]
+pub(super) struct SuccessForm {
+    /// Statuses from 200 to 499: `200`, `200-204`, `2xx`; by default `2xx`. What is not among them
+    /// is none, and a 2xx then a failure.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 20))]
+    pub(super) status: Option<Vec<StatusForm>>,
+    /// Text that the body has to contain, within its first 16 KiB.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256))]
+    pub(super) body_contains: Option<String>,
+}
+
+/// A status, or several.
+#[derive(Serialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(rename = "Status")]
+pub(super) enum StatusForm {
+    /// One.
+    #[schemars(extend("minimum" = 200, "maximum" = 499))]
+    Number(u64),
+    /// One, or `2xx`, or `200-204`.
+    #[schemars(extend("pattern" = "^([2-4]xx|[2-4][0-9]{2}(-[2-4][0-9]{2})?)$"))]
+    Text(String),
+}
+
+/// By hand, so that a mistake tells what may stand there.
+impl<'de> Deserialize<'de> for StatusForm {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct NumberOrText;
+
+        impl Visitor<'_> for NumberOrText {
+            type Value = StatusForm;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a status such as 200, 200-204 or 2xx")
+            }
+
+            fn visit_u64<E: Error>(self, number: u64) -> Result<StatusForm, E> {
+                Ok(StatusForm::Number(number))
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<StatusForm, E> {
+                Ok(StatusForm::Text(text.to_owned()))
+            }
+        }
+
+        deserializer.deserialize_any(NumberOrText)
+    }
+}
+
 /// By hand, because a derived untagged enum loses the path to a mistake inside it.
 impl<'de> Deserialize<'de> for RetryForm {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -267,11 +329,13 @@ impl EndpointForm {
             updated_at: None,
             description: Some(endpoint.description.to_string()).filter(|text| !text.is_empty()),
             types: (!endpoint.types.is_empty()).then(|| types.collect()),
+            filter: endpoint.filter.as_deref().map(str::to_owned),
             signing: Some(signing::form_of(&endpoint.signing)),
             concurrency: endpoint.concurrency.map(u64::from),
             timeout: endpoint.timeout.map(duration_text),
             retry: endpoint.retry.as_ref().map(RetryForm::of),
             rate_limit: endpoint.rate_limit.map(RateLimitForm::of),
+            success: endpoint.success.as_ref().map(success::form_of),
             ordering: (endpoint.ordering != Ordering::default())
                 .then(|| ordering_name(endpoint.ordering).to_owned()),
             on_exhausted: (endpoint.on_exhausted != OnExhausted::default())

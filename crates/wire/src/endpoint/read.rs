@@ -80,12 +80,10 @@ impl fmt::Display for Mistakes {
 pub(super) const MISTAKES_MAX: usize = 100;
 
 /// Fields of the contract that this version cannot honour, and the value that asks for nothing.
-const LATER: [(&str, Option<&str>); 5] = [
-    ("filter", None),
+const LATER: [(&str, Option<&str>); 3] = [
     ("format", Some("raw")),
     ("template", None),
     ("content_type", None),
-    ("success", None),
 ];
 
 /// Reads a form; what is wrong in it is noted and left out. `None` when there is no form at all,
@@ -152,7 +150,7 @@ fn take_later_fields(value: &mut Value, mistakes: &mut Mistakes) {
 }
 
 /// Fields whose value is named fields, not a list.
-const LISTS: [(Option<&str>, &str, &str); 6] = [
+const LISTS: [(Option<&str>, &str, &str); 7] = [
     (None, "auth", "basic, bearer, oauth2 or mtls"),
     (Some("auth"), "basic", "username and password"),
     (Some("auth"), "bearer", "token"),
@@ -163,6 +161,7 @@ const LISTS: [(Option<&str>, &str, &str); 6] = [
     ),
     (Some("auth"), "mtls", "certificate and key"),
     (None, "tls", "ca"),
+    (None, "success", "status and body_contains"),
 ];
 
 /// Serde takes a list for a struct, its items in the order of the fields; a person who writes one

@@ -327,6 +327,7 @@ mod tests {
             report: Some(&report),
             at: report.started_at,
             outcome: Outcome::Retry,
+            unmet: None,
             next_attempt_at: Some(report.started_at),
             origin: &origin,
             worker: &"w".repeat(80),
