@@ -9,6 +9,8 @@ use cel::ExecutionError;
 use cel::common::types::CelBool;
 use cel::common::value::CowVal;
 
+use crate::source::InvalidFilter;
+
 /// Whether an endpoint wants an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
@@ -56,6 +58,9 @@ pub enum Undecided {
     /// The result is not true or false.
     #[error("the filter comes to {0}, not to true or false")]
     NotBoolean(String),
+    /// The expression is none.
+    #[error("the filter cannot be used: {0}")]
+    Invalid(#[from] InvalidFilter),
     /// The evaluator failed.
     #[error("the filter could not be evaluated; this is a bug, please report it")]
     Broken,

@@ -1,30 +1,68 @@
 //! One event to every endpoint that wants it.
 //!
 //! Decides which records an event becomes: one delivery per matching endpoint, at the partition of
-//! its slice. Leaves the form of a delivery to `wire`, matching to `catalog`, and the pace to the
-//! shell: records are made one at a time, so an event for ten thousand endpoints takes no more
-//! memory than their ids.
+//! its slice. Leaves the form of a delivery to `wire`, matching to `catalog` and `filter`, and the
+//! pace to the shell: endpoints are asked and records made one at a time, so an event for ten
+//! thousand endpoints takes no more memory than their ids.
 
 use std::sync::Arc;
 use std::vec;
 
 use bytes::Bytes;
 use postrider_catalog::Catalog;
-use postrider_domain::{Delivery, EndpointId, Event, NewRecord, Origin, SliceCount};
+use postrider_domain::{Delivery, Endpoint, EndpointId, Event, NewRecord, Origin, SliceCount};
+use postrider_filter::{Decision, Seen, Undecided};
 use postrider_wire::delivery;
 
-/// An event and the endpoints it still has to be written for.
+use crate::filters::Filters;
+
+/// An event and the endpoints that are still to be asked.
 #[derive(Debug)]
 pub struct FanOut {
     template: Arc<Template>,
     /// The template's record, addressed to the endpoint at hand.
     record: Option<NewRecord>,
-    endpoints: vec::IntoIter<EndpointId>,
+    candidates: vec::IntoIter<Candidate>,
+    /// What filters have read of the event; `None` until one is asked.
+    seen: Option<Seen>,
+    /// Some endpoint wanted it, or may have.
+    is_wanted: bool,
+}
+
+/// An endpoint that wants events of this type.
+#[derive(Debug)]
+struct Candidate {
+    endpoint: EndpointId,
+    filter: Option<Arc<str>>,
+}
+
+/// What came of asking the next endpoint.
+#[derive(Debug)]
+pub enum Asked<'a> {
+    /// It wants the event: the record of its delivery, which is to be sent before the next endpoint
+    /// is asked, as its record is made in this one's place.
+    Wanted {
+        /// The endpoint.
+        endpoint: EndpointId,
+        /// Its delivery's record.
+        record: &'a NewRecord,
+        /// Whether it has a filter.
+        filtered: bool,
+    },
+    /// Its filter says no.
+    Unwanted,
+    /// Its filter could not be decided.
+    Undecided {
+        /// The endpoint.
+        endpoint: EndpointId,
+        /// Why.
+        why: Undecided,
+    },
 }
 
 impl FanOut {
     /// # Errors
-    /// The event, when no endpoint wants it.
+    /// The event, when no endpoint wants its type.
     pub fn new(
         event: Event,
         origin: &Origin,
@@ -33,29 +71,58 @@ impl FanOut {
         slices: SliceCount,
     ) -> Result<Self, Box<Event>> {
         let matching = catalog.matching(&event.tenant, &event.event_type);
-        let endpoints: Vec<EndpointId> = matching.map(|endpoint| endpoint.id.clone()).collect();
-        let Some(first) = endpoints.first().cloned() else {
+        let candidate = |endpoint: &Arc<Endpoint>| Candidate {
+            endpoint: endpoint.id.clone(),
+            filter: endpoint.filter.clone(),
+        };
+        let candidates: Vec<Candidate> = matching.map(candidate).collect();
+        let Some(first) = candidates.first().map(|first| first.endpoint.clone()) else {
             return Err(Box::new(event));
         };
         Ok(Self {
             template: Arc::new(Template::new(event, origin, first, topic, slices)),
             record: None,
-            endpoints: endpoints.into_iter(),
+            candidates: candidates.into_iter(),
+            seen: None,
+            is_wanted: false,
         })
     }
 
-    /// The next endpoint and the record of its delivery; `None` at the end. The record is to be
-    /// sent before the next one is asked for, as that is made in its place.
-    pub fn next_record(&mut self) -> Option<(EndpointId, &NewRecord)> {
-        let endpoint = self.endpoints.next()?;
-        if endpoint == self.template.delivery.endpoint {
-            return Some((endpoint, &self.template.record));
+    /// Asks the next endpoint; `None` at the end.
+    pub fn ask(&mut self, filters: &mut Filters) -> Option<Asked<'_>> {
+        let Candidate { endpoint, filter } = self.candidates.next()?;
+        if let Some(text) = &filter {
+            let seen = self.seen.get_or_insert_default();
+            match filters.decide(text, self.template.event(), seen) {
+                Decision::Matches => {}
+                Decision::Differs => return Some(Asked::Unwanted),
+                Decision::Undecided(why) => {
+                    self.is_wanted = true;
+                    return Some(Asked::Undecided { endpoint, why });
+                }
+            }
         }
-        let record = self
-            .record
-            .get_or_insert_with(|| self.template.record.clone());
-        self.template.address(record, &endpoint);
-        Some((endpoint, record))
+        self.is_wanted = true;
+        let record = if endpoint == self.template.delivery.endpoint {
+            &self.template.record
+        } else {
+            let record = self
+                .record
+                .get_or_insert_with(|| self.template.record.clone());
+            self.template.address(record, &endpoint);
+            record
+        };
+        Some(Asked::Wanted {
+            endpoint,
+            record,
+            filtered: filter.is_some(),
+        })
+    }
+
+    /// Whether any endpoint asked so far wanted the event, or may have.
+    #[must_use]
+    pub const fn is_wanted(&self) -> bool {
+        self.is_wanted
     }
 
     /// What every record of this event shares, to make one of them again.
@@ -64,10 +131,10 @@ impl FanOut {
         &self.template
     }
 
-    /// Endpoints it still has to be written for.
+    /// Endpoints that are still to be asked.
     #[must_use]
     pub fn remaining(&self) -> usize {
-        self.endpoints.len()
+        self.candidates.len()
     }
 }
 
@@ -103,6 +170,12 @@ impl Template {
             origin: origin.clone(),
             slices,
         }
+    }
+
+    /// The event.
+    #[must_use]
+    pub const fn event(&self) -> &Event {
+        &self.delivery.event
     }
 
     /// Where the event was read.
@@ -158,7 +231,7 @@ impl Template {
 
 #[cfg(test)]
 mod tests {
-    use postrider_domain::{Endpoint, Timestamp, TypePattern};
+    use postrider_domain::{Timestamp, TypePattern};
 
     use super::*;
 
@@ -211,6 +284,17 @@ mod tests {
         FanOut::new(event, &origin, catalog, &"deliveries".into(), slices())
     }
 
+    fn wanted(fan_out: &mut FanOut) -> Vec<String> {
+        let mut filters = Filters::default();
+        let mut ids = Vec::new();
+        while let Some(asked) = fan_out.ask(&mut filters) {
+            if let Asked::Wanted { endpoint, .. } = asked {
+                ids.push(endpoint.to_string());
+            }
+        }
+        ids
+    }
+
     #[test]
     fn an_event_goes_to_the_endpoints_of_its_tenant_that_want_its_type() {
         let catalog = catalog([
@@ -220,11 +304,68 @@ mod tests {
             endpoint("neighbour", "other", &[]),
         ]);
         let mut fan_out = fan_out(event("payment.captured"), &catalog).unwrap();
-        let mut ids = Vec::new();
-        while let Some((endpoint, _)) = fan_out.next_record() {
-            ids.push(endpoint.to_string());
+        assert_eq!(wanted(&mut fan_out), ["all", "payments"]);
+        assert!(fan_out.seen.is_none(), "without a filter nothing is read");
+    }
+
+    #[test]
+    fn of_those_with_a_filter_it_goes_to_the_ones_it_matches() {
+        let filtered = |id: &str, filter: &str| Endpoint {
+            filter: Some(filter.into()),
+            ..endpoint(id, "acme", &["payment.*"])
+        };
+        let catalog = catalog([
+            filtered("a_small", "data.amount > 1"),
+            filtered("b_one", "data.amount == 1 && subject == 'pay_7'"),
+            filtered("c_missing", "data.fee > 1"),
+            filtered("d_same", "data.amount == 1 && subject == 'pay_7'"),
+            endpoint("e_all", "acme", &[]),
+            filtered("f_text", "data.amount.startsWith('1')"),
+            filtered("g_none", "no filter"),
+        ]);
+        let mut fan_out = fan_out(event("payment.captured"), &catalog).unwrap();
+        let mut filters = Filters::default();
+        let mut found = Vec::new();
+        while let Some(asked) = fan_out.ask(&mut filters) {
+            found.push(match asked {
+                Asked::Wanted {
+                    endpoint,
+                    record,
+                    filtered,
+                } => {
+                    assert_eq!(record.key.as_deref(), Some(endpoint.as_str().as_bytes()));
+                    format!("{endpoint} {filtered}")
+                }
+                Asked::Unwanted => "no".to_owned(),
+                Asked::Undecided { endpoint, why } => format!("{endpoint}: {why}"),
+            });
         }
-        assert_eq!(ids, ["all", "payments"]);
+        assert_eq!(
+            found[..5],
+            ["no", "b_one true", "no", "d_same true", "e_all false"]
+        );
+        assert!(
+            found[5].starts_with("f_text: the filter does not fit"),
+            "{found:?}"
+        );
+        assert!(
+            found[6].starts_with("g_none: the filter cannot be used"),
+            "{found:?}"
+        );
+        assert!(fan_out.is_wanted());
+    }
+
+    #[test]
+    fn when_every_filter_says_no_the_event_is_unwanted() {
+        let mut none = endpoint("a", "acme", &[]);
+        none.filter = Some("data.amount > 1".into());
+        let mut broken = none.clone();
+        broken.filter = Some("data.amount > 'a'".into());
+        for (endpoint, expected) in [(none, false), (broken, true)] {
+            let mut fan_out = fan_out(event("payment.captured"), &catalog([endpoint])).unwrap();
+            while fan_out.ask(&mut Filters::default()).is_some() {}
+            assert_eq!(fan_out.is_wanted(), expected);
+        }
     }
 
     #[test]
@@ -241,7 +382,13 @@ mod tests {
         let mut fan_out = fan_out(event("payment.captured"), &catalog).unwrap();
         let template = Arc::clone(fan_out.template());
         let mut seen = 0;
-        while let Some((id, record)) = fan_out.next_record() {
+        let mut filters = Filters::default();
+        while let Some(Asked::Wanted {
+            endpoint: id,
+            record,
+            ..
+        }) = fan_out.ask(&mut filters)
+        {
             assert_eq!(id.as_str(), ids[seen]);
             let delivery = Delivery {
                 id: delivery::delivery_id("payments", "evt_1", &id),
@@ -270,7 +417,8 @@ mod tests {
         let event = event("payment.captured");
         let data = event.data.as_ptr();
         let mut fan_out = fan_out(event, &catalog).unwrap();
-        while let Some((_, record)) = fan_out.next_record() {
+        let mut filters = Filters::default();
+        while let Some(Asked::Wanted { record, .. }) = fan_out.ask(&mut filters) {
             assert_eq!(record.value.as_ref().unwrap().as_ptr(), data);
         }
     }

@@ -6,12 +6,14 @@
 //! again for as long as it takes. A crash repeats at most what was not committed (about a second),
 //! with the same delivery ids, so no transaction is needed.
 //!
-//! Pure, tested without Kafka: [`fan_out`] (event × catalogue → deliveries) and [`progress`] (what
-//! is settled). Leaves decoding to `wire`, matching to `catalog`, Kafka to `kafka`.
+//! Pure, tested without Kafka: [`fan_out`] (event × catalogue → deliveries), [`filters`] (those kept
+//! compiled) and [`progress`] (what is settled). Leaves decoding to `wire`, matching to `catalog` and
+//! `filter`, Kafka to `kafka`.
 #![warn(missing_docs)]
 
 mod endpoints;
 pub mod fan_out;
+pub mod filters;
 pub mod progress;
 mod reject;
 mod router;

@@ -4,8 +4,9 @@
 //! and how a revocation and a stop are answered. Leaves what an event becomes to `fan_out`, what is
 //! settled to `progress`, which schema is known to `schemas`, and sending again to `writes`.
 //!
-//! One thread drives everything: the consumer, the producer's answers, the catalogue. Nothing in a
-//! turn waits longer than [`IDLE`], but for questions to a broker that is away (half a second).
+//! One thread drives everything: the consumer, the producer's answers, the catalogue, the endpoints'
+//! filters. Nothing in a turn waits longer than [`IDLE`], but for questions to a broker that is away
+//! (half a second), and filters that take long are asked in slices of [`SLICE`].
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -16,12 +17,13 @@ use postrider_domain::Record;
 use postrider_kafka::ClientError;
 use postrider_kafka::intake::{Intake, IntakeEvent, SourcePartition};
 use postrider_schema::SchemaId;
-use postrider_telemetry::Metrics;
+use postrider_telemetry::{FilterDecision, Metrics};
 use postrider_wire::event;
 use tracing::{error, info, warn};
 
 use crate::endpoints::Endpoints;
-use crate::fan_out::FanOut;
+use crate::fan_out::{Asked, FanOut};
+use crate::filters::Filters;
 use crate::progress::{Begun, Frontier, Progress, Ticket};
 use crate::reject;
 use crate::schemas::Schemas;
@@ -40,6 +42,9 @@ const FULL: Duration = Duration::from_millis(5);
 const BATCH: usize = 100;
 /// Without room for so long, partitions are paused and polling goes on, to keep the membership.
 const STALL: Duration = Duration::from_secs(1);
+/// Longest time that filters of one event are asked before answers, commits and the group have their
+/// turn; one filter takes 2 ms at most.
+const SLICE: Duration = Duration::from_millis(10);
 /// What a crash repeats at most (with the same delivery ids).
 const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
 /// Until a refused commit is sent again.
@@ -57,8 +62,11 @@ pub(crate) struct Router {
     writes: Writes,
     intake: Intake,
     progress: Progress,
+    filters: Filters,
     /// The event whose deliveries are being written.
     current: Option<(FanOut, Ticket)>,
+    /// It is not done because its slice of time was over, not because there was no room.
+    sliced: bool,
     /// Read and not begun: their partition was full, or they came while there was no room.
     held: VecDeque<Record>,
     /// Partitions whose next record is of a schema that is not known yet.
@@ -109,7 +117,9 @@ impl Router {
             writes,
             intake,
             progress: Progress::default(),
+            filters: Filters::default(),
             current: None,
+            sliced: false,
             held: VecDeque::new(),
             standing: Standing::default(),
             stalled_since: None,
@@ -196,10 +206,15 @@ impl Router {
                 self.handle(event)?;
             }
         }
-        match self.writes.next_answer(FULL) {
+        match self.writes.next_answer(self.patience()) {
             Some(answer) => self.take_answer(answer),
             None => Ok(()),
         }
+    }
+
+    /// How long to wait for an answer when there is nothing else to do.
+    const fn patience(&self) -> Duration {
+        if self.sliced { Duration::ZERO } else { FULL }
     }
 
     fn handle(&mut self, event: IntakeEvent) -> Result<(), Ended> {
@@ -381,23 +396,55 @@ impl Router {
         }
     }
 
-    /// Writes the current event's deliveries, as many as there is room for.
+    /// Writes the current event's deliveries, as many as there is room and time for.
     fn emit(&mut self) {
+        self.sliced = false;
         let Some((fan_out, ticket)) = &mut self.current else {
             return;
         };
         let (ticket, template) = (*ticket, Arc::clone(fan_out.template()));
         let bytes = writes::cost(template.sample());
+        let begun = Instant::now();
         while fan_out.remaining() == 0 || self.writes.has_room(bytes) {
-            let Some((endpoint, record)) = fan_out.next_record() else {
+            let Some(asked) = fan_out.ask(&mut self.filters) else {
+                if !fan_out.is_wanted() {
+                    self.metrics.event_unmatched();
+                    let event = Box::new(template.event().clone());
+                    self.unwanted.note(event, template.origin());
+                }
                 self.progress.acknowledge(ticket);
                 self.current = None;
                 return;
             };
-            self.progress.expect(ticket);
-            let template = Arc::clone(&template);
-            let what = What::Delivery { template, endpoint };
-            self.writes.send(record, Write::new(ticket, what));
+            let decision = match asked {
+                Asked::Wanted {
+                    endpoint,
+                    record,
+                    filtered,
+                } => {
+                    self.progress.expect(ticket);
+                    let template = Arc::clone(&template);
+                    let what = What::Delivery { template, endpoint };
+                    self.writes.send(record, Write::new(ticket, what));
+                    filtered.then_some(FilterDecision::Matched)
+                }
+                Asked::Unwanted => Some(FilterDecision::Differed),
+                Asked::Undecided { endpoint, why } => {
+                    let topics = &self.settings.topics;
+                    let letter = reject::undecided(&template, &endpoint, &why, topics);
+                    self.progress.expect(ticket);
+                    let record = Arc::clone(&letter.record);
+                    let what = What::DeadLetter(letter);
+                    self.writes.send(&record, Write::new(ticket, what));
+                    Some(FilterDecision::Undecided)
+                }
+            };
+            let Some(decision) = decision else { continue };
+            self.metrics.filter_decided(decision);
+            if begun.elapsed() >= SLICE {
+                self.sliced = true;
+                return;
+            }
         }
     }
 
@@ -557,7 +604,7 @@ impl Router {
             }
             self.commit_unless_refused_lately(now);
         }
-        if let Some(answer) = self.writes.next_answer(FULL) {
+        if let Some(answer) = self.writes.next_answer(self.patience()) {
             self.take_answer(answer)?;
         }
         Ok(false)

@@ -65,6 +65,8 @@ definitions! {
         "Requests to the schema registry that failed and are made again.";
     PARTITIONS_AWAITING_SCHEMA = "partitions_awaiting_schema", MetricKind::Gauge, [],
         "Intake partitions that stand still until the schema registry answers.";
+    FILTER_DECISIONS = "filter_decisions_total", MetricKind::Counter, ["decision"],
+        "Endpoints' filters asked about events; an undecided one is a dead letter.";
     ENDPOINT_RECORDS_IGNORED = "endpoint_records_ignored_total", MetricKind::Counter, ["reason"],
         "Records of the endpoints topic that are not used: unreadable, or in the wrong partition.";
     ENDPOINT_SECRETS_UNOPENED = "endpoint_secrets_unopened_total", MetricKind::Counter, [],

@@ -10,4 +10,4 @@ pub mod metrics;
 
 pub use definitions::{DEFINITIONS, Definition, MetricKind};
 pub use logs::{Format, LogError};
-pub use metrics::{CommitResult, IgnoredEndpoint, Metrics};
+pub use metrics::{CommitResult, FilterDecision, IgnoredEndpoint, Metrics};

@@ -22,6 +22,9 @@ pub struct Metrics {
     events_unmatched: IntCounter,
     schema_request_failures: IntCounter,
     partitions_awaiting_schema: IntGauge,
+    filters_matched: IntCounter,
+    filters_differed: IntCounter,
+    filters_undecided: IntCounter,
     endpoint_records_ignored: IntCounterVec,
     endpoint_secrets_unopened: IntCounter,
     deliveries_written: IntCounter,
@@ -44,6 +47,17 @@ pub struct Metrics {
     breaker_changes: IntCounterVec,
     leases_ended: IntCounter,
     former_owners_ignored: IntCounter,
+}
+
+/// What a filter said of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FilterDecision {
+    /// The endpoint wants it.
+    Matched,
+    /// It does not.
+    Differed,
+    /// It could not be said.
+    Undecided,
 }
 
 /// Why a record of `endpoints` is not used.
@@ -72,12 +86,16 @@ impl Metrics {
         let new = Registrar(&registry);
         new.labelled_gauge(&def::BUILD_INFO, version).set(1);
         let commits = new.counters(&def::COMMITS);
+        let filters = new.counters(&def::FILTER_DECISIONS);
         Self {
             events_consumed: new.counter(&def::EVENTS_CONSUMED),
             events_rejected: new.counters(&def::EVENTS_REJECTED),
             events_unmatched: new.counter(&def::EVENTS_UNMATCHED),
             schema_request_failures: new.counter(&def::SCHEMA_REQUEST_FAILURES),
             partitions_awaiting_schema: new.gauge(&def::PARTITIONS_AWAITING_SCHEMA),
+            filters_matched: filters.with_label_values(&["matched"]),
+            filters_differed: filters.with_label_values(&["differed"]),
+            filters_undecided: filters.with_label_values(&["undecided"]),
             endpoint_records_ignored: new.counters(&def::ENDPOINT_RECORDS_IGNORED),
             endpoint_secrets_unopened: new.counter(&def::ENDPOINT_SECRETS_UNOPENED),
             deliveries_written: new.counter(&def::DELIVERIES_WRITTEN),
@@ -138,6 +156,15 @@ impl Metrics {
     pub fn awaiting_schema(&self, partitions: usize) {
         self.partitions_awaiting_schema
             .set(i64::try_from(partitions).unwrap_or(i64::MAX));
+    }
+
+    /// An endpoint's filter was asked about an event.
+    pub fn filter_decided(&self, decision: FilterDecision) {
+        match decision {
+            FilterDecision::Matched => self.filters_matched.inc(),
+            FilterDecision::Differed => self.filters_differed.inc(),
+            FilterDecision::Undecided => self.filters_undecided.inc(),
+        }
     }
 
     /// A record of `endpoints` is not used.
@@ -372,6 +399,10 @@ mod tests {
         metrics.event_unmatched();
         metrics.schema_request_failed();
         metrics.awaiting_schema(2);
+        metrics.filter_decided(FilterDecision::Matched);
+        metrics.filter_decided(FilterDecision::Differed);
+        metrics.filter_decided(FilterDecision::Differed);
+        metrics.filter_decided(FilterDecision::Undecided);
         metrics.endpoint_record_ignored(IgnoredEndpoint::Unreadable);
         metrics.endpoint_record_ignored(IgnoredEndpoint::WrongPartition);
         metrics.endpoint_secrets_unopened();
@@ -433,6 +464,9 @@ mod tests {
             r#"postrider_write_failures_total{topic="deliveries"} 1"#,
             r#"postrider_commits_total{result="accepted"} 1"#,
             r#"postrider_commits_total{result="refused"} 0"#,
+            r#"postrider_filter_decisions_total{decision="matched"} 1"#,
+            r#"postrider_filter_decisions_total{decision="differed"} 2"#,
+            r#"postrider_filter_decisions_total{decision="undecided"} 1"#,
             r#"postrider_owned_slices 7"#,
             r#"postrider_holds_exceeded_total 1"#,
             r#"postrider_attempts_not_started_total 1"#,

@@ -33,7 +33,7 @@ const HEADER_BYTES_MAX: usize = 1 << 10;
 pub struct DeadLetter {
     /// Why, one of the names of [`DeadLetterReason`].
     pub reason: Box<str>,
-    /// Why, in words; of unreadable input.
+    /// Why, in words; of unreadable input, and of filters that could not be decided.
     pub message: Option<Box<str>>,
     /// Where it was read before it was given up.
     pub origin: Option<Origin>,
@@ -89,6 +89,13 @@ pub fn of_delivery(
     record
 }
 
+/// The dead letter with its reason in words, header `pr_message`, cut at 1 KiB.
+#[must_use]
+pub fn with_message(mut letter: NewRecord, message: &str) -> NewRecord {
+    letter.headers.push(message_header(message));
+    letter
+}
+
 /// The dead letter of input that could not be read: value and headers untouched, the key, if there
 /// was one, in `pr_key`, at the partition of its origin modulo the slices. More headers
 /// than are read of an intake record (1 000, 64 KiB) are left out, for producers bound only keys
@@ -108,8 +115,7 @@ pub fn of_record(
     let theirs = record.headers.iter().filter(|_| kept);
     let mut headers: Vec<Header> = theirs.map(own).collect();
     headers.extend(reason_headers(reason, &record.origin));
-    let end = message.floor_char_boundary(MESSAGE_BYTES_MAX);
-    headers.push(header("pr_message", text(&message[..end])));
+    headers.push(message_header(message));
     if let Some(key) = &record.key {
         headers.push(header("pr_key", key.clone()));
     }
@@ -210,9 +216,11 @@ pub fn decode(record: &Record) -> Result<DeadLetter, Undeliverable> {
 #[schemars(rename = "DeadLetter")]
 pub struct DeadLetterSummary<'a> {
     /// Why, header `pr_reason`: `attempts_exhausted`, `window_passed`, `endpoint_unknown`,
-    /// `endpoint_gone`, `egress_denied`, `bad_url`, `undecodable`, `oversized` or `unmappable`.
+    /// `endpoint_gone`, `egress_denied`, `bad_url`, `undecodable`, `oversized`, `unmappable` or
+    /// `filter_failed`.
     pub reason: &'a str,
-    /// Why, in words, header `pr_message`; of input that could not be read.
+    /// Why, in words, header `pr_message`; of input that could not be read, and of filters that
+    /// could not be decided.
     pub message: Option<&'a str>,
     /// Where it was read before, header `pr_origin` (`topic/partition/offset`).
     pub origin: Option<Place<'a>>,
@@ -262,6 +270,11 @@ impl DeadLetter {
             value_bytes,
         }
     }
+}
+
+fn message_header(message: &str) -> Header {
+    let end = message.floor_char_boundary(MESSAGE_BYTES_MAX);
+    header("pr_message", text(&message[..end]))
 }
 
 fn header(name: &'static str, value: Bytes) -> Header {

@@ -40,7 +40,7 @@ pub(crate) struct ListArguments {
     since: Option<Timestamp>,
 }
 
-const REASONS: [&str; 9] = [
+const REASONS: [&str; 10] = [
     DeadLetterReason::AttemptsExhausted.as_str(),
     DeadLetterReason::WindowPassed.as_str(),
     DeadLetterReason::EndpointUnknown.as_str(),
@@ -50,6 +50,7 @@ const REASONS: [&str; 9] = [
     DeadLetterReason::Undecodable.as_str(),
     DeadLetterReason::Oversized.as_str(),
     DeadLetterReason::Unmappable.as_str(),
+    DeadLetterReason::FilterFailed.as_str(),
 ];
 
 const COLUMNS: [&str; 10] = [

@@ -93,9 +93,14 @@ impl Installation {
 
     /// Writes an endpoint's record to the partition of its slice.
     pub(crate) fn endpoint(&self, id: &str, tenant: &str, types: &str) {
+        self.endpoint_with(id, tenant, &format!(r#""types":{types}"#));
+    }
+
+    /// The same with further fields, as JSON.
+    pub(crate) fn endpoint_with(&self, id: &str, tenant: &str, fields: &str) {
         let id: EndpointId = id.parse().unwrap();
         let value = format!(
-            r#"{{"id":"{id}","tenant":"{tenant}","url":"https://shop.example/","types":{types},
+            r#"{{"id":"{id}","tenant":"{tenant}","url":"https://shop.example/",{fields},
                 "signing":{{"scheme":"none"}},"version":1}}"#
         );
         let record = NewRecord {

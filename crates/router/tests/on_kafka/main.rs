@@ -4,5 +4,6 @@
 mod common;
 mod continuity;
 mod events;
+mod filters;
 mod intake;
 mod schemas;
