@@ -50,7 +50,7 @@ pub enum FailureKind {
 }
 
 /// The verdict on a result that came at `now` from an endpoint with this rule, and what of the rule
-/// a response did not meet.
+/// a response did not meet, where that is why it is no success.
 ///
 /// The rule comes before everything else that a status means: what it names is success, be it a
 /// 429. What it does not name means what it always does, and a 2xx is then a failure.
@@ -71,7 +71,9 @@ pub fn judge(
         Some(Err(unmet)) if verdict == Verdict::Delivered => {
             (failed(FailureKind::Other), Some(unmet))
         }
-        Some(Err(unmet)) => (verdict, Some(unmet)),
+        Some(Err(Unmet::Body)) => (verdict, Some(Unmet::Body)),
+        // It is a failure with or without the rule.
+        Some(Err(Unmet::Status)) => (verdict, None),
     }
 }
 
@@ -291,8 +293,20 @@ mod tests {
             assert_eq!(ruled(status, accepted, &rule), expected, "{status}");
         }
         for status in (100..=199).chain(300..=599) {
-            let expected = (answered(status, Some("60")), Some(Unmet::Status));
+            let expected = (answered(status, Some("60")), None);
             assert_eq!(ruled(status, accepted, &rule), expected, "{status}");
+        }
+    }
+
+    #[test]
+    fn a_status_that_is_named_means_what_it_always_does_where_the_body_lacks_the_text() {
+        let rule = Success {
+            statuses: vec![200..=200, 409..=429],
+            body_contains: Some("[accepted]".into()),
+        };
+        for status in [409, 410, 429] {
+            let expected = (answered(status, Some("60")), Some(Unmet::Body));
+            assert_eq!(ruled(status, b"no", &rule), expected, "{status}");
         }
     }
 

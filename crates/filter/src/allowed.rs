@@ -14,8 +14,9 @@ use crate::source::{InvalidFilter, place};
 /// Most nodes of an expression once its macros are written out.
 const NODES_MAX: usize = 500;
 
-/// Most nodes inside each other: the evaluator goes down by recursion.
-const DEPTH_MAX: usize = 48;
+/// Most nodes inside each other: the evaluator goes down by recursion, 3 KiB of stack for each, and
+/// 45 KiB where it is not built for release.
+const DEPTH_MAX: usize = 24;
 
 /// Operators, with how many operands they take.
 const OPERATORS: [(&str, usize); 18] = [

@@ -12,7 +12,7 @@
 //! | --- | --- | --- |
 //! | text of an expression | [`SOURCE_BYTES_MAX`], before it is parsed also its marks and its nesting | `source` |
 //! | what it may use | no regular expressions, nothing that builds lists or maps | `allowed` |
-//! | its size and depth once parsed | 500 nodes, 48 deep | `allowed` |
+//! | its size and depth once parsed | 500 nodes, 24 deep | `allowed` |
 //! | data it looks at | [`DATA_BYTES_MAX`], read once for all filters of an event | `data` |
 //! | one evaluation | [`STEPS_MAX`], counted where data is touched | `meter` |
 //!

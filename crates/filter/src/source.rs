@@ -1,8 +1,9 @@
 //! The text of an expression, before and while it is parsed.
 //!
 //! Decides how much text is given to the parser at all: it takes time with the marks in a text and
-//! stack with their nesting. Both are counted without regard to what is quoted, as an upper bound
-//! that no trick with quotes gets past. Leaves what an expression may use to `allowed`.
+//! stack with the brackets that are open, 16 KiB each. Both are counted without regard to what is
+//! quoted, as an upper bound that no trick with quotes gets past; of stack, the parser's own bound
+//! comes first. Leaves what an expression may use to `allowed`.
 
 use std::fmt;
 
@@ -15,11 +16,11 @@ pub const SOURCE_BYTES_MAX: usize = 2_048;
 /// Most characters that are neither letters, digits, spaces nor quotes.
 const MARKS_MAX: usize = 400;
 
-/// Most brackets open at once.
-const BRACKETS_MAX: usize = 32;
+/// Most brackets that open.
+const BRACKETS_MAX: usize = 64;
 
-/// Most rules of the grammar inside each other.
-const RECURSION_MAX: u16 = 64;
+/// Most expressions inside each other, as the parser counts.
+const RECURSION_MAX: u16 = 16;
 
 /// Most of the parser's own words in a message, in bytes.
 const PARSER_WORDS_MAX: usize = 160;
@@ -78,16 +79,12 @@ pub(crate) fn check(source: &str) -> Result<(), InvalidFilter> {
             "at most {MARKS_MAX} dots, commas, operators and brackets, found {marks}"
         ));
     }
-    let mut open = 0_usize;
-    for byte in source.bytes() {
-        match byte {
-            b'(' | b'[' | b'{' => open += 1,
-            b')' | b']' | b'}' => open = open.saturating_sub(1),
-            _ => {}
-        }
-        if open > BRACKETS_MAX {
-            return refuse(format!("at most {BRACKETS_MAX} brackets inside each other"));
-        }
+    let opens = |b: &u8| matches!(b, b'(' | b'[' | b'{');
+    let brackets = source.bytes().filter(opens).count();
+    if brackets > BRACKETS_MAX {
+        return refuse(format!(
+            "at most {BRACKETS_MAX} pairs of brackets, found {brackets}"
+        ));
     }
     Ok(())
 }
@@ -103,7 +100,9 @@ pub(crate) fn parse(source: &str) -> Result<(Expression, SourceInfo), InvalidFil
         };
         let words = first.msg.split('\n').next().unwrap_or_default();
         if words.contains("ecursion limit") {
-            return InvalidFilter::whole("is nested too deeply; write it more simply");
+            return InvalidFilter::whole(format!(
+                "at most {RECURSION_MAX} brackets or conditions inside each other"
+            ));
         }
         let end = words.floor_char_boundary(PARSER_WORDS_MAX);
         let number = |n: isize| usize::try_from(n).ok().filter(|n| *n > 0);

@@ -244,7 +244,9 @@ fn one_filter_does_not_use_up_the_steps_of_the_next() {
 
 #[test]
 fn what_is_refused_and_what_to_do() {
-    let brackets = format!("{}true{}", "(".repeat(33), ")".repeat(33));
+    let brackets = format!("{}true", "(1 > 0) && ".repeat(65));
+    let nested = format!("{}true{}", "(".repeat(20), ")".repeat(20));
+    let conditions = format!("{}data.a", "data.a ? data.b : ".repeat(20));
     let unary = format!("{}data.a", "-".repeat(390));
     let sums = format!("data.a{} == 1", " + data.a".repeat(60));
     let list = format!("data.a in [{}]", vec!["1"; 405].join(","));
@@ -257,7 +259,15 @@ fn what_is_refused_and_what_to_do() {
             &list,
             "at most 400 dots, commas, operators and brackets, found",
         ),
-        (&brackets, "at most 32 brackets inside each other"),
+        (&brackets, "at most 64 pairs of brackets, found 65"),
+        (
+            &nested,
+            "at most 16 brackets or conditions inside each other",
+        ),
+        (
+            &conditions,
+            "at most 16 brackets or conditions inside each other",
+        ),
         (&sums, "is too large: at most 500 operators"),
         ("data.amount >", "line 1, column 14: is not CEL"),
         ("data.amount = 1", "line 1, column 13: is not CEL"),
@@ -326,6 +336,38 @@ fn what_is_refused_and_what_to_do() {
     }
     // An even number of signs is none at all.
     assert!(Filter::compile(&format!("{unary} == 1")).is_ok());
+}
+
+/// What every thread of Rust has, the router's among them, and not optimised.
+#[test]
+fn the_deepest_filters_fit_a_stack_of_2_mib() {
+    let deepest = |filter: &dyn Fn(usize) -> String| {
+        let deep = (1..400).map(filter);
+        deep.take_while(|source| Filter::compile(source).is_ok())
+            .last()
+    };
+    let loops = |n: usize| {
+        let opened: String = (0..n).map(|n| format!("data.a.all(x{n}, ")).collect();
+        format!("{opened}data.b{}", ")".repeat(n))
+    };
+    let nots = |n: usize| format!("{}data.b{}", "!(".repeat(n), ")".repeat(n));
+    let sums = |n: usize| format!("data.n{} > 0", " + data.n".repeat(n));
+    let members = |n: usize| format!("data{}", ".m".repeat(n));
+    let conditions = |n: usize| format!("{}data.b", "data.b ? data.b : ".repeat(n));
+    let filters: [&dyn Fn(usize) -> String; 5] = [&loops, &nots, &sums, &members, &conditions];
+    for filter in filters {
+        let source = deepest(filter).unwrap();
+        let run = move || {
+            let event = event(r#"{"a": [1], "b": true, "n": 1, "m": null}"#);
+            let decision = decide(&source, &event);
+            assert!(
+                !matches!(decision, Decision::Undecided(_)),
+                "{source}: {decision:?}"
+            );
+        };
+        let thread = std::thread::Builder::new().stack_size(2 << 20).spawn(run);
+        thread.unwrap().join().unwrap();
+    }
 }
 
 #[test]

@@ -119,8 +119,8 @@ pub struct AttemptRecord<'a> {
     /// Why it was dead-lettered or discarded.
     #[serde(default)]
     pub reason: Option<Cow<'a, str>>,
-    /// What of the endpoint's `success` the response did not meet; null when it met all of it, when
-    /// the endpoint has none, and when there is no response.
+    /// What of the endpoint's `success` the response did not meet; null when it met all of it or its
+    /// status is a failure anyway, when the endpoint has none, and when there is no response.
     #[serde(default)]
     pub unmet: Option<Cow<'a, str>>,
     /// When it is tried again, RFC 3339.

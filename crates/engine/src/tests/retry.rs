@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use postrider_domain::{
-    AttemptResult, DeadLetterReason, DeliveryId, DiscardReason, EndpointState, ErrorKind, Lane,
-    Outcome, Rung, Timestamp,
+    AttemptResult, DeadLetterReason, DeliveryId, DiscardReason, EndpointId, EndpointState,
+    ErrorKind, Lane, Outcome, Rung, Success, Timestamp, Unmet,
 };
 
 use super::harness::{Answer, Harness, Sent, retry};
-use crate::io::{Observation, Write};
+use crate::breaker::BreakerState;
+use crate::io::{AttemptEntry, Observation, Write};
 use crate::slice::HOLD_MAX;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -32,6 +33,69 @@ fn a_delivery_that_succeeds_is_settled_once_its_attempt_is_logged() {
     assert_eq!(world.attempts[0].delivery.id, id);
     assert_eq!(world.attempts[0].outcome, Outcome::Delivered);
     assert!(world.all_committed());
+}
+
+#[test]
+fn an_endpoint_says_itself_what_is_success() {
+    let mut world = Harness::owning();
+    world.endpoint("strict", |e| {
+        e.retry = retry(&[2]);
+        e.success = Some(Success {
+            statuses: vec![202..=202],
+            body_contains: None,
+        });
+    });
+    world.endpoint("knows", |e| {
+        e.success = Some(Success {
+            statuses: vec![200..=200, 409..=409],
+            body_contains: Some("answer".into()),
+        });
+    });
+    let strict: EndpointId = "strict".parse().unwrap();
+    world.answer = Box::new(move |sent| match (sent.endpoint == strict, sent.attempt) {
+        (true, 1) => Answer::Status(200, QUICK),
+        (true, _) => Answer::Status(202, QUICK),
+        (false, _) => Answer::Status(409, QUICK),
+    });
+    world.deliver("strict");
+    world.deliver("knows");
+    world.run_for(10 * SECOND);
+    assert_eq!(world.sent.len(), 3);
+    let told = world.attempts.iter().map(|attempt| {
+        let endpoint = attempt.delivery.endpoint.as_str();
+        (endpoint, attempt.outcome, attempt.unmet)
+    });
+    let mut told: Vec<_> = told.collect();
+    told.sort_by_key(|(endpoint, outcome, _)| (*endpoint, *outcome == Outcome::Delivered));
+    assert_eq!(
+        told,
+        [
+            ("knows", Outcome::Delivered, None),
+            ("strict", Outcome::Retry, Some(Unmet::Status)),
+            ("strict", Outcome::Delivered, None),
+        ]
+    );
+    assert!(world.all_committed());
+}
+
+#[test]
+fn a_receiver_whose_answers_are_no_success_is_a_failing_one() {
+    let mut world = Harness::owning();
+    world.endpoint("a", |e| {
+        e.success = Some(Success {
+            statuses: vec![Success::STATUSES],
+            body_contains: Some("[accepted]".into()),
+        });
+    });
+    world.answer = Box::new(|_| Answer::Status(200, QUICK));
+    for _ in 0..8 {
+        world.deliver("a");
+    }
+    world.run_for(SECOND);
+    let opened = |o: &Observation| matches!(o, Observation::Breaker(BreakerState::Open));
+    assert!(world.observed.iter().any(opened));
+    let unmet = |attempt: &AttemptEntry| attempt.unmet == Some(Unmet::Body);
+    assert!(world.attempts.iter().all(unmet));
 }
 
 #[test]

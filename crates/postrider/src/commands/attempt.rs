@@ -83,7 +83,10 @@ fn line(attempt: &Value, output: Output) -> String {
     };
     let error = &attempt["error"];
     let answer = match (&attempt["response"]["status"], &error["kind"]) {
-        (Value::Number(status), _) => status.to_string(),
+        (Value::Number(status), _) => match &attempt["unmet"] {
+            Value::String(unmet) => format!("{status}: {}", printable(unmet)),
+            _ => status.to_string(),
+        },
         (_, Value::String(kind)) => match &error["message"] {
             Value::String(message) => format!("{}: {}", printable(kind), printable(message)),
             _ => printable(kind),
