@@ -172,15 +172,12 @@ fn asking() {
     let lists = full("[1,2]");
     let sums = format!("data.a{} == ''", "+data.a".repeat(20));
     let same = vec!["data == data"; 20].join(" && ");
-    let words = vec!["x.contains('aaaaaaaaaaaaaaaa')"; 12].join(" || ");
+    let words = ["x.contains('aaaaaaaaaaaaaaaa')"; 12].join(" || ");
     let sized = format!("data.all(x, {})", vec!["size(x) > 1"; 20].join(" && "));
     let words = format!("data.exists(x, {words})");
     let doubled = "data.all(x, string(double(x)) != 'a')";
     let mismatched = "data.exists(x, x > 'a')";
-    let errors = format!(
-        "data.exists(x, {})",
-        vec!["x + 'a' == 'b'"; 12].join(" || ")
-    );
+    let errors = format!("data.exists(x, {})", ["x + 'a' == 'b'"; 12].join(" || "));
     let again = vec!["size(x) > 1"; 60].join(" && ");
     let again = format!("data.all(x, data.all(y, {again}))");
     let joined = format!(
@@ -188,7 +185,7 @@ fn asking() {
         vec!["x"; 15].join(" + ")
     );
     let halves = format!("[\"{0}\",\"{0}\"]", "a".repeat(DATA_BYTES_MAX / 2 - 20));
-    let chains = vec![vec!["data.a"; 8].join("+"); 12].join(" == ");
+    let chains = vec![["data.a"; 8].join("+"); 12].join(" == ");
     let wide = format!("data.exists(x, x in [{}])", vec!["2"; 300].join(","));
     for (name, source, data) in [
         ("typical", TYPICAL, payment()),

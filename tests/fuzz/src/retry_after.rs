@@ -25,7 +25,7 @@ pub(crate) fn retry_after(input: &[u8]) {
             ..Response::default()
         };
         if let Verdict::Asked { until: Some(until) } =
-            judge(&AttemptResult::Response(response), now)
+            judge(&AttemptResult::Response(response), None, now).0
         {
             assert!(until > now && until <= now + RETRY_AFTER_MAX, "{until:?}");
         }
