@@ -197,7 +197,7 @@ async fn no_body_outlives_an_attempt_that_an_http2_receiver_does_not_read() {
                 let egress = egress.clone();
                 let request = Request {
                     body: Counted::body(&alive),
-                    ..request(&url, Duration::from_millis(500))
+                    ..request(&url, Duration::from_secs(2))
                 };
                 sending.spawn(async move { egress.send(Timestamp::default(), request).await });
             }
