@@ -82,42 +82,111 @@ pub struct AttemptError {
     pub ambiguous: bool,
 }
 
-/// What kind of failure ended an attempt without a response.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum ErrorKind {
-    /// The name did not resolve.
-    Dns,
-    /// No connection.
-    Connect,
-    /// The TLS handshake failed.
-    Tls,
-    /// The deadline passed.
-    Timeout,
-    /// The connection broke after the request was sent, or the answer was not HTTP.
-    Reset,
-    /// The address is on the deny list.
-    Denied,
-    /// The URL cannot be sent to.
-    BadUrl,
-    /// Postrider itself failed.
-    Internal,
+/// Kinds and their names from one table, so that neither list can miss one.
+macro_rules! kinds {
+    ($($(#[doc = $doc:literal])+ $kind:ident = $name:literal,)+) => {
+        /// What kind of failure ended an attempt without a response: one kind for each thing that a
+        /// receiver, its name or its URL can do (ADR 0036). `docs/reference/outcomes.md` says what
+        /// follows from it.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum ErrorKind {
+            $($(#[doc = $doc])+ $kind,)+
+        }
+
+        impl ErrorKind {
+            /// All of them, in the order of an exchange.
+            pub const ALL: &[Self] = &[$(Self::$kind,)+];
+
+            /// The name in records and metrics.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$kind => $name,)+
+                }
+            }
+        }
+    };
 }
 
-impl ErrorKind {
-    /// The name in records and metrics.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Dns => "dns",
-            Self::Connect => "connect",
-            Self::Tls => "tls",
-            Self::Timeout => "timeout",
-            Self::Reset => "reset",
-            Self::Denied => "denied",
-            Self::BadUrl => "bad_url",
-            Self::Internal => "internal",
-        }
-    }
+kinds! {
+    /// The URL cannot be sent to.
+    BadUrl = "bad_url",
+    /// The URL names a denied address, or a name that only means something inside a network.
+    DeniedUrl = "denied_url",
+    /// The host's name resolves to a denied address, perhaps among others.
+    DeniedAnswer = "denied_answer",
+    /// The connection leads to a denied address, whatever the resolver said.
+    DeniedPeer = "denied_peer",
+    /// The name did not resolve.
+    Dns = "dns",
+    /// Nobody said in time what the name resolves to.
+    TimeoutDns = "timeout_dns",
+    /// No connection: refused, unreachable, or broken before anything was written to it.
+    Connect = "connect",
+    /// No connection in time.
+    TimeoutConnect = "timeout_connect",
+    /// The TLS handshake failed in another way than those below.
+    Tls = "tls",
+    /// The receiver has no version of TLS that is spoken here.
+    TlsVersion = "tls_version",
+    /// The certificate is no longer valid.
+    TlsExpired = "tls_expired",
+    /// The certificate is for another name.
+    TlsWrongName = "tls_wrong_name",
+    /// The certificate is of no authority that is trusted, perhaps its own.
+    TlsUntrusted = "tls_untrusted",
+    /// The certificate is not acceptable in another way.
+    TlsCertificate = "tls_certificate",
+    /// TCP stands, TLS did not in time.
+    TimeoutTls = "timeout_tls",
+    /// The egress proxy made no connection.
+    Proxy = "proxy",
+    /// What the endpoint's `auth` or `tls` says cannot be used.
+    Identity = "identity",
+    /// The token endpoint gave no access token.
+    Token = "token",
+    /// Nobody else got an access token in time either.
+    TimeoutToken = "timeout_token",
+    /// The receiver agreed on HTTP/2 and did not allow a request in time.
+    TimeoutStream = "timeout_stream",
+    /// The receiver agreed on HTTP/2 and allows no request.
+    UnprocessedNoStream = "unprocessed_no_stream",
+    /// The receiver refused the stream of HTTP/2 before processing anything.
+    UnprocessedRefused = "unprocessed_refused",
+    /// The receiver ended the connection of HTTP/2 (GOAWAY) before it came to the request.
+    UnprocessedGoaway = "unprocessed_goaway",
+    /// The connection broke before the request was written out.
+    ResetRequest = "reset_request",
+    /// The receiver did not take the request in time.
+    TimeoutRequest = "timeout_request",
+    /// The receiver closed the connection before the head of its answer was complete.
+    IncompleteHead = "incomplete_head",
+    /// The connection broke before the head of the answer was complete.
+    ResetHead = "reset_head",
+    /// The receiver broke the stream of HTTP/2 that the request was on.
+    H2Reset = "h2_reset",
+    /// The receiver ended the connection of HTTP/2 (GOAWAY), having come to the request.
+    H2Goaway = "h2_goaway",
+    /// The receiver broke the rules of HTTP/2, or sent more of something than is put up with.
+    H2Protocol = "h2_protocol",
+    /// The head of the answer is not HTTP.
+    MalformedHead = "malformed_head",
+    /// The head of the answer is larger than what is read.
+    HeadTooLarge = "head_too_large",
+    /// More interim answers (1xx) than are waited out.
+    InterimFlood = "interim_flood",
+    /// No complete head of an answer in time.
+    TimeoutHead = "timeout_head",
+    /// The receiver closed the connection before the body of its answer was complete.
+    IncompleteBody = "incomplete_body",
+    /// The connection broke before the body of the answer was complete.
+    ResetBody = "reset_body",
+    /// The body of the answer is not framed as HTTP asks.
+    MalformedBody = "malformed_body",
+    /// The body of the answer was not complete in time.
+    TimeoutBody = "timeout_body",
+    /// Postrider itself failed.
+    Internal = "internal",
 }
 
 /// What becomes of a delivery after an attempt, or without one.

@@ -1,10 +1,11 @@
-//! A request body that tells when it is taken.
+//! A request body that tells when it is taken, and how far its exchange came.
 //!
 //! Decides what counts as "sent": the client asks for the body when it has a connection, has put
 //! the head into its buffer, and has not written anything. A body nobody asked for was not sent,
 //! not even its head; what was asked for may have been, wholly, in part, or not at all.
 
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -21,6 +22,26 @@ enum Sent {
     Never,
 }
 
+/// What is being done to make a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Making {
+    Lookup,
+    Tcp,
+    Tls,
+    /// The receiver allows a request on its connection of HTTP/2.
+    Stream,
+}
+
+/// What an exchange waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Awaited {
+    Connection(Making),
+    /// The receiver takes the request.
+    Taking,
+    Head,
+    Body,
+}
+
 /// How far one exchange came.
 pub(crate) struct Progress {
     /// An empty body is never asked for, so it tells nothing.
@@ -31,6 +52,9 @@ pub(crate) struct Progress {
     /// After that nothing is sent, whatever the timers of a process that slept say.
     deadline: Instant,
     head: OnceLock<Instant>,
+    making: Mutex<Option<Making>>,
+    /// Something of the request was never written out.
+    unwritten: AtomicBool,
 }
 
 impl Progress {
@@ -40,6 +64,8 @@ impl Progress {
             sent: Mutex::new(Sent::NotYet),
             deadline,
             head: OnceLock::new(),
+            making: Mutex::default(),
+            unwritten: AtomicBool::new(false),
         }
     }
 
@@ -87,6 +113,37 @@ impl Progress {
     /// The head of the response is there.
     pub(crate) fn on_head(&self) {
         self.head.get_or_init(Instant::now);
+    }
+
+    /// How far the connection is; `None` when it stands.
+    pub(crate) fn on_making(&self, making: Option<Making>) {
+        *self.making() = making;
+    }
+
+    fn making(&self) -> MutexGuard<'_, Option<Making>> {
+        self.making.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The attempt is over, and something of its request was still to be written.
+    pub(crate) fn on_unwritten(&self) {
+        self.unwritten.store(true, Ordering::Relaxed);
+    }
+
+    /// What the exchange waited for when it ended.
+    pub(crate) fn awaited(&self) -> Awaited {
+        let begun = matches!(*self.sent(), Sent::At(_));
+        let making = *self.making();
+        if self.head.get().is_some() {
+            Awaited::Body
+        } else if let Some(making) = making.filter(|_| !begun) {
+            Awaited::Connection(making)
+        } else if self.unwritten.load(Ordering::Relaxed) {
+            Awaited::Taking
+        } else if begun || self.unknown {
+            Awaited::Head
+        } else {
+            Awaited::Connection(Making::Tcp)
+        }
     }
 
     /// Request written to response head.

@@ -25,6 +25,7 @@ use tokio_rustls::rustls::pki_types::ServerName;
 use tower_service::Service;
 use url::{Host, Url};
 
+use crate::body::{Making, Progress};
 use crate::ended::Ended;
 use crate::gate::{GuardedResolver, Stopped, check_peer};
 use crate::line::{Line, Stream};
@@ -90,12 +91,13 @@ impl Connector {
     }
 
     /// A connection to the host of a URL that was checked. `phases` is told how long each step
-    /// took, also the one that failed.
+    /// took, also the one that failed, and `progress` which one it is.
     pub(crate) async fn connect(
         &self,
         url: &Url,
         tls: &Arc<ClientConfig>,
         phases: &mut Phases,
+        progress: &Progress,
     ) -> Result<Line, Ended> {
         let port = url.port_or_known_default().unwrap_or_default();
         let addresses = match url.host() {
@@ -103,26 +105,31 @@ impl Connector {
             Some(Host::Ipv6(ip)) => vec![SocketAddr::new(ip.into(), port)],
             Some(Host::Domain(name)) => {
                 let _timed = Timed::new(&mut phases.dns);
+                progress.on_making(Some(Making::Lookup));
                 self.resolver.addresses(name, port).await?
             }
             None => return Err(Stopped::NoSuchName.into()),
         };
         let tcp = {
             let _timed = Timed::new(&mut phases.connect);
+            progress.on_making(Some(Making::Tcp));
             let reaching = self.reach(addresses);
             let reached = timeout(TCP_TIMEOUT, reaching).await;
             reached.map_err(|_| Ended::TcpLate(TCP_TIMEOUT))??
         };
         if url.scheme() != "https" {
+            progress.on_making(None);
             return Ok(Line::new(Stream::Plain(tcp)));
         }
         let _timed = Timed::new(&mut phases.tls);
+        progress.on_making(Some(Making::Tls));
         let name = server_name(url)?;
         let shaking = TlsConnector::from(Arc::clone(tls)).connect(name, tcp);
         let stream = timeout(TLS_TIMEOUT, shaking)
             .await
             .map_err(|_| Ended::TlsLate(TLS_TIMEOUT))?
             .map_err(Ended::Tls)?;
+        progress.on_making(None);
         Ok(Line::new(Stream::Tls(Box::new(stream))))
     }
 

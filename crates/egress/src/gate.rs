@@ -32,6 +32,8 @@ pub(crate) enum Stopped {
     NoAddress,
     #[error(transparent)]
     Denied(#[from] DeniedAddress),
+    #[error("the connection leads elsewhere: {0}")]
+    DeniedPeer(DeniedAddress),
     #[error("the connection does not tell its peer address")]
     UnknownPeer,
 }
@@ -80,7 +82,8 @@ fn checked(policy: &Policy, answers: Vec<SocketAddr>) -> Result<Vec<SocketAddr>,
 
 /// Checks the peer of a new connection, before anything is written to it.
 pub(crate) fn check_peer(policy: &Policy, peer: Option<IpAddr>) -> Result<(), Stopped> {
-    Ok(policy.check_address(peer.ok_or(Stopped::UnknownPeer)?)?)
+    let peer = peer.ok_or(Stopped::UnknownPeer)?;
+    policy.check_address(peer).map_err(Stopped::DeniedPeer)
 }
 
 #[cfg(test)]

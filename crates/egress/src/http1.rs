@@ -93,6 +93,10 @@ impl Http1 {
         *request.method_mut() = Method::POST;
         *request.uri_mut() = origin_form(uri)?;
         *request.headers_mut() = headers;
+        let _tell = Tell {
+            traffic: Arc::clone(&self.traffic),
+            progress,
+        };
         self.traffic.await_head();
         let response = match self.sender.try_send_request(request).await {
             Ok(response) => response,
@@ -125,6 +129,20 @@ impl Http1 {
         }
         let ready = tokio::time::timeout(SETTLE_TIMEOUT, self.sender.ready()).await;
         matches!(ready, Ok(Ok(()))).then_some(self)
+    }
+}
+
+/// Tells, however the request ends, whether it went out.
+struct Tell<'a> {
+    traffic: Arc<Traffic>,
+    progress: &'a Progress,
+}
+
+impl Drop for Tell<'_> {
+    fn drop(&mut self) {
+        if self.traffic.is_unwritten() {
+            self.progress.on_unwritten();
+        }
     }
 }
 

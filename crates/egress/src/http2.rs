@@ -269,6 +269,14 @@ struct Upload<'a> {
     progress: &'a Progress,
 }
 
+impl Drop for Upload<'_> {
+    fn drop(&mut self) {
+        if !self.data.is_empty() {
+            self.progress.on_unwritten();
+        }
+    }
+}
+
 impl Upload<'_> {
     /// Whether all of it went out, and the library has nothing of it.
     fn is_written(&self) -> bool {

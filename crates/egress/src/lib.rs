@@ -57,7 +57,7 @@ use url::Url;
 use zeroize::Zeroizing;
 
 use answer::Answer;
-use body::Progress;
+use body::{Making, Progress};
 use connector::Connector;
 use ended::Ended;
 use gate::GuardedResolver;
@@ -298,7 +298,10 @@ impl Client {
         loop {
             let (ready, waited) = match self.pool.take(&key, Instant::now()) {
                 Some(ready) => (ready, true),
-                None => (self.connect(&key, &url, identity, phases).await?, false),
+                None => (
+                    self.connect(&key, &url, identity, phases, progress).await?,
+                    false,
+                ),
             };
             match ready {
                 Ready::Http1(line) => {
@@ -369,12 +372,16 @@ impl Client {
         url: &Url,
         identity: &Identity,
         phases: &mut Phases,
+        progress: &Progress,
     ) -> Result<Ready, Ended> {
-        let line = self.connector.connect(url, &identity.tls, phases).await?;
+        let connecting = self.connector.connect(url, &identity.tls, phases, progress);
+        let line = connecting.await?;
         if !line.is_http2() {
             return Ok(Ready::Http1(Box::new(Http1::new(line).await?)));
         }
+        progress.on_making(Some(Making::Stream));
         let line = Http2::new(line).await?;
+        progress.on_making(None);
         let promise = self.pool.keep_http2(key.clone(), line);
         promise.map(Ready::Http2).ok_or(Ended::NoStream)
     }

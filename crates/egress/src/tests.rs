@@ -272,8 +272,11 @@ async fn a_body_byte_by_byte_ends_at_the_deadline() {
     assert!(report.phases.total < AMPLE);
     assert!(report.phases.first_byte.is_some());
     let error = error(report);
-    assert_eq!((error.kind, error.ambiguous), (ErrorKind::Timeout, true));
-    assert_eq!(&*error.message, "no complete response within 300ms");
+    assert_eq!(
+        (error.kind, error.ambiguous),
+        (ErrorKind::TimeoutBody, true)
+    );
+    assert_eq!(&*error.message, "no complete answer within 300ms");
 }
 
 #[tokio::test]
@@ -287,7 +290,10 @@ async fn a_body_that_stops_ends_the_attempt_before_its_deadline() {
     let report = send(&format!("http://{address}/"), AMPLE).await;
     assert!(report.phases.total < AMPLE);
     let error = error(report);
-    assert_eq!((error.kind, error.ambiguous), (ErrorKind::Timeout, true));
+    assert_eq!(
+        (error.kind, error.ambiguous),
+        (ErrorKind::TimeoutBody, true)
+    );
     assert_eq!(&*error.message, "no more of the answer's body within 10s");
 }
 
@@ -301,7 +307,10 @@ async fn a_handshake_nobody_answers_ends_the_attempt_before_its_deadline() {
     assert!(report.phases.connect.is_some() && report.phases.first_byte.is_none());
     assert!(report.phases.tls.is_some_and(|took| took < AMPLE));
     let error = error(report);
-    assert_eq!((error.kind, error.ambiguous), (ErrorKind::Tls, false));
+    assert_eq!(
+        (error.kind, error.ambiguous),
+        (ErrorKind::TimeoutTls, false)
+    );
     let says = "the TLS handshake was not complete within 10s";
     assert_eq!(&*error.message, says);
 }
@@ -318,7 +327,10 @@ async fn endless_headers_end_the_attempt() {
     })
     .await;
     let error = error(send(&format!("http://{address}/"), AMPLE).await);
-    assert_eq!((error.kind, error.ambiguous), (ErrorKind::Reset, true));
+    assert_eq!(
+        (error.kind, error.ambiguous),
+        (ErrorKind::HeadTooLarge, true)
+    );
 }
 
 #[tokio::test]
@@ -330,7 +342,10 @@ async fn silence_after_the_request_is_ambiguous() {
     .await;
     let url = format!("http://{address}/");
     let error = error(send(&url, Duration::from_millis(100)).await);
-    assert_eq!((error.kind, error.ambiguous), (ErrorKind::Timeout, true));
+    assert_eq!(
+        (error.kind, error.ambiguous),
+        (ErrorKind::TimeoutHead, true)
+    );
 }
 
 #[tokio::test]
@@ -342,8 +357,11 @@ async fn silence_before_the_request_is_not_ambiguous() {
     .await;
     let url = format!("https://{address}/");
     let error = error(send(&url, Duration::from_millis(100)).await);
-    assert_eq!((error.kind, error.ambiguous), (ErrorKind::Timeout, false));
-    assert_eq!(&*error.message, "no connection within 100ms");
+    assert_eq!(
+        (error.kind, error.ambiguous),
+        (ErrorKind::TimeoutTls, false)
+    );
+    assert_eq!(&*error.message, "no TLS handshake within 100ms");
 }
 
 #[tokio::test]
@@ -354,7 +372,7 @@ async fn a_reset_after_the_request_is_ambiguous() {
     })
     .await;
     let error = error(send(&format!("http://{address}/?token=hunter2"), AMPLE).await);
-    assert_eq!((error.kind, error.ambiguous), (ErrorKind::Reset, true));
+    assert_eq!((error.kind, error.ambiguous), (ErrorKind::ResetHead, true));
     assert!(!error.message.contains("hunter2"), "{}", error.message);
 }
 
@@ -369,7 +387,10 @@ async fn a_hang_up_inside_the_body_is_ambiguous() {
     })
     .await;
     let error = error(send(&format!("http://{address}/"), AMPLE).await);
-    assert_eq!((error.kind, error.ambiguous), (ErrorKind::Reset, true));
+    assert_eq!(
+        (error.kind, error.ambiguous),
+        (ErrorKind::IncompleteBody, true)
+    );
 }
 
 #[tokio::test]
@@ -379,7 +400,10 @@ async fn an_answer_that_is_not_http_is_ambiguous() {
     })
     .await;
     let error = error(send(&format!("http://{address}/"), AMPLE).await);
-    assert_eq!((error.kind, error.ambiguous), (ErrorKind::Reset, true));
+    assert_eq!(
+        (error.kind, error.ambiguous),
+        (ErrorKind::MalformedHead, true)
+    );
 }
 
 #[tokio::test]
@@ -422,7 +446,7 @@ async fn loopback_is_denied_without_an_exception() {
         let error = error(strict.send(Timestamp::default(), request).await);
         assert_eq!(
             (error.kind, error.ambiguous),
-            (ErrorKind::Denied, false),
+            (ErrorKind::DeniedUrl, false),
             "{host}"
         );
     }
@@ -441,7 +465,10 @@ async fn the_resolver_denies_what_the_url_does_not_show() {
     };
     let request = request(&format!("http://localhost:{port}/"), AMPLE);
     let error = error(egress(policy).send(Timestamp::default(), request).await);
-    assert_eq!((error.kind, error.ambiguous), (ErrorKind::Denied, false));
+    assert_eq!(
+        (error.kind, error.ambiguous),
+        (ErrorKind::DeniedAnswer, false)
+    );
     assert_eq!(
         &*error.message,
         "the host's name resolves to a denied address"
@@ -476,7 +503,10 @@ async fn the_peer_is_checked_before_the_request_is_sent() {
     let egress = Egress::assembled(policy, HeaderValue::from_static("t"), connector, identities);
     let request = request(&format!("http://inner.example:{}/", address.port()), AMPLE);
     let error = error(egress.send(Timestamp::default(), request).await);
-    assert_eq!((error.kind, error.ambiguous), (ErrorKind::Denied, false));
+    assert_eq!(
+        (error.kind, error.ambiguous),
+        (ErrorKind::DeniedPeer, false)
+    );
     assert_eq!(told.recv().await.as_deref(), Some(""));
 }
 

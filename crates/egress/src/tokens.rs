@@ -256,7 +256,7 @@ struct NotGranted {
 
 fn granted(response: &Response) -> Result<Token, AttemptError> {
     let wrong = |what: String| AttemptError {
-        kind: ErrorKind::Connect,
+        kind: ErrorKind::Token,
         message: what.into(),
         ambiguous: false,
     };

@@ -79,11 +79,44 @@ pub fn judge(
 
 const fn judge_error(kind: ErrorKind) -> Verdict {
     match kind {
-        ErrorKind::Denied => Verdict::Hopeless(DeadLetterReason::EgressDenied),
         ErrorKind::BadUrl => Verdict::Hopeless(DeadLetterReason::BadUrl),
-        ErrorKind::Timeout => failed(FailureKind::Timeout),
-        ErrorKind::Dns | ErrorKind::Connect | ErrorKind::Tls => failed(FailureKind::Connect),
-        ErrorKind::Reset => failed(FailureKind::Other),
+        ErrorKind::DeniedUrl | ErrorKind::DeniedAnswer | ErrorKind::DeniedPeer => {
+            Verdict::Hopeless(DeadLetterReason::EgressDenied)
+        }
+        ErrorKind::TimeoutDns
+        | ErrorKind::TimeoutConnect
+        | ErrorKind::TimeoutToken
+        | ErrorKind::TimeoutStream
+        | ErrorKind::TimeoutTls
+        | ErrorKind::TimeoutRequest
+        | ErrorKind::TimeoutHead
+        | ErrorKind::TimeoutBody => failed(FailureKind::Timeout),
+        ErrorKind::Dns
+        | ErrorKind::Connect
+        | ErrorKind::Tls
+        | ErrorKind::TlsVersion
+        | ErrorKind::TlsExpired
+        | ErrorKind::TlsWrongName
+        | ErrorKind::TlsUntrusted
+        | ErrorKind::TlsCertificate
+        | ErrorKind::Proxy
+        | ErrorKind::Identity
+        | ErrorKind::Token
+        | ErrorKind::UnprocessedNoStream
+        | ErrorKind::UnprocessedRefused
+        | ErrorKind::UnprocessedGoaway => failed(FailureKind::Connect),
+        ErrorKind::ResetRequest
+        | ErrorKind::ResetHead
+        | ErrorKind::ResetBody
+        | ErrorKind::H2Reset
+        | ErrorKind::H2Goaway
+        | ErrorKind::H2Protocol
+        | ErrorKind::IncompleteHead
+        | ErrorKind::IncompleteBody
+        | ErrorKind::MalformedHead
+        | ErrorKind::MalformedBody
+        | ErrorKind::HeadTooLarge
+        | ErrorKind::InterimFlood => failed(FailureKind::Other),
         ErrorKind::Internal => failed(FailureKind::Internal),
     }
 }
@@ -197,22 +230,21 @@ mod tests {
 
     #[test]
     fn every_kind_of_error_has_one_row_of_the_table() {
-        for (kind, expected) in [
-            (ErrorKind::Dns, failed(FailureKind::Connect)),
-            (ErrorKind::Connect, failed(FailureKind::Connect)),
-            (ErrorKind::Tls, failed(FailureKind::Connect)),
-            (ErrorKind::Timeout, failed(FailureKind::Timeout)),
-            (ErrorKind::Reset, failed(FailureKind::Other)),
-            (ErrorKind::Internal, failed(FailureKind::Internal)),
-            (
-                ErrorKind::Denied,
-                Verdict::Hopeless(DeadLetterReason::EgressDenied),
-            ),
-            (
-                ErrorKind::BadUrl,
-                Verdict::Hopeless(DeadLetterReason::BadUrl),
-            ),
-        ] {
+        for &kind in ErrorKind::ALL {
+            let (class, _) = kind.as_str().split_once('_').unwrap_or((kind.as_str(), ""));
+            let expected = match class {
+                "bad" => Verdict::Hopeless(DeadLetterReason::BadUrl),
+                "denied" => Verdict::Hopeless(DeadLetterReason::EgressDenied),
+                "timeout" => failed(FailureKind::Timeout),
+                "dns" | "connect" | "tls" | "proxy" | "identity" | "token" | "unprocessed" => {
+                    failed(FailureKind::Connect)
+                }
+                "reset" | "incomplete" | "malformed" | "head" | "interim" | "h2" => {
+                    failed(FailureKind::Other)
+                }
+                "internal" => failed(FailureKind::Internal),
+                _ => panic!("{kind:?} is in no row"),
+            };
             assert_eq!(broke(kind), expected, "{kind:?}");
         }
     }

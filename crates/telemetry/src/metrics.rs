@@ -413,7 +413,7 @@ mod tests {
         let second = Duration::from_secs(1);
         metrics.attempt_judged(1, Outcome::Delivered, &response(200), second);
         metrics.attempt_judged(3, Outcome::Retry, &response(503), second);
-        metrics.attempt_judged(9, Outcome::Retry, &failure(ErrorKind::Timeout), second);
+        metrics.attempt_judged(9, Outcome::Retry, &failure(ErrorKind::TimeoutHead), second);
         metrics.first_attempt_after(second);
         metrics.delivered_after(second);
         metrics.dead_lettered(DeadLetterReason::WindowPassed);
@@ -455,7 +455,7 @@ mod tests {
         for line in [
             r#"postrider_attempts_total{attempt="1",outcome="delivered",status_class="2xx"} 1"#,
             r#"postrider_attempts_total{attempt="2-3",outcome="http_error",status_class="5xx"} 1"#,
-            r#"postrider_attempts_total{attempt="4+",outcome="timeout",status_class="none"} 1"#,
+            r#"postrider_attempts_total{attempt="4+",outcome="timeout_head",status_class="none"} 1"#,
             r#"postrider_attempt_duration_seconds_count 3"#,
             r#"postrider_inflight_requests 1"#,
             r#"postrider_events_rejected_total{reason="undecodable"} 1"#,

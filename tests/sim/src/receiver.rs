@@ -75,14 +75,14 @@ impl Mood {
             Self::Slow => status(200, rng.u64(MICROS..14 * MICROS), &[]),
             Self::Hangs => Reaction {
                 after: None,
-                ..failure(ErrorKind::Timeout, 0, true)
+                ..failure(ErrorKind::TimeoutHead, 0, true)
             },
             Self::Fails(code) => status(code, soon, &[]),
             Self::Asks(None) => status(429, soon, &[]),
             Self::Asks(Some(seconds)) => status(429, soon, &[("retry-after", seconds)]),
             Self::Resets => Reaction {
                 taken: true,
-                ..failure(ErrorKind::Reset, soon, true)
+                ..failure(ErrorKind::ResetHead, soon, true)
             },
             Self::Refuses => failure(ErrorKind::Connect, soon, false),
             Self::Flaps if (now / MINUTE).is_multiple_of(2) => status(200, soon, &[]),

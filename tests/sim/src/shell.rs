@@ -727,7 +727,7 @@ impl World {
 
 fn timed_out() -> AttemptResult {
     AttemptResult::Error(AttemptError {
-        kind: ErrorKind::Timeout,
+        kind: ErrorKind::TimeoutHead,
         message: "".into(),
         ambiguous: true,
     })

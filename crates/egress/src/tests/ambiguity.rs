@@ -120,7 +120,10 @@ async fn an_attempt_is_one_request_whatever_becomes_of_its_connection() {
 
 #[tokio::test]
 async fn a_request_that_a_used_connection_swallowed_is_not_sent_again() {
-    for ending in [Ending::CloseAfterAnother, Ending::ResetAfterAnother] {
+    for (ending, kind) in [
+        (Ending::CloseAfterAnother, ErrorKind::IncompleteHead),
+        (Ending::ResetAfterAnother, ErrorKind::ResetHead),
+    ] {
         let [(first, 1), (second, 1)] = &exchange(ending, 2).await[..] else {
             panic!("{ending:?}: not each attempt was seen once");
         };
@@ -128,7 +131,12 @@ async fn a_request_that_a_used_connection_swallowed_is_not_sent_again() {
         let AttemptResult::Error(error) = second else {
             panic!("{ending:?}: {second:?}");
         };
-        assert_eq!((error.kind, error.ambiguous), (ErrorKind::Reset, true));
+        assert_eq!(
+            (error.kind, error.ambiguous),
+            (kind, true),
+            "{}",
+            error.message
+        );
     }
 }
 
@@ -147,7 +155,10 @@ async fn a_request_broken_off_halfway_is_ambiguous() {
     };
     let report = egress(dev_policy()).send(Timestamp::default(), large).await;
     let error = error(report);
-    assert_eq!((error.kind, error.ambiguous), (ErrorKind::Reset, true));
+    assert_eq!(
+        (error.kind, error.ambiguous),
+        (ErrorKind::ResetRequest, true)
+    );
 }
 
 #[tokio::test]
@@ -162,7 +173,10 @@ async fn a_deadline_while_connecting_is_not_ambiguous() {
     let _second = TcpStream::connect(address).await.expect("queued");
     let url = format!("http://{address}/");
     let error = error(send(&url, Duration::from_millis(200)).await);
-    assert_eq!((error.kind, error.ambiguous), (ErrorKind::Timeout, false));
+    assert_eq!(
+        (error.kind, error.ambiguous),
+        (ErrorKind::TimeoutConnect, false)
+    );
     assert_eq!(&*error.message, "no connection within 200ms");
 }
 
@@ -175,7 +189,10 @@ async fn a_deadline_before_the_head_of_the_answer_is_complete_is_ambiguous() {
     .await;
     let url = format!("http://{address}/");
     let error = error(send(&url, Duration::from_millis(200)).await);
-    assert_eq!((error.kind, error.ambiguous), (ErrorKind::Timeout, true));
+    assert_eq!(
+        (error.kind, error.ambiguous),
+        (ErrorKind::TimeoutHead, true)
+    );
 }
 
 /// Nothing tells when a request without a body is written, so the report is on the safe side.
@@ -191,8 +208,8 @@ async fn without_a_body_only_a_connection_that_was_not_made_is_not_ambiguous() {
             .await;
     for (url, expected) in [
         (format!("http://{refusing}/"), (ErrorKind::Connect, false)),
-        (format!("http://{silent}/"), (ErrorKind::Timeout, true)),
-        (format!("https://{silent}/"), (ErrorKind::Timeout, true)),
+        (format!("http://{silent}/"), (ErrorKind::TimeoutHead, true)),
+        (format!("https://{silent}/"), (ErrorKind::TimeoutTls, true)),
     ] {
         let empty = Request {
             body: Bytes::new(),

@@ -129,7 +129,7 @@ async fn a_private_authority_is_trusted_in_place_of_the_systems() {
             .await,
     );
     let report = egress.send_as(Timestamp::default(), request(&url, AMPLE), &auth);
-    assert_eq!(error(report.await).kind, ErrorKind::Tls);
+    assert_eq!(error(report.await).kind, ErrorKind::TlsUntrusted);
 }
 
 #[tokio::test]
@@ -158,7 +158,7 @@ async fn a_certificate_that_is_none_ends_the_attempt_and_is_not_repeated() {
         let request = request("https://127.0.0.1:9/", AMPLE);
         let egress = egress(dev_policy());
         let error = error(egress.send_as(Timestamp::default(), request, &auth).await);
-        assert_eq!((error.kind, error.ambiguous), (ErrorKind::Tls, false));
+        assert_eq!((error.kind, error.ambiguous), (ErrorKind::Identity, false));
         let says = "the endpoint's auth or ca cannot be used: ";
         assert!(error.message.starts_with(says), "{}", error.message);
         assert!(!error.message.contains("hunter2"), "{}", error.message);
@@ -335,25 +335,29 @@ async fn without_a_token_nothing_is_sent_and_the_reason_said() {
     for (token_url, kind, says) in [
         (
             format!("http://{silent}/"),
-            ErrorKind::Timeout,
-            "no complete response within 3s",
+            ErrorKind::TimeoutHead,
+            "no answer within 3s",
         ),
         (
             format!("http://{endless}/"),
-            ErrorKind::Connect,
+            ErrorKind::Token,
             "the token endpoint's answer is too long",
         ),
         (
             format!("http://{refusing}/"),
-            ErrorKind::Connect,
+            ErrorKind::Token,
             "the token endpoint answered 400 (invalid_scope)",
         ),
         (
             format!("http://{elsewhere}/"),
-            ErrorKind::Connect,
+            ErrorKind::Token,
             "the token endpoint answered 302",
         ),
-        ("http://10.0.0.1/".to_owned(), ErrorKind::Denied, "10.0.0.1"),
+        (
+            "http://10.0.0.1/".to_owned(),
+            ErrorKind::DeniedUrl,
+            "10.0.0.1",
+        ),
     ] {
         let request = request(&url, Duration::from_secs(4));
         let auth = oauth(&token_url);

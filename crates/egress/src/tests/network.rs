@@ -90,17 +90,13 @@ async fn a_proxy_is_not_asked_for_what_is_denied() {
             ..Policy::default()
         },
     );
-    for url in [
-        "http://inner.example/",
-        "http://10.0.0.1/",
-        "http://localhost/",
+    for (url, kind) in [
+        ("http://inner.example/", ErrorKind::DeniedAnswer),
+        ("http://10.0.0.1/", ErrorKind::DeniedUrl),
+        ("http://localhost/", ErrorKind::DeniedUrl),
     ] {
         let error = error(egress.send(Timestamp::default(), request(url, AMPLE)).await);
-        assert_eq!(
-            (error.kind, error.ambiguous),
-            (ErrorKind::Denied, false),
-            "{url}"
-        );
+        assert_eq!((error.kind, error.ambiguous), (kind, false), "{url}");
     }
     assert!(told.try_recv().is_err());
 }
@@ -132,7 +128,7 @@ async fn a_proxy_that_refuses_is_named_and_repeated_nothing_of() {
                 .send(Timestamp::default(), request("http://127.0.0.1:9/", AMPLE))
                 .await,
         );
-        assert_eq!((error.kind, error.ambiguous), (ErrorKind::Connect, false));
+        assert_eq!((error.kind, error.ambiguous), (ErrorKind::Proxy, false));
         assert_eq!(&*error.message, expected);
     }
 }

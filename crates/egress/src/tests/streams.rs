@@ -155,7 +155,7 @@ async fn a_receiver_that_allows_no_stream_is_not_waited_for_and_holds_nothing() 
     for error in sending.join_all().await {
         assert!(!error.ambiguous, "{error:?}");
         let expected = match error.kind {
-            ErrorKind::Timeout => "no connection within 300ms",
+            ErrorKind::TimeoutStream => "no HTTP/2 stream within 300ms",
             _ => "the receiver allows no HTTP/2 stream",
         };
         assert_eq!(&*error.message, expected);
@@ -206,7 +206,7 @@ async fn no_body_outlives_an_attempt_that_an_http2_receiver_does_not_read() {
                     AttemptResult::Response(response) => assert!(answers && response.status == 200),
                     AttemptResult::Error(error) => {
                         assert!(!answers && error.ambiguous, "{error:?}");
-                        assert_eq!(error.kind, ErrorKind::Timeout);
+                        assert_eq!(error.kind, ErrorKind::TimeoutRequest);
                     }
                 }
             }
@@ -322,14 +322,17 @@ async fn by_hand(
 #[tokio::test]
 async fn what_a_receiver_refuses_or_leaves_behind_is_not_ambiguous() {
     let refuse = |id| frame(RST_STREAM, 0, id, &7_u32.to_be_bytes());
-    for rest in [refuse as fn(u32) -> Vec<u8>, |id| go_away(id - 1)] {
+    for (rest, kind) in [
+        (refuse as fn(u32) -> Vec<u8>, ErrorKind::UnprocessedRefused),
+        (|id| go_away(id - 1), ErrorKind::UnprocessedGoaway),
+    ] {
         let (url, egress, requests) = by_hand(0, rest).await;
         let error = error(
             egress
                 .send(Timestamp::default(), request(&url, AMPLE))
                 .await,
         );
-        assert_eq!((error.kind, error.ambiguous), (ErrorKind::Connect, false));
+        assert_eq!((error.kind, error.ambiguous), (kind, false));
         assert!(
             error.message.contains("before processing it"),
             "{}",
@@ -342,7 +345,11 @@ async fn what_a_receiver_refuses_or_leaves_behind_is_not_ambiguous() {
 #[tokio::test]
 async fn what_a_receiver_took_before_it_left_is_ambiguous() {
     let cancel = |id| frame(RST_STREAM, 0, id, &8_u32.to_be_bytes());
-    for rest in [cancel as fn(u32) -> Vec<u8>, go_away, |_| Vec::new()] {
+    for (rest, kind) in [
+        (cancel as fn(u32) -> Vec<u8>, ErrorKind::H2Reset),
+        (go_away, ErrorKind::IncompleteHead),
+        (|_| Vec::new(), ErrorKind::IncompleteHead),
+    ] {
         let (url, egress, requests) = by_hand(0, rest).await;
         let error = error(
             egress
@@ -351,7 +358,7 @@ async fn what_a_receiver_took_before_it_left_is_ambiguous() {
         );
         assert_eq!(
             (error.kind, error.ambiguous),
-            (ErrorKind::Reset, true),
+            (kind, true),
             "{}",
             error.message
         );
@@ -395,7 +402,10 @@ async fn a_flood_of_interim_answers_ends_the_attempt() {
                 .send(Timestamp::default(), request(&url, AMPLE))
                 .await,
         );
-        assert_eq!((error.kind, error.ambiguous), (ErrorKind::Reset, true));
+        assert_eq!(
+            (error.kind, error.ambiguous),
+            (ErrorKind::InterimFlood, true)
+        );
         assert!(error.message.contains(says), "{}", error.message);
         assert!(begin.elapsed() < AMPLE / 2);
     }
@@ -445,7 +455,7 @@ async fn a_head_that_is_too_large_ends_the_attempt() {
     );
     assert_eq!(
         (error.kind, error.ambiguous),
-        (ErrorKind::Reset, true),
+        (ErrorKind::H2Protocol, true),
         "{}",
         error.message
     );

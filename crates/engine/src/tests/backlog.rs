@@ -73,7 +73,7 @@ fn one_busy_endpoint_delays_no_other() {
     world.endpoint("hangs", |_| {});
     world.endpoint("well", |_| {});
     world.answer = Box::new(|sent| match sent.endpoint.as_str() {
-        "hangs" => Answer::Fails(ErrorKind::Timeout, 15 * SECOND),
+        "hangs" => Answer::Fails(ErrorKind::TimeoutHead, 15 * SECOND),
         _ => Answer::Status(200, QUICK),
     });
     for _ in 0..2_000 {

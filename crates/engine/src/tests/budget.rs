@@ -64,7 +64,7 @@ fn endpoints_that_hang_leave_half_of_the_room_to_those_that_answer() {
         world.deliver(&format!("well{endpoint}"));
     }
     world.answer = Box::new(|sent| match sent.endpoint.as_str() {
-        hangs if hangs.starts_with("hangs") => Answer::Fails(ErrorKind::Timeout, 15 * SECOND),
+        hangs if hangs.starts_with("hangs") => Answer::Fails(ErrorKind::TimeoutHead, 15 * SECOND),
         _ => Answer::Status(200, SECOND / 100),
     });
     world.run_for(SECOND);

@@ -35,7 +35,7 @@ fn run(seed: u64) -> Run {
         let latency = Duration::from_millis(dice.u64(1..800));
         match dice.u8(..100) {
             0..15 if on.get() => Answer::Status(500, latency),
-            15..20 if on.get() => Answer::Fails(ErrorKind::Timeout, 15 * SECOND),
+            15..20 if on.get() => Answer::Fails(ErrorKind::TimeoutHead, 15 * SECOND),
             _ => Answer::Status(200, latency),
         }
     });

@@ -46,7 +46,7 @@ fn run(seed: u64, steps: usize) -> (Vec<DeliveryId>, Harness, usize, u32) {
         let latency = Duration::from_millis(d.u64(1..800));
         match d.u8(..100) {
             0..15 if on.get() => Answer::Status(500, latency),
-            15..20 if on.get() => Answer::Fails(ErrorKind::Timeout, 15 * SECOND),
+            15..20 if on.get() => Answer::Fails(ErrorKind::TimeoutHead, 15 * SECOND),
             20..25 if on.get() => Answer::RetryAfter(d.u64(1..70), latency),
             _ => Answer::Status(200, latency),
         }

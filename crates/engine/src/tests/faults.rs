@@ -530,7 +530,7 @@ fn an_endpoint_that_proved_itself_waits_no_longer_for_those_that_hang() {
     world.endpoint("warm", |_| {});
     world.answer = Box::new(|sent| match sent.endpoint.as_str() {
         "well" | "warm" => Answer::Status(200, SECOND / 10),
-        _ => Answer::Fails(postrider_domain::ErrorKind::Timeout, 15 * SECOND),
+        _ => Answer::Fails(postrider_domain::ErrorKind::TimeoutHead, 15 * SECOND),
     });
     world.deliver("warm");
     world.run_for(3 * SECOND);
@@ -559,7 +559,7 @@ fn endpoints_that_hang_do_not_delay_the_first_delivery_of_another() {
     world.endpoint("well", |_| {});
     world.answer = Box::new(|sent| match sent.endpoint.as_str() {
         "well" => Answer::Status(200, QUICK),
-        _ => Answer::Fails(postrider_domain::ErrorKind::Timeout, 15 * SECOND),
+        _ => Answer::Fails(postrider_domain::ErrorKind::TimeoutHead, 15 * SECOND),
     });
     // They are known to hang.
     for _ in 0..3 {

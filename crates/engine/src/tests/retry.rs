@@ -134,7 +134,7 @@ fn long_waits_go_through_rungs_and_are_met_exactly() {
 fn a_spent_schedule_ends_in_a_dead_letter() {
     let mut world = Harness::owning();
     world.endpoint("a", |e| e.retry = retry(&[1, 1]));
-    world.answer = Box::new(|_| Answer::Fails(ErrorKind::Timeout, 15 * SECOND));
+    world.answer = Box::new(|_| Answer::Fails(ErrorKind::TimeoutHead, 15 * SECOND));
     let id = world.deliver("a");
     world.run_for(100 * SECOND);
     assert_eq!(world.sent.len(), 3);
@@ -148,7 +148,7 @@ fn a_spent_schedule_ends_in_a_dead_letter() {
 fn a_denied_address_is_not_tried_again() {
     let mut world = Harness::owning();
     world.endpoint("a", |_| {});
-    world.answer = Box::new(|_| Answer::Fails(ErrorKind::Denied, QUICK));
+    world.answer = Box::new(|_| Answer::Fails(ErrorKind::DeniedUrl, QUICK));
     let id = world.deliver("a");
     world.run_for(10 * SECOND);
     assert_eq!(world.dead, [(id, DeadLetterReason::EgressDenied, 1)]);

@@ -66,7 +66,7 @@ fn text_of(record: &NewRecord) -> &str {
 fn the_record_is_that_of_the_contract() {
     let golden = include_str!("../../tests/golden/attempts.jsonl");
     let failed = AttemptResult::Error(AttemptError {
-        kind: ErrorKind::Timeout,
+        kind: ErrorKind::TimeoutHead,
         message: "no answer within 15s".into(),
         ambiguous: true,
     });
@@ -178,7 +178,7 @@ proptest! {
     ) {
         let mut report = report(if failed {
             AttemptResult::Error(AttemptError {
-                kind: ErrorKind::Reset,
+                kind: ErrorKind::ResetHead,
                 message: message.into(),
                 ambiguous: truncated,
             })
