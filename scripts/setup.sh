@@ -25,6 +25,7 @@ requirements() {
       echo 'Maven|command -v mvn|maven'
       echo 'kcat|command -v kcat|kcat'
       echo 'Node 18 or later with npm|command -v npm|nodejs npm'
+      echo 'network namespaces|command -v ip && command -v nft && command -v unshare|iproute2 nftables util-linux'
       echo 'Python 3 with venv|python3 -c "import ensurepip, venv"|python3 python3-venv'
       ;;
   esac

@@ -125,8 +125,6 @@ kinds! {
     Connect = "connect",
     /// No connection in time.
     TimeoutConnect = "timeout_connect",
-    /// The TLS handshake failed in another way than those below.
-    Tls = "tls",
     /// The receiver has no version of TLS that is spoken here.
     TlsVersion = "tls_version",
     /// The certificate is no longer valid.
@@ -137,6 +135,8 @@ kinds! {
     TlsUntrusted = "tls_untrusted",
     /// The certificate is not acceptable in another way.
     TlsCertificate = "tls_certificate",
+    /// The TLS handshake failed in another way than those above.
+    Tls = "tls",
     /// TCP stands, TLS did not in time.
     TimeoutTls = "timeout_tls",
     /// The egress proxy made no connection.

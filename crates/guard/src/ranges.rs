@@ -95,6 +95,7 @@ fn isatap(address: Ipv6Addr) -> Option<(IpNet, &'static str)> {
     Some((IpNet::V6(range.trunc()), "ISATAP"))
 }
 
+/// First and last addresses, and those of clouds, are in the table of `tests/hostile`.
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -104,125 +105,13 @@ mod tests {
         Policy::default().check_address(address).is_err()
     }
 
-    fn next(address: IpAddr) -> Option<IpAddr> {
-        match address {
-            IpAddr::V4(a) => a.to_bits().checked_add(1).map(|n| Ipv4Addr::from(n).into()),
-            IpAddr::V6(a) => a.to_bits().checked_add(1).map(|n| Ipv6Addr::from(n).into()),
-        }
-    }
-
-    fn previous(address: IpAddr) -> Option<IpAddr> {
-        match address {
-            IpAddr::V4(a) => a.to_bits().checked_sub(1).map(|n| Ipv4Addr::from(n).into()),
-            IpAddr::V6(a) => a.to_bits().checked_sub(1).map(|n| Ipv6Addr::from(n).into()),
-        }
-    }
-
-    /// Written out apart from the tables above, from the registries.
-    const RANGES: &[&str] = &[
-        "0.0.0.0/8",
-        "10.0.0.0/8",
-        "100.64.0.0/10",
-        "127.0.0.0/8",
-        "168.63.129.16/32",
-        "169.254.0.0/16",
-        "172.16.0.0/12",
-        "192.0.0.0/24",
-        "192.0.2.0/24",
-        "192.31.196.0/24",
-        "192.52.193.0/24",
-        "192.88.99.0/24",
-        "192.168.0.0/16",
-        "192.175.48.0/24",
-        "198.18.0.0/15",
-        "198.51.100.0/24",
-        "203.0.113.0/24",
-        "224.0.0.0/4",
-        "240.0.0.0/4",
-        "::/96",
-        "::ffff:0:0:0/96",
-        "64:ff9b::/96",
-        "64:ff9b:1::/48",
-        "100::/64",
-        "100:0:0:1::/64",
-        "2001::/23",
-        "2001:db8::/32",
-        "2002::/16",
-        "2620:4f:8000::/48",
-        "3fff::/20",
-        "5f00::/16",
-        "fc00::/7",
-        "fe80::/10",
-        "fec0::/10",
-        "ff00::/8",
-        "::/3",
-        "4000::/2",
-        "8000::/1",
-    ];
-
-    #[test]
-    fn ranges_are_denied_from_first_to_last_address_and_not_beyond() {
-        let ranges: Vec<IpNet> = RANGES.iter().map(|r| r.parse().unwrap()).collect();
-        assert_eq!(ranges.len(), IPV4.len() + IPV6.len());
-        for range in &ranges {
-            assert!(denied(range.network()), "first of {range}");
-            assert!(denied(range.broadcast()), "last of {range}");
-            let neighbours = [previous(range.network()), next(range.broadcast())];
-            for neighbour in neighbours.into_iter().flatten() {
-                let canonical = neighbour.to_canonical();
-                let elsewhere = ranges.iter().any(|r| r.contains(&canonical));
-                assert_eq!(denied(neighbour), elsewhere, "{neighbour} beside {range}");
-            }
-        }
-    }
-
-    #[test]
-    fn every_ipv4_range_is_denied_when_mapped() {
-        for (range, _) in IPV4 {
-            for address in [range.network(), range.broadcast()] {
-                assert!(denied(address.to_ipv6_mapped().into()), "{address}");
-            }
-        }
-        assert!(!denied("::ffff:93.184.215.14".parse().unwrap()));
-    }
-
-    #[test]
-    fn metadata_addresses_are_denied() {
-        for address in [
-            "169.254.169.254",
-            "169.254.170.2",
-            "fd00:ec2::254",
-            "fd20:ce::254",
-            "100.100.100.200",
-            "192.0.0.192",
-            "168.63.129.16",
-        ] {
-            assert!(denied(address.parse().unwrap()), "{address}");
-        }
-    }
-
-    #[test]
-    fn wrapped_ipv4_is_denied_whatever_it_wraps() {
-        for address in [
-            "::93.184.215.14",
-            "::ffff:0:93.184.215.14",
-            "64:ff9b::93.184.215.14",
-            "64:ff9b:1::127.0.0.1",
-            "2002:7f00:1::",
-            "2001:0:4136:e378:8000:63bf:3fff:fdd2",
-            "2606:4700::5efe:10.0.0.1",
-            "2606:4700::200:5efe:10.0.0.1",
-        ] {
-            assert!(denied(address.parse().unwrap()), "{address}");
-        }
-    }
-
     #[test]
     fn public_addresses_pass() {
         for address in [
             "1.1.1.1",
             "8.8.8.8",
             "93.184.215.14",
+            "::ffff:93.184.215.14",
             "168.63.129.15",
             "223.255.255.255",
             "2606:4700:4700::1111",

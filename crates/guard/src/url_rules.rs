@@ -14,6 +14,12 @@ use crate::{DeniedAddress, Policy};
 /// Bytes a URL may have.
 pub const URL_LENGTH_MAX: usize = 2048;
 
+/// Bytes of a name (RFC 1035 section 3.1: 255 with the lengths of its first label and its root).
+const NAME_LENGTH_MAX: usize = 253;
+
+/// Bytes between two of its dots (RFC 1035 section 2.3.4).
+const LABEL_LENGTH_MAX: usize = 63;
+
 /// Why nothing is sent to a URL.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UrlRefusal {
@@ -62,8 +68,11 @@ pub enum UrlRefusal {
         /// The list.
         expected: Box<str>,
     },
-    /// A name with an empty label.
-    #[error("the URL's host {host:?} is not a domain name; expected one such as example.com")]
+    /// A name with an empty label, or longer than DNS has them.
+    #[error(
+        "the URL's host is not a domain name such as example.com, of at most {NAME_LENGTH_MAX} \
+         bytes and {LABEL_LENGTH_MAX} between dots: {host:?}"
+    )]
     Host {
         /// The host as parsed.
         host: Box<str>,
@@ -202,7 +211,10 @@ fn strip_trailing_dot(url: &mut Url) -> Result<(), UrlRefusal> {
 }
 
 fn check_name(name: &str) -> Result<(), UrlRefusal> {
-    if name.split('.').any(str::is_empty) {
+    let mut labels = name.split('.').map(str::len);
+    if name.len() > NAME_LENGTH_MAX
+        || labels.any(|length| !(1..=LABEL_LENGTH_MAX).contains(&length))
+    {
         return Err(UrlRefusal::Host { host: name.into() });
     }
     let what = match name.rsplit_once('.') {

@@ -1,4 +1,4 @@
-//! The URL rules, one fact a test.
+//! What passes the URL rules, and how; what does not is the table of `tests/hostile`.
 
 use super::*;
 
@@ -42,127 +42,6 @@ fn a_public_url_comes_back_normalised() {
 }
 
 #[test]
-fn addresses_in_disguise_are_denied() {
-    for text in [
-        "https://127.0.0.1/",
-        "https://127.0.0.1./",
-        "https://127.1/",
-        "https://0x7f.1/",
-        "https://0x7f000001/",
-        "https://2130706433/",
-        "https://017700000001/",
-        "https://0177.0.0.1/",
-        "https://127.0.0.%31/",
-        "https://①②⑦.0.0.1/",
-        "https://169.254.169.254/latest/meta-data/",
-        "https://[::1]/",
-        "https://[::ffff:127.0.0.1]/",
-        "https://[::ffff:a9fe:a9fe]/",
-        "https://[::127.0.0.1]/",
-        "https://[64:ff9b::7f00:1]/",
-        "https://[2002:7f00:1::]/",
-        "https://[fd00:ec2::254]/",
-        "https://0/",
-    ] {
-        let refusal = strict(text).unwrap_err();
-        assert!(
-            matches!(refusal, UrlRefusal::Denied(_)),
-            "{text}: {refusal}"
-        );
-    }
-}
-
-#[test]
-fn inner_names_are_refused() {
-    for text in [
-        "https://localhost/",
-        "https://LOCALHOST./",
-        "https://a.localhost/",
-        "https://metadata.google.internal/",
-        "https://metadata.google.internal./",
-        "https://printer.local/",
-        "https://kubernetes/",
-        "https://ｌocalhost/",
-    ] {
-        let refusal = strict(text).unwrap_err();
-        assert!(
-            matches!(refusal, UrlRefusal::InnerName { .. }),
-            "{text}: {refusal}"
-        );
-    }
-}
-
-#[test]
-fn empty_labels_are_refused() {
-    for text in [
-        "https://./",
-        "https://a..example/",
-        "https://example.com../",
-        "https://.example.com/",
-    ] {
-        let refusal = strict(text).unwrap_err();
-        assert!(
-            matches!(
-                refusal,
-                UrlRefusal::Host { .. } | UrlRefusal::Unparsable { .. }
-            ),
-            "{text}: {refusal}"
-        );
-    }
-}
-
-#[test]
-fn userinfo_is_refused_wherever_the_parser_would_find_it() {
-    for text in [
-        "https://user@example.com/",
-        "https://user:secret@example.com/",
-        "https://@example.com/",
-        "https://:@example.com/",
-        "https://example.com@127.0.0.1/",
-        "https://user@example.com?x",
-    ] {
-        assert_eq!(strict(text), Err(UrlRefusal::Userinfo), "{text}");
-    }
-}
-
-#[test]
-fn text_the_parser_would_rewrite_is_refused_before() {
-    for (text, found) in [
-        ("https://example.com/a\r\nx: y", '\r'),
-        ("https://exam\tple.com/", '\t'),
-        (" https://example.com/", ' '),
-        ("https://example.com/\u{a0}", '\u{a0}'),
-        ("https://example.com/\u{7f}", '\u{7f}'),
-        ("https://example.com\\@127.0.0.1/", '\\'),
-    ] {
-        let refusal = strict(text).unwrap_err();
-        let UrlRefusal::Character { found: named, .. } = refusal else {
-            panic!("{text:?}: {refusal}");
-        };
-        assert_eq!(named, found, "{text:?}");
-    }
-    assert_eq!(strict("https://example.com/#a"), Err(UrlRefusal::Fragment));
-    assert_eq!(strict("https://example.com/#"), Err(UrlRefusal::Fragment));
-    for text in [
-        "https:example.com",
-        "https:/example.com",
-        "https:///example.com",
-        "https:user@example.com//",
-        "//example.com/",
-        "example.com",
-        "/x://example.com",
-        "https://",
-        "",
-    ] {
-        let refusal = strict(text).unwrap_err();
-        assert!(
-            matches!(refusal, UrlRefusal::Unparsable { .. }),
-            "{text}: {refusal}"
-        );
-    }
-}
-
-#[test]
 fn a_url_has_at_most_2048_bytes() {
     let stem = "https://example.com/";
     let longest = format!("{stem}{}", "a".repeat(URL_LENGTH_MAX - stem.len()));
@@ -172,41 +51,28 @@ fn a_url_has_at_most_2048_bytes() {
 }
 
 #[test]
-fn only_https_unless_http_is_allowed() {
-    for text in [
-        "http://example.com:443/",
-        "ftp://example.com/",
-        "file://example.com/",
-    ] {
-        let refusal = strict(text).unwrap_err();
-        assert!(
-            matches!(refusal, UrlRefusal::Scheme { .. }),
-            "{text}: {refusal}"
-        );
-    }
+fn http_passes_where_it_is_allowed_and_its_port_is_listed() {
     assert!(dev().check_url("http://example.com/").is_ok());
     assert!(dev().check_url("ws://example.com/").is_err());
-}
-
-#[test]
-fn ports_are_those_listed_and_never_zero() {
-    for text in [
-        "https://example.com:80/",
-        "https://example.com:0/",
-        "https://example.com:22/",
-    ] {
-        let refusal = strict(text).unwrap_err();
-        assert!(
-            matches!(refusal, UrlRefusal::Port { .. }),
-            "{text}: {refusal}"
-        );
-        assert!(refusal.to_string().ends_with("443, 8443"), "{refusal}");
-    }
     let without_80 = Policy {
         allow_http: true,
         ..Policy::default()
     };
-    assert!(without_80.check_url("http://example.com/").is_err());
+    let refusal = without_80.check_url("http://example.com/").unwrap_err();
+    assert!(refusal.to_string().ends_with("443, 8443"), "{refusal}");
+}
+
+#[test]
+fn the_longest_name_of_dns_passes() {
+    let longest = [
+        &*"a".repeat(63),
+        &"b".repeat(63),
+        &"c".repeat(63),
+        &"d".repeat(61),
+    ]
+    .join(".");
+    assert_eq!(longest.len(), NAME_LENGTH_MAX);
+    assert!(strict(&format!("https://{longest}/")).is_ok());
 }
 
 #[test]
