@@ -165,7 +165,7 @@ kinds! {
     ResetHead = "reset_head",
     /// The receiver broke the stream of HTTP/2 that the request was on.
     H2Reset = "h2_reset",
-    /// The receiver ended the connection of HTTP/2 (GOAWAY), having come to the request.
+    /// The receiver ended the connection of HTTP/2 (GOAWAY) within its answer.
     H2Goaway = "h2_goaway",
     /// The receiver broke the rules of HTTP/2, or sent more of something than is put up with.
     H2Protocol = "h2_protocol",

@@ -66,6 +66,9 @@ pub(crate) enum Ended {
     /// More interim answers than are waited out.
     #[error("more than {0} interim answers (1xx)")]
     InterimFlood(usize),
+    /// Much came over HTTP/2, and no answer.
+    #[error("more came that is no answer than is read")]
+    Flood,
     /// Nothing more of the answer came.
     #[error("no more of the answer's body within {0:?}")]
     Idle(Duration),

@@ -85,7 +85,7 @@ pub(crate) fn classify(ended: &Ended, progress: &Progress) -> AttemptError {
         Ended::Unprocessed { .. } => (ErrorKind::UnprocessedRefused, ended.to_string()),
         // The head was there, so the request was sent.
         Ended::Idle(_) => return failure(ErrorKind::TimeoutBody, ended.to_string(), true),
-        Ended::Http1(_) | Ended::Http2(_) | Ended::InterimFlood(_) | Ended::Over => {
+        Ended::Http1(_) | Ended::Http2(_) | Ended::InterimFlood(_) | Ended::Flood | Ended::Over => {
             return broken(ended, progress);
         }
     };
@@ -136,6 +136,8 @@ fn not_shaken(error: &io::Error) -> ErrorKind {
     }
 }
 
+const NOT_HTTP2: &str = "the receiver broke the rules of HTTP/2";
+
 /// The connection stood; what was sent over it may have been acted on.
 fn broken(ended: &Ended, progress: &Progress) -> AttemptError {
     let cause = innermost(ended);
@@ -148,6 +150,7 @@ fn broken(ended: &Ended, progress: &Progress) -> AttemptError {
         _ if causes(ended).any(|e| e.is::<NoHead>()) => {
             Some((ErrorKind::InterimFlood, "no answer but interim ones"))
         }
+        Ended::Flood => Some((ErrorKind::H2Protocol, NOT_HTTP2)),
         Ended::Http1(error) => not_http(error),
         Ended::Http2(error) => not_http2(error),
         _ => None,
@@ -175,7 +178,7 @@ fn not_http2(error: &h2::Error) -> Option<(ErrorKind, &'static str)> {
     Some(match (error.is_remote(), error.is_go_away()) {
         (true, true) => (ErrorKind::H2Goaway, "the receiver ended the connection"),
         (true, false) => (ErrorKind::H2Reset, "the receiver ended the exchange"),
-        (false, _) => (ErrorKind::H2Protocol, "the answer is not HTTP/2"),
+        (false, _) => (ErrorKind::H2Protocol, NOT_HTTP2),
     })
 }
 

@@ -28,6 +28,11 @@ pub(crate) const HEAD_BYTES_MAX: usize = 32 * 1024;
 /// own bound: another would cost an allocation for each answer.)
 const READ_BUFFER_MAX: usize = 64 * 1024;
 
+/// Bytes read between a request and the head of its answer: interim answers (1xx), each of them as
+/// large as a head may be, could go on until the deadline. What is read along with the head of the
+/// body that follows counts too, hence the room.
+const BEFORE_HEAD_BYTES_MAX: usize = 256 * 1024;
+
 /// After an answer was read the connection's task has a last step to do, which waits for nobody.
 const SETTLE_TIMEOUT: Duration = Duration::from_millis(100);
 
@@ -97,7 +102,7 @@ impl Http1 {
             traffic: Arc::clone(&self.traffic),
             progress,
         };
-        self.traffic.await_head();
+        self.traffic.await_head(BEFORE_HEAD_BYTES_MAX);
         let response = match self.sender.try_send_request(request).await {
             Ok(response) => response,
             Err(mut error) => {

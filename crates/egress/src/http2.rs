@@ -52,6 +52,11 @@ const BROKEN_STREAMS_MAX: usize = 32;
 /// Interim answers (1xx) to one request. The library keeps them until they are read.
 const INTERIM_MAX: usize = 16;
 
+/// Bytes that are read without any of them being a part of an answer: settings, pings and farewells
+/// could go on until the deadline. What attempts have not come to yet counts too: heads of
+/// [`STREAMS_MAX`] answers, and [`CONNECTION_WINDOW`].
+const UNASKED_BYTES_MAX: usize = 4 * 1024 * 1024;
+
 /// One connection, shared by its attempts.
 pub(crate) struct Http2 {
     sender: SendRequest<Part>,
@@ -80,6 +85,7 @@ impl Http2 {
             .max_concurrent_reset_streams(ENDED_STREAMS_MAX)
             .max_local_error_reset_streams(Some(BROKEN_STREAMS_MAX));
         let traffic = line.traffic();
+        traffic.await_head(UNASKED_BYTES_MAX);
         let (sender, connection) = builder.handshake::<_, Part>(line).await?;
         let (tell, mut allowed) = watch::channel(0);
         let driver = Driver::new(&tokio::spawn(drive(connection, tell)));
@@ -171,6 +177,21 @@ impl Promise {
         data: Bytes,
         progress: &Progress,
     ) -> Result<Answer, Ended> {
+        let sent = self.exchange(uri, headers, data, progress).await;
+        // The library repeats only what kind of error it was.
+        let flooded = self.connection.traffic.is_flooded();
+        sent.map_err(|ended| if flooded { Ended::Flood } else { ended })
+    }
+
+    async fn exchange(
+        &mut self,
+        uri: &Uri,
+        headers: HeaderMap,
+        data: Bytes,
+        progress: &Progress,
+    ) -> Result<Answer, Ended> {
+        let traffic = Arc::clone(&self.connection.traffic);
+        traffic.await_head(UNASKED_BYTES_MAX);
         let mut request = Request::new(());
         *request.method_mut() = Method::POST;
         *request.uri_mut() = uri.clone();
@@ -194,6 +215,7 @@ impl Promise {
         };
         let response = poll_fn(|cx| exchange.poll_head(cx)).await?;
         progress.on_head();
+        traffic.await_head(UNASKED_BYTES_MAX);
         let (head, mut body) = response.into_parts();
         let mut kept = Kept::default();
         let mut upload = exchange.upload;
@@ -209,6 +231,7 @@ impl Promise {
                 break;
             };
             let chunk = chunk?;
+            traffic.await_head(UNASKED_BYTES_MAX);
             if !kept.take(&chunk) {
                 break;
             }

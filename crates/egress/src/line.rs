@@ -15,14 +15,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
-/// Bytes read between a request and the head of its answer: interim answers (1xx), each of them as
-/// large as a head may be, could go on until the deadline. What is read along with the head of the
-/// body that follows counts too, hence the room.
-const BEFORE_HEAD_BYTES_MAX: usize = 256 * 1024;
-
-/// More came before the head of the answer than is read.
+/// More came than is read without an answer in it.
 #[derive(Debug, thiserror::Error)]
-#[error("more than {} KiB came before the head of the answer was complete", BEFORE_HEAD_BYTES_MAX / 1024)]
+#[error("more came before the head of the answer was complete than is read")]
 pub(crate) struct NoHead;
 
 /// What a line and those who use it know of each other.
@@ -31,6 +26,8 @@ pub(crate) struct Traffic {
     unwritten: AtomicBool,
     /// Bytes that may still come; 0 = they are not counted.
     before_head: AtomicUsize,
+    /// More came.
+    flooded: AtomicBool,
 }
 
 impl Traffic {
@@ -39,10 +36,14 @@ impl Traffic {
         self.unwritten.load(Ordering::Acquire)
     }
 
-    /// A request goes out; from now on the bytes up to the head of its answer count.
-    pub(crate) fn await_head(&self) {
-        self.before_head
-            .store(BEFORE_HEAD_BYTES_MAX, Ordering::Release);
+    /// A request goes out, or a part of an answer came; from now on bytes count, up to so many.
+    pub(crate) fn await_head(&self, bytes_max: usize) {
+        self.before_head.store(bytes_max, Ordering::Release);
+    }
+
+    /// Whether more came than was allowed; then nothing more is read.
+    pub(crate) fn is_flooded(&self) -> bool {
+        self.flooded.load(Ordering::Acquire)
     }
 
     /// The head is there.
@@ -56,6 +57,7 @@ impl Traffic {
             return Ok(());
         }
         if bytes >= room {
+            self.flooded.store(true, Ordering::Release);
             return Err(io::Error::new(io::ErrorKind::InvalidData, NoHead));
         }
         // Not over the end of counting, which another thread may have told in between.
@@ -197,10 +199,10 @@ mod tests {
     fn only_what_comes_before_a_head_is_counted() {
         let traffic = Traffic::default();
         assert!(traffic.on_read(usize::MAX).is_ok(), "nothing is awaited");
-        traffic.await_head();
-        assert!(traffic.on_read(BEFORE_HEAD_BYTES_MAX / 2).is_ok());
-        assert!(traffic.on_read(BEFORE_HEAD_BYTES_MAX / 2).is_err());
+        traffic.await_head(1024);
+        assert!(traffic.on_read(512).is_ok() && !traffic.is_flooded());
+        assert!(traffic.on_read(512).is_err() && traffic.is_flooded());
         traffic.on_head();
-        assert!(traffic.on_read(BEFORE_HEAD_BYTES_MAX).is_ok());
+        assert!(traffic.on_read(1024).is_ok());
     }
 }
