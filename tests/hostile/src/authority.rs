@@ -70,11 +70,16 @@ impl Authority {
         Ok(Self { key })
     }
 
-    /// The server side of TLS for all names under `domain`.
+    /// The server side of TLS for all names under `domain`, which speaks `protocol`.
     ///
     /// # Errors
     /// A certificate cannot be made.
-    pub fn acceptor(&self, domain: &str, certificate: Certificate) -> Result<TlsAcceptor> {
+    pub fn acceptor(
+        &self,
+        domain: &str,
+        certificate: Certificate,
+        protocol: &[u8],
+    ) -> Result<TlsAcceptor> {
         let key = KeyPair::generate()?;
         let domain = match certificate {
             Certificate::WrongName => "elsewhere.example",
@@ -101,7 +106,7 @@ impl Authority {
         let mut config = ServerConfig::builder()
             .with_no_client_auth()
             .with_single_cert(vec![leaf.der().clone()], private)?;
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        config.alpn_protocols = vec![protocol.to_vec()];
         Ok(TlsAcceptor::from(Arc::new(config)))
     }
 }

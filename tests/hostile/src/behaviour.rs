@@ -13,7 +13,7 @@ pub enum Deed {
     StallsTls,
     /// Says this instead of a handshake, and closes.
     NoTls(&'static [u8]),
-    /// Resets the connection at once.
+    /// Resets the connection instead of a handshake.
     HangsUp,
     /// After the handshake reads nothing.
     TakesNothing,
@@ -25,8 +25,21 @@ pub enum Deed {
     Drips(&'static [u8], &'static [u8], Duration),
     /// The same without pauses, as fast as the other side reads.
     Floods(&'static [u8], &'static [u8]),
+    /// Speaks HTTP/2: says the first, waits for a request, says the second, and goes on.
+    Frames(&'static [u8], &'static [u8], Then),
     /// Answers each request of a connection with its number.
     Serves,
+}
+
+/// What a receiver that speaks HTTP/2 does in the end.
+#[derive(Clone, Copy, Debug)]
+pub enum Then {
+    /// Reads on.
+    Holds,
+    /// Closes the connection.
+    Closes,
+    /// Says this over and over, as fast as the other side reads, and reads what that one says.
+    Floods(&'static [u8]),
 }
 
 /// How a receiver leaves a connection.
@@ -36,7 +49,7 @@ pub enum End {
     Closes,
     /// TCP in order, TLS without a farewell: as somebody on the way would do it.
     Cuts,
-    /// With a reset.
+    /// With a reset, a while after it said something.
     Resets,
     /// Not at all.
     Holds,
@@ -73,7 +86,7 @@ impl Behaviour {
     #[must_use]
     pub const fn body_bytes(&self) -> usize {
         match self.deed {
-            Deed::TakesNothing | Deed::BreaksOff => BODY_BYTES_MAX,
+            Deed::TakesNothing | Deed::BreaksOff | Deed::Frames(NO_WINDOW, ..) => BODY_BYTES_MAX,
             _ => 256,
         }
     }
@@ -127,6 +140,34 @@ const ALERT_VERSION: &[u8] = b"\x15\x03\x01\x00\x02\x02\x46";
 /// A fatal alert: handshake_failure.
 const ALERT_FAILURE: &[u8] = b"\x15\x03\x03\x00\x02\x02\x28";
 
+/// A frame of HTTP/2: nine bytes of length, kind, flags and stream, then its content.
+const SETTINGS: &[u8] = b"\0\0\0\x04\0\0\0\0\0";
+const NO_STREAMS: &[u8] = b"\0\0\x06\x04\0\0\0\0\0\0\x03\0\0\0\0";
+const NO_WINDOW: &[u8] = b"\0\0\x06\x04\0\0\0\0\0\0\x04\0\0\0\0";
+const PING: &[u8] = b"\0\0\x08\x06\0\0\0\0\0abcdefgh";
+const REFUSES: &[u8] = b"\0\0\x04\x03\0\0\0\0\x01\0\0\0\x07";
+const CANCELS: &[u8] = b"\0\0\x04\x03\0\0\0\0\x01\0\0\0\x08";
+const RESETS_UNKNOWN: &[u8] = b"\0\0\x04\x03\0\0\0\0\x63\0\0\0\x08";
+const LEAVES_BEFORE: &[u8] = b"\0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0\0";
+const LEAVES_AFTER: &[u8] = b"\0\0\x08\x07\0\0\0\0\0\0\0\0\x01\0\0\0\0";
+const LEAVES_BROKEN: &[u8] = b"\0\0\x08\x07\0\0\0\0\0\0\0\0\x01\0\0\0\x02";
+const STATUS_200: &[u8] = b"\0\0\x01\x01\x04\0\0\0\x01\x88";
+const ANSWERS_AND_LEAVES: &[u8] =
+    b"\0\0\x01\x01\x04\0\0\0\x01\x88\0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0\x02";
+const STATUS_103: &[u8] = b"\0\0\x05\x01\x04\0\0\0\x01\x08\x03103";
+const UNENDED_HEAD: &[u8] = b"\0\0\x01\x01\0\0\0\0\x01\x88";
+const CONTINUATION: &[u8] = b"\0\0\x05\x09\0\0\0\0\x01\0\x01a\x01b";
+const DATA: &[u8] = b"\0\0\x08\0\0\0\0\0\x01abcdefgh";
+const MUCH_DATA: [u8; 9 + 4096] = {
+    let mut frame = [b'x'; 9 + 4096];
+    let (head, _) = frame.split_at_mut(9);
+    head.copy_from_slice(b"\0\x10\0\0\0\0\0\0\x01");
+    frame
+};
+const NO_DATA: &[u8] = b"\0\0\0\0\0\0\0\0\x01";
+const TOO_LONG: &[u8] = b"\xff\xff\xff\0\0\0\0\0\x01";
+const PUSHES: &[u8] = b"\0\0\x05\x05\x04\0\0\0\x01\0\0\0\x02\x88";
+
 const HEAD: &[u8] = b"HTTP/1.1 200 OK\r\n";
 const LINE: &[u8] = b"x-a: bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb\r\n";
 const LETTERS: &[u8] = &[b'a'; 4096];
@@ -146,7 +187,9 @@ const FIELDS: [u8; HEAD.len() + 6 * 101 + 2] = {
 
 /// All of them. The place in this list is part of a receiver's address, so [`SERVES`] is first.
 pub const BEHAVIOURS: &[Behaviour] = {
-    use Deed::{BreaksOff, Drips, Floods, HangsUp, NoTls, Says, Serves, StallsTls, TakesNothing};
+    use Deed::{
+        BreaksOff, Drips, Floods, Frames, HangsUp, NoTls, Says, Serves, StallsTls, TakesNothing,
+    };
     use End::{Closes, Cuts, Holds, Resets};
     use ErrorKind::*;
     &[
@@ -207,7 +250,31 @@ pub const BEHAVIOURS: &[Behaviour] = {
         row("chunk-beyond-64-bits", Says(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nfffffffffffffffff\r\nab", Closes), MalformedBody),
         row("endless-chunk-extension", Floods(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2;a=", LETTERS), MalformedBody),
         row("endless-trailers", Floods(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0\r\n", LINE), MalformedBody),
+        // HTTP/2
+        row("h2-no-streams", Frames(NO_STREAMS, b"", Then::Holds), TimeoutStream),
+        row("h2-no-settings", Frames(b"", b"", Then::Holds), TimeoutStream),
+        row("h2-no-frames", Frames(b"HTTP/1.1 400 Bad Request\r\n\r\n", b"", Then::Holds), UnprocessedNoStream),
+        row("h2-refuses", Frames(SETTINGS, REFUSES, Then::Holds), UnprocessedRefused),
+        row("h2-leaves-before", Frames(SETTINGS, LEAVES_BEFORE, Then::Holds), UnprocessedGoaway),
+        row("h2-leaves-broken", Frames(SETTINGS, LEAVES_BROKEN, Then::Closes), IncompleteHead),
+        row("h2-leaves-within", Frames(SETTINGS, ANSWERS_AND_LEAVES, Then::Holds), H2Goaway),
+        row("h2-leaves-and-closes", Frames(SETTINGS, LEAVES_AFTER, Then::Closes), IncompleteHead),
+        row("h2-cancels", Frames(SETTINGS, CANCELS, Then::Holds), H2Reset),
+        row("h2-says-nothing", Frames(SETTINGS, b"", Then::Holds), TimeoutHead),
+        row("h2-body-that-stops", Frames(SETTINGS, STATUS_200, Then::Holds), TimeoutBody),
+        row("h2-no-window", Frames(NO_WINDOW, b"", Then::Holds), TimeoutRequest),
+        row("h2-frame-too-long", Frames(SETTINGS, TOO_LONG, Then::Holds), H2Protocol),
+        row("h2-pushes", Frames(SETTINGS, PUSHES, Then::Holds), H2Protocol),
+        row("h2-goaway-flood", Frames(SETTINGS, b"", Then::Floods(LEAVES_AFTER)), H2Protocol),
+        row("h2-reset-flood", Frames(SETTINGS, b"", Then::Floods(RESETS_UNKNOWN)), H2Protocol),
+        row("h2-settings-flood", Frames(SETTINGS, b"", Then::Floods(SETTINGS)), H2Protocol),
+        row("h2-ping-flood", Frames(SETTINGS, b"", Then::Floods(PING)), H2Protocol),
+        row("h2-continuation-flood", Frames(SETTINGS, UNENDED_HEAD, Then::Floods(CONTINUATION)), H2Protocol),
+        row("h2-empty-data-flood", Frames(SETTINGS, STATUS_200, Then::Floods(NO_DATA)), H2Protocol),
+        row("h2-tiny-data-flood", Frames(SETTINGS, STATUS_200, Then::Floods(DATA)), H2Protocol),
+        row("h2-interim-flood", Frames(SETTINGS, b"", Then::Floods(STATUS_103)), InterimFlood),
         // answers that count, however hostile
+        answers("h2-endless-body", Frames(SETTINGS, STATUS_200, Then::Floods(&MUCH_DATA)), 200, KEPT),
         answers("endless-body", Floods(b"HTTP/1.1 200 OK\r\n\r\n", LETTERS), 200, KEPT),
         answers("ten-gigabytes", Floods(b"HTTP/1.1 200 OK\r\ncontent-length: 10000000000\r\n\r\n", LETTERS), 200, KEPT),
         answers("tiny-chunks", Floods(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", b"1\r\nx\r\n"), 200, KEPT),

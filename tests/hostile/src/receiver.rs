@@ -3,14 +3,18 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::Result;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
 use crate::authority::Authority;
-use crate::behaviour::{BEHAVIOURS, BOMB, BOMB_HEAD, Behaviour, Deed, End};
+use crate::behaviour::{BEHAVIOURS, BOMB, BOMB_HEAD, Behaviour, Deed, End, Then};
+
+/// Within the timeout of those who send here.
+const RESET_AFTER: Duration = Duration::from_millis(200);
 
 /// What one of them saw.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,10 +40,12 @@ impl Receivers {
     /// The port is taken, or no certificate can be made.
     pub async fn serve(authority: &Authority) -> Result<Arc<Self>> {
         let acceptors = BEHAVIOURS.iter().map(|behaviour| {
-            authority.acceptor(
-                &format!("{}.example", behaviour.name),
-                behaviour.certificate,
-            )
+            let protocol: &[u8] = match behaviour.deed {
+                Deed::Frames(..) => b"h2",
+                _ => b"http/1.1",
+            };
+            let domain = format!("{}.example", behaviour.name);
+            authority.acceptor(&domain, behaviour.certificate, protocol)
         });
         let receivers = Arc::new(Self {
             acceptors: acceptors.collect::<Result<_>>()?,
@@ -90,7 +96,10 @@ impl Receivers {
     ) -> std::io::Result<()> {
         match behaviour.deed {
             Deed::StallsTls => return drain(&mut stream).await,
-            Deed::HangsUp => return stream.set_zero_linger(),
+            Deed::HangsUp => {
+                stream.read_buf(&mut Vec::with_capacity(4096)).await?;
+                return stream.set_zero_linger();
+            }
             Deed::NoTls(said) => {
                 stream.read_buf(&mut Vec::with_capacity(4096)).await?;
                 stream.write_all(said).await?;
@@ -122,7 +131,13 @@ impl Receivers {
                         drain(&mut stream).await?;
                     }
                     End::Cuts => stream.get_mut().0.shutdown().await?,
-                    End::Resets => stream.get_ref().0.set_zero_linger()?,
+                    End::Resets => {
+                        if !said.is_empty() {
+                            // A reset takes away what the other side has not read.
+                            tokio::time::sleep(RESET_AFTER).await;
+                        }
+                        stream.get_ref().0.set_zero_linger()?;
+                    }
                     End::Holds => drain(&mut stream).await?,
                 }
             }
@@ -143,6 +158,32 @@ impl Receivers {
                 loop {
                     stream.write_all(&much).await?;
                     self.note(behaviour, |seen| seen.written += much.len());
+                }
+            }
+            Deed::Frames(greeting, answer, then) => {
+                stream.write_all(greeting).await?;
+                stream.flush().await?;
+                frames_to_request(&mut stream).await?;
+                self.note(behaviour, |seen| seen.requests += 1);
+                stream.write_all(answer).await?;
+                stream.flush().await?;
+                match then {
+                    Then::Holds => drain(&mut stream).await?,
+                    Then::Closes => stream.shutdown().await?,
+                    Then::Floods(flood) => {
+                        let much = flood.repeat((16 * 1024 / flood.len()).max(1));
+                        let (mut reading, mut writing) = tokio::io::split(stream);
+                        let flood = async {
+                            loop {
+                                writing.write_all(&much).await?;
+                                self.note(behaviour, |seen| seen.written += much.len());
+                            }
+                        };
+                        return tokio::select! {
+                            read = drain(&mut reading) => read,
+                            wrote = flood => wrote,
+                        };
+                    }
                 }
             }
             Deed::Serves => {
@@ -188,8 +229,24 @@ impl Receivers {
     }
 }
 
+/// Reads what a client of HTTP/2 says up to the head of its first request.
+async fn frames_to_request(stream: &mut (impl AsyncRead + Unpin)) -> std::io::Result<()> {
+    const PREFACE: usize = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len();
+    const HEADERS: u8 = 1;
+    stream.read_exact(&mut [0; PREFACE]).await?;
+    loop {
+        let mut head = [0; 9];
+        stream.read_exact(&mut head).await?;
+        let length = usize::from(head[1]) << 8 | usize::from(head[2]);
+        stream.read_exact(&mut vec![0; length]).await?;
+        if head[3] == HEADERS {
+            return Ok(());
+        }
+    }
+}
+
 /// Reads until the other side is gone.
-async fn drain(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> std::io::Result<()> {
+async fn drain(stream: &mut (impl AsyncRead + Unpin)) -> std::io::Result<()> {
     let mut buffer = [0; 4096];
     while stream.read(&mut buffer).await? > 0 {}
     Ok(())
