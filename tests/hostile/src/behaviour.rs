@@ -77,10 +77,25 @@ pub struct Behaviour {
     pub expected: Expected,
 }
 
+/// Long enough for a second drop of those that drip one a second.
+const PATIENCE: Duration = Duration::from_millis(1200);
+
+/// For those that end an attempt by too much of something, however slow the machine is.
+const MUCH_PATIENCE: Duration = Duration::from_secs(10);
+
 /// Bytes of the largest request here: the largest event.
 pub const BODY_BYTES_MAX: usize = 1 << 20;
 
 impl Behaviour {
+    /// The timeout of an attempt that shows it.
+    #[must_use]
+    pub const fn timeout(&self) -> Duration {
+        match self.deed {
+            Deed::Floods(..) | Deed::Frames(_, _, Then::Floods(_)) => MUCH_PATIENCE,
+            _ => PATIENCE,
+        }
+    }
+
     /// Bytes of a request that shows it: more than the socket buffers take, where it matters that
     /// the receiver does not read.
     #[must_use]

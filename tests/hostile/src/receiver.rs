@@ -229,17 +229,19 @@ impl Receivers {
     }
 }
 
-/// Reads what a client of HTTP/2 says up to the head of its first request.
+/// Reads what a client of HTTP/2 says up to the end of its first request.
 async fn frames_to_request(stream: &mut (impl AsyncRead + Unpin)) -> std::io::Result<()> {
     const PREFACE: usize = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len();
+    const DATA: u8 = 0;
     const HEADERS: u8 = 1;
+    const END_STREAM: u8 = 1;
     stream.read_exact(&mut [0; PREFACE]).await?;
     loop {
         let mut head = [0; 9];
         stream.read_exact(&mut head).await?;
         let length = usize::from(head[1]) << 8 | usize::from(head[2]);
         stream.read_exact(&mut vec![0; length]).await?;
-        if head[3] == HEADERS {
+        if matches!(head[3], DATA | HEADERS) && head[4] & END_STREAM != 0 {
             return Ok(());
         }
     }

@@ -15,8 +15,8 @@ use crate::behaviour::{BEHAVIOURS, BODY_BYTES_MAX, BOMB, Behaviour, Expected, SH
 use crate::receiver::Seen;
 use crate::usage::Lateness;
 
-/// Long enough for a second drop of those that drip one a second.
-const TIMEOUT: Duration = Duration::from_millis(1200);
+/// For those that are no [`BEHAVIOURS`].
+const TIMEOUT: Duration = Duration::from_millis(700);
 
 /// What an attempt may last beyond its timeout.
 const BEYOND: Duration = Duration::from_millis(500);
@@ -34,10 +34,10 @@ pub async fn run(folder: &Path) -> Result<String> {
     let egress = client(Policy::default())?;
     let lateness = Lateness::watch();
     let mut wrong = Vec::new();
-    let mut check = |name: &str, spent: Duration, ended: Result<()>| {
+    let mut check = |name: &str, timeout: Duration, spent: Duration, ended: Result<()>| {
         // By so much the machine was late with everything.
         let noise = lateness.worst();
-        if spent > TIMEOUT + BEYOND + noise {
+        if spent > timeout + BEYOND + noise {
             wrong.push(format!(
                 "{name}: took {spent:?} (machine late by {noise:?})"
             ));
@@ -51,10 +51,16 @@ pub async fn run(folder: &Path) -> Result<String> {
         let url = format!("https://1.{}.example/hooks", behaviour.name);
         let body = large.slice(..behaviour.body_bytes());
         let begin = Instant::now();
-        let report = send(&egress, &url, body, TIMEOUT).await;
+        let timeout = behaviour.timeout();
+        let report = send(&egress, &url, body, timeout).await;
         let spent = begin.elapsed();
         let seen = world.receivers.seen(behaviour);
-        check(behaviour.name, spent, as_expected(behaviour, &report, seen));
+        check(
+            behaviour.name,
+            timeout,
+            spent,
+            as_expected(behaviour, &report, seen),
+        );
     }
     // Nobody listens; and nobody accepts, until no more fit into the queue.
     let queue = TcpSocket::new_v4()?;
@@ -71,7 +77,12 @@ pub async fn run(folder: &Path) -> Result<String> {
         let url = format!("https://{host}:8443/");
         let begin = Instant::now();
         let report = send(&egress, &url, Bytes::from_static(b"{}"), TIMEOUT).await;
-        check(&url, begin.elapsed(), is_kind(&report, kind, false));
+        check(
+            &url,
+            TIMEOUT,
+            begin.elapsed(),
+            is_kind(&report, kind, false),
+        );
     }
     ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
     Ok(format!(
