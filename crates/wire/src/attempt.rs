@@ -202,7 +202,7 @@ pub struct HeaderRecord<'a> {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[schemars(rename = "Error")]
 pub struct ErrorRecord<'a> {
-    /// `dns`, `connect`, `tls`, `timeout`, `reset`, `denied`, `bad_url` or `internal`.
+    /// Such as `timeout_head` or `tls_expired`: the kinds of errors in `docs/reference/outcomes.md`.
     pub kind: Cow<'a, str>,
     /// The cause in words.
     #[serde(default)]
