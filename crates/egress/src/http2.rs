@@ -231,7 +231,9 @@ impl Promise {
                 break;
             };
             let chunk = chunk?;
-            traffic.await_head(UNASKED_BYTES_MAX);
+            if !chunk.is_empty() {
+                traffic.await_head(UNASKED_BYTES_MAX);
+            }
             if !kept.take(&chunk) {
                 break;
             }

@@ -172,7 +172,6 @@ const ANSWERS_AND_LEAVES: &[u8] =
 const STATUS_103: &[u8] = b"\0\0\x05\x01\x04\0\0\0\x01\x08\x03103";
 const UNENDED_HEAD: &[u8] = b"\0\0\x01\x01\0\0\0\0\x01\x88";
 const CONTINUATION: &[u8] = b"\0\0\x05\x09\0\0\0\0\x01\0\x01a\x01b";
-const DATA: &[u8] = b"\0\0\x08\0\0\0\0\0\x01abcdefgh";
 const MUCH_DATA: [u8; 9 + 4096] = {
     let mut frame = [b'x'; 9 + 4096];
     let (head, _) = frame.split_at_mut(9);
@@ -286,7 +285,6 @@ pub const BEHAVIOURS: &[Behaviour] = {
         row("h2-ping-flood", Frames(SETTINGS, b"", Then::Floods(PING)), H2Protocol),
         row("h2-continuation-flood", Frames(SETTINGS, UNENDED_HEAD, Then::Floods(CONTINUATION)), H2Protocol),
         row("h2-empty-data-flood", Frames(SETTINGS, STATUS_200, Then::Floods(NO_DATA)), H2Protocol),
-        row("h2-tiny-data-flood", Frames(SETTINGS, STATUS_200, Then::Floods(DATA)), H2Protocol),
         row("h2-interim-flood", Frames(SETTINGS, b"", Then::Floods(STATUS_103)), InterimFlood),
         // answers that count, however hostile
         answers("h2-endless-body", Frames(SETTINGS, STATUS_200, Then::Floods(&MUCH_DATA)), 200, KEPT),
