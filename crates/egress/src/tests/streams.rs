@@ -154,11 +154,12 @@ async fn a_receiver_that_allows_no_stream_is_not_waited_for_and_holds_nothing() 
     }
     for error in sending.join_all().await {
         assert!(!error.ambiguous, "{error:?}");
+        // A busy machine may not come as far as to wait for a stream.
         let expected = match error.kind {
-            ErrorKind::TimeoutStream => "no HTTP/2 stream within 300ms",
-            _ => "the receiver allows no HTTP/2 stream",
+            ErrorKind::UnprocessedNoStream => "the receiver allows no HTTP/2 stream",
+            _ => "within 300ms",
         };
-        assert_eq!(&*error.message, expected);
+        assert!(error.message.ends_with(expected), "{error:?}");
     }
     none_alive(&alive, SOON).await;
     assert_eq!(seen.requests.load(Ordering::SeqCst), 0);
