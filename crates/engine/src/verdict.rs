@@ -349,7 +349,7 @@ mod tests {
             body_contains: None,
         };
         let error = AttemptError {
-            kind: ErrorKind::Timeout,
+            kind: ErrorKind::TimeoutHead,
             message: "".into(),
             ambiguous: true,
         };
