@@ -185,6 +185,8 @@ kinds! {
     MalformedBody = "malformed_body",
     /// The body of the answer was not complete in time.
     TimeoutBody = "timeout_body",
+    /// The endpoint's format cannot be made of the event: nothing was sent.
+    Unrenderable = "unrenderable",
     /// Postrider itself failed.
     Internal = "internal",
 }
@@ -240,6 +242,8 @@ pub enum DeadLetterReason {
     EgressDenied,
     /// The endpoint's URL cannot be sent to.
     BadUrl,
+    /// The endpoint's format cannot be made of the event.
+    Unrenderable,
     /// The record is not an event, or a delivery, that can be read.
     Undecodable,
     /// The record is larger than what is delivered.
@@ -261,6 +265,7 @@ impl DeadLetterReason {
             Self::EndpointGone => "endpoint_gone",
             Self::EgressDenied => "egress_denied",
             Self::BadUrl => "bad_url",
+            Self::Unrenderable => "unrenderable",
             Self::Undecodable => "undecodable",
             Self::Oversized => "oversized",
             Self::Unmappable => "unmappable",

@@ -1,8 +1,8 @@
 //! What the raw facts of an attempt mean (`docs/reference/outcomes.md`).
 //!
 //! Decides whether the receiver took the event, failed, asked for a pause, is gone, or can never
-//! be sent to. Leaves when the next attempt is due to [`crate::schedule`], what `Retry-After` says
-//! to [`crate::retry_after`], what becomes of the endpoint to `slice`, and whether a response meets
+//! be sent to or given what it wants. Leaves when the next attempt is due to [`crate::schedule`],
+//! what `Retry-After` says to [`crate::retry_after`], what becomes of the endpoint to `slice`, and whether a response meets
 //! an endpoint's own rule to [`Success`].
 
 use postrider_domain::{
@@ -117,6 +117,8 @@ const fn judge_error(kind: ErrorKind) -> Verdict {
         | ErrorKind::MalformedBody
         | ErrorKind::HeadTooLarge
         | ErrorKind::InterimFlood => failed(FailureKind::Other),
+        // The same event and the same endpoint make the same error.
+        ErrorKind::Unrenderable => Verdict::Hopeless(DeadLetterReason::Unrenderable),
         ErrorKind::Internal => failed(FailureKind::Internal),
     }
 }
@@ -242,6 +244,7 @@ mod tests {
                 "reset" | "incomplete" | "malformed" | "head" | "interim" | "h2" => {
                     failed(FailureKind::Other)
                 }
+                "unrenderable" => Verdict::Hopeless(DeadLetterReason::Unrenderable),
                 "internal" => failed(FailureKind::Internal),
                 _ => panic!("{kind:?} is in no row"),
             };

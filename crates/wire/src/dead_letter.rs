@@ -216,8 +216,8 @@ pub fn decode(record: &Record) -> Result<DeadLetter, Undeliverable> {
 #[schemars(rename = "DeadLetter")]
 pub struct DeadLetterSummary<'a> {
     /// Why, header `pr_reason`: `attempts_exhausted`, `window_passed`, `endpoint_unknown`,
-    /// `endpoint_gone`, `egress_denied`, `bad_url`, `undecodable`, `oversized`, `unmappable` or
-    /// `filter_failed`.
+    /// `endpoint_gone`, `egress_denied`, `bad_url`, `unrenderable`, `undecodable`, `oversized`,
+    /// `unmappable` or `filter_failed`.
     pub reason: &'a str,
     /// Why, in words, header `pr_message`; of input that could not be read, and of filters that
     /// could not be decided.

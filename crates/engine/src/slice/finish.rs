@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use postrider_catalog::Lookup;
 use postrider_domain::{
-    AttemptReport, AttemptResult, EndpointId, Lane, Outcome, Rung, Timestamp, Unmet,
+    AttemptReport, AttemptResult, DeadLetterReason, EndpointId, Lane, Outcome, Rung, Timestamp,
+    Unmet,
 };
 
 use super::{Draining, SliceEngine};
@@ -56,6 +57,11 @@ impl SliceEngine {
         match verdict {
             Verdict::Asked { .. } => self.ask_again(now, id, &endpoint, judged),
             Verdict::Delivered => self.end(now, id, judged, Outcome::Delivered),
+            Verdict::Hopeless(DeadLetterReason::Unrenderable)
+                if self.keeps_order(id, &endpoint) =>
+            {
+                self.keep(now, id, judged);
+            }
             Verdict::Hopeless(reason) => {
                 self.end(now, id, judged, Outcome::DeadLettered(reason));
             }
@@ -144,6 +150,19 @@ impl SliceEngine {
         }
     }
 
+    /// Whether nothing may pass it before its endpoint says so.
+    fn keeps_order(&self, id: EntryId, endpoint: &EndpointId) -> bool {
+        self.entries[&id].key.is_some() && self.blocks(endpoint)
+    }
+
+    /// It stays at the head of its key; when it is released it is tried with what its endpoint
+    /// says by then.
+    fn keep(&mut self, now: Timestamp, id: EntryId, judged: Judged) {
+        self.entry(id).attempts += 1;
+        self.write_attempt(now, id, Some(judged), Outcome::Retry, None);
+        self.block(now, id, None);
+    }
+
     /// It is tried again at its schedule, if that goes on.
     fn fail(&mut self, now: Timestamp, id: EntryId, endpoint: &EndpointId, judged: Judged) {
         let draw = self.rng.f64();
@@ -156,7 +175,7 @@ impl SliceEngine {
         let ordered = entry.key.is_some();
         let policy = self.retry_policy(endpoint);
         let due = match next_due(policy, attempts, accepted_at, now, draw) {
-            Err(reason) if !(ordered && self.blocks(endpoint)) => {
+            Err(reason) if !self.keeps_order(id, endpoint) => {
                 return self.end(now, id, judged, Outcome::DeadLettered(reason));
             }
             due => due.ok(),

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use postrider_domain::{DeadLetterReason, EndpointState, Lane, OnExhausted, Ordering};
+use postrider_domain::{DeadLetterReason, EndpointState, ErrorKind, Lane, OnExhausted, Ordering};
 
 use super::harness::{Answer, Harness, SLICE, retry};
 
@@ -145,6 +145,42 @@ fn a_head_that_is_given_up_lets_the_next_follow_or_blocks_until_released() {
     assert_eq!(world.sent.len(), 3);
     world.assert_ordered();
     assert!(world.all_committed() && world.remembers_nothing());
+}
+
+#[test]
+fn an_event_its_format_cannot_be_made_of_is_a_dead_letter_or_blocks_until_released() {
+    for on_exhausted in [OnExhausted::Continue, OnExhausted::Block] {
+        let mut world = ordered();
+        world.endpoint("a", |e| e.on_exhausted = on_exhausted);
+        let bad = world.deliver_keyed("a", "k");
+        world.answer = Box::new(move |sent| {
+            if sent.delivery == bad {
+                Answer::Fails(ErrorKind::Unrenderable, QUICK)
+            } else {
+                Answer::Status(200, QUICK)
+            }
+        });
+        world.deliver_keyed("a", "k");
+        world.run_for(3_600 * SECOND);
+        if on_exhausted == OnExhausted::Block {
+            assert_eq!((world.sent.len(), world.dead.len()), (1, 0), "it blocks");
+            world.revoke([SLICE]);
+            world.run_for(SECOND);
+            world.assign([SLICE]);
+            world.run_for(3_600 * SECOND);
+            assert_eq!((world.sent.len(), world.dead.len()), (1, 0), "there too");
+            // The format was changed as well.
+            world.endpoint("a", |e| e.on_exhausted = OnExhausted::Continue);
+            world.answer = Box::new(|_| Answer::Status(200, QUICK));
+            world.run_for(10 * SECOND);
+            assert_eq!((world.sent.len(), world.dead.len()), (3, 0));
+        } else {
+            assert_eq!(world.dead, [(bad, DeadLetterReason::Unrenderable, 1)]);
+            assert_eq!(world.sent.len(), 2);
+        }
+        world.assert_ordered();
+        assert!(world.all_committed() && world.remembers_nothing());
+    }
 }
 
 #[test]

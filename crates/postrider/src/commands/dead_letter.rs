@@ -47,6 +47,7 @@ const REASONS: [&str; 10] = [
     DeadLetterReason::EndpointGone.as_str(),
     DeadLetterReason::EgressDenied.as_str(),
     DeadLetterReason::BadUrl.as_str(),
+    DeadLetterReason::Unrenderable.as_str(),
     DeadLetterReason::Undecodable.as_str(),
     DeadLetterReason::Oversized.as_str(),
     DeadLetterReason::Unmappable.as_str(),
