@@ -1,7 +1,8 @@
 //! Where to send, and how.
 //!
 //! Decides which event types a pattern matches. Leaves the file and record form of an endpoint and
-//! the checks on it to `wire`, lookup to `catalog`, signing to `signing`.
+//! the checks on it to `wire`, lookup to `catalog`, signing to `signing`, making a format to
+//! `payload`.
 
 use std::fmt;
 use std::sync::Arc;
@@ -43,6 +44,8 @@ pub struct Endpoint {
     pub types: Vec<TypePattern>,
     /// An expression in CEL that an event must match too; `None` = every event of the types.
     pub filter: Option<Arc<str>>,
+    /// What becomes of an event's data before it is sent.
+    pub format: Format,
     /// How requests are signed.
     pub signing: Signing,
     /// Requests in flight, 1 to 1 000; `None` = the dispatcher's default.
@@ -81,6 +84,7 @@ impl Endpoint {
             version: 0,
             types: Vec::new(),
             filter: None,
+            format: Format::default(),
             signing: Signing {
                 scheme: Scheme::None,
                 secrets: Vec::new(),
@@ -104,6 +108,38 @@ impl Endpoint {
     pub fn wants(&self, event_type: &str) -> bool {
         self.types.is_empty() || self.types.iter().any(|pattern| pattern.matches(event_type))
     }
+}
+
+/// What a merchant gets of an event.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// The data, byte for byte.
+    #[default]
+    Raw,
+    /// The envelope Standard Webhooks recommends: type, timestamp, data.
+    Standard,
+    /// A CloudEvent in structured mode: attributes and data in one JSON object.
+    CloudEvents,
+    /// A CloudEvent in binary mode: attributes as headers, the data as it is.
+    CloudEventsBinary,
+    /// The fields of a JSON object as an HTML form would send them.
+    Form,
+    /// What a template makes of it.
+    Template(Template),
+}
+
+/// A template, unread.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Template {
+    /// Its text, at most [`Self::SOURCE_BYTES_MAX`].
+    pub source: Arc<str>,
+    /// Media type of what it makes; says also how values are escaped in it.
+    pub content_type: Box<str>,
+}
+
+impl Template {
+    /// Longest text of a template, in bytes.
+    pub const SOURCE_BYTES_MAX: usize = 64 << 10;
 }
 
 /// At most [`Self::attempts`] attempts start in any interval of the length [`Self::per`].

@@ -31,8 +31,8 @@ pub use attempt::{
 pub use auth::{Auth, ClientCertificate, Credentials, OAuth2};
 pub use delivery::{Delivery, Origin};
 pub use endpoint::{
-    Endpoint, EndpointState, Jws, OnExhausted, OpenBanking, Ordering, RateLimit, Scheme, Signing,
-    SigningKey, SigningSecret, TypePattern,
+    Endpoint, EndpointState, Format, Jws, OnExhausted, OpenBanking, Ordering, RateLimit, Scheme,
+    Signing, SigningKey, SigningSecret, Template, TypePattern,
 };
 pub use event::Event;
 pub use ids::{DeliveryId, EndpointId, InvalidId, Tenant};

@@ -2,10 +2,9 @@
 //!
 //! Decides the fields, their bounds and defaults. Every mistake of a file is reported at once, each
 //! with its place. In files an unknown field is an error, for a typo must not pass; in records it
-//! is ignored, for the writer may be newer. A field that this version cannot honour yet (a format, …)
-//! is an error in both: ignoring it would harm a merchant. Leaves whether a URL may be sent to to
-//! `guard`, the written form of a secret, open or sealed, to `signing`, what a filter may be to
-//! `filter`.
+//! is ignored, for the writer may be newer. Leaves whether a URL may be sent to to `guard`, the
+//! written form of a secret, open or sealed, to `signing`, what a filter may be to `filter`, what a
+//! template may say to `payload`: of a file it is asked, of a record only when something is sent.
 
 mod auth;
 mod auth_form;
@@ -14,6 +13,7 @@ mod edit;
 mod entry;
 mod file;
 mod form;
+mod format;
 mod headers;
 mod ordering;
 mod rate_limit;
@@ -62,7 +62,7 @@ impl fmt::Display for FieldError {
     }
 }
 
-/// Largest record of `endpoints`, in bytes. The bounds of all fields add up to about 160 KiB, more
+/// Largest record of `endpoints`, in bytes. The bounds of all fields add up to about 230 KiB, more
 /// only where much of it is escaped.
 pub const RECORD_BYTES_MAX: usize = 256 << 10;
 

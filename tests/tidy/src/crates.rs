@@ -10,8 +10,9 @@ use serde_json::Value;
 use super::root;
 
 /// No clock, no socket, no randomness of their own: decisions only.
-const PURE: [&str; 9] = [
-    "domain", "guard", "catalog", "filter", "engine", "signing", "wire", "config", "schema",
+const PURE: [&str; 10] = [
+    "domain", "guard", "catalog", "filter", "engine", "signing", "payload", "wire", "config",
+    "schema",
 ];
 
 /// What pure crates never reach, however indirectly.
@@ -27,12 +28,12 @@ fn allowed(name: &str) -> Option<Vec<&'static str>> {
     let shell_free = |others: &[&'static str]| Some([&PURE, others].concat());
     match name {
         "domain" | "schema" => Some(vec![]),
-        "guard" | "catalog" | "filter" | "signing" => Some(vec!["domain"]),
+        "guard" | "catalog" | "filter" | "signing" | "payload" => Some(vec!["domain"]),
         "engine" => Some(vec!["domain", "catalog"]),
         "config" => Some(vec!["domain", "guard"]),
-        // signing knows how secrets are written, and endpoint records hold secrets; filter knows
-        // what an expression may be, and a bad one must not get into a record
-        "wire" => Some(vec!["domain", "guard", "signing", "filter"]),
+        // signing knows how secrets are written, and endpoint records hold secrets; filter and
+        // payload know what an expression and a template may say, and a bad one must not get in
+        "wire" => Some(vec!["domain", "guard", "signing", "filter", "payload"]),
         "kafka" | "telemetry" => Some(vec!["domain"]),
         "egress" => Some(vec!["domain", "guard"]),
         "registry" => Some(vec!["domain", "schema"]),

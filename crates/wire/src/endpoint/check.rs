@@ -12,6 +12,7 @@ use postrider_filter::Filter;
 
 use super::auth::auth;
 use super::form::{EndpointForm, STATES, state_name};
+use super::format::format;
 use super::headers::headers;
 use super::ordering::order;
 use super::rate_limit::rate_limit;
@@ -55,6 +56,12 @@ pub(super) fn check(
     let state = state(form.state.as_deref(), mistakes);
     let types = types(form.types.unwrap_or_default(), mistakes);
     let filter = form.filter.and_then(|text| filter(text, mistakes));
+    let format = format(
+        form.format.as_deref(),
+        form.template,
+        form.content_type,
+        mistakes,
+    );
     let signing = signing(form.signing, mistakes);
     let concurrency = form.concurrency.and_then(|n| concurrency(n, mistakes));
     let timeout = form
@@ -94,6 +101,7 @@ pub(super) fn check(
         version: form.version.unwrap_or_default(),
         types,
         filter,
+        format: format?,
         signing: signing?,
         concurrency,
         timeout,

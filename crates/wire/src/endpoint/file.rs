@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use postrider_domain::Endpoint;
+use postrider_domain::{Endpoint, Format};
 use postrider_guard::Policy;
 use postrider_signing::KeyRing;
 use serde_json::Value;
@@ -54,6 +54,7 @@ pub fn parse_file(
             form.open(keys, &mut mistakes);
             let id = form.id.clone();
             if let Some(endpoint) = check(form, &url_rule, &mut mistakes) {
+                check_template(&endpoint, &mut mistakes);
                 check_record(&endpoint, &mut mistakes);
                 endpoints.push(endpoint);
             }
@@ -79,6 +80,16 @@ pub fn parse_file(
         Ok(endpoints)
     } else {
         Err(errors)
+    }
+}
+
+/// What is wrong in a template is found here, before there is an event.
+fn check_template(endpoint: &Endpoint, mistakes: &mut Mistakes) {
+    let Format::Template(template) = &endpoint.format else {
+        return;
+    };
+    if let Err(found) = postrider_payload::check(template, &endpoint.signing) {
+        mistakes.push("template", found.join("; "));
     }
 }
 

@@ -8,7 +8,8 @@ use std::fmt;
 use std::time::Duration;
 
 use postrider_domain::{
-    Endpoint, EndpointState, OnExhausted, Ordering, RateLimit, RetryPolicy, RetryPreset, Tenant,
+    Endpoint, EndpointState, Format, OnExhausted, Ordering, RateLimit, RetryPolicy, RetryPreset,
+    Tenant,
 };
 use schemars::JsonSchema;
 use serde::de::value::MapAccessDeserializer;
@@ -62,6 +63,23 @@ pub(crate) struct EndpointForm {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 2048))]
     pub(super) filter: Option<String>,
+    /// What becomes of an event: its data byte for byte (`raw`, the default), Standard Webhooks'
+    /// envelope, a CloudEvent in the body or with its attributes as headers, a JSON object as an
+    /// HTML form, or what a template makes of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("enum" = [
+        "raw", "standard", "cloudevents", "cloudevents-binary", "form", "template"
+    ]))]
+    pub(super) format: Option<String>,
+    /// With `format: template`, at most 64 KiB.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 65536))]
+    pub(super) template: Option<String>,
+    /// With `format: template`, the media type of what it makes, by default `application/json`. It
+    /// says also how values are escaped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub(super) content_type: Option<String>,
     /// How requests are signed.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(required)]
@@ -319,6 +337,10 @@ impl EndpointForm {
             let own = |(name, value): &(Box<str>, Box<str>)| (name.to_string(), value.to_string());
             (!pairs.is_empty()).then(|| pairs.iter().map(own).collect())
         };
+        let template = match &endpoint.format {
+            Format::Template(template) => Some(template),
+            _ => None,
+        };
         let types = endpoint.types.iter().map(|t| t.as_str().to_owned());
         Self {
             id: Some(endpoint.id.to_string()),
@@ -330,6 +352,10 @@ impl EndpointForm {
             description: Some(endpoint.description.to_string()).filter(|text| !text.is_empty()),
             types: (!endpoint.types.is_empty()).then(|| types.collect()),
             filter: endpoint.filter.as_deref().map(str::to_owned),
+            format: (endpoint.format != Format::default())
+                .then(|| format_name(&endpoint.format).to_owned()),
+            template: template.map(|template| template.source.to_string()),
+            content_type: template.map(|template| template.content_type.to_string()),
             signing: Some(signing::form_of(&endpoint.signing)),
             concurrency: endpoint.concurrency.map(u64::from),
             timeout: endpoint.timeout.map(duration_text),
@@ -406,6 +432,17 @@ pub(super) const fn state_name(state: EndpointState) -> &'static str {
         EndpointState::Active => "active",
         EndpointState::Paused => "paused",
         EndpointState::Disabled => "disabled",
+    }
+}
+
+pub(super) const fn format_name(format: &Format) -> &'static str {
+    match format {
+        Format::Raw => "raw",
+        Format::Standard => "standard",
+        Format::CloudEvents => "cloudevents",
+        Format::CloudEventsBinary => "cloudevents-binary",
+        Format::Form => "form",
+        Format::Template(_) => "template",
     }
 }
 

@@ -79,13 +79,6 @@ impl fmt::Display for Mistakes {
 /// Mistakes noted of one document, so that one of nothing but mistakes costs little.
 pub(super) const MISTAKES_MAX: usize = 100;
 
-/// Fields of the contract that this version cannot honour, and the value that asks for nothing.
-const LATER: [(&str, Option<&str>); 3] = [
-    ("format", Some("raw")),
-    ("template", None),
-    ("content_type", None),
-];
-
 /// Reads a form; what is wrong in it is noted and left out. `None` when there is no form at all,
 /// which is noted too.
 pub(super) fn form(
@@ -97,7 +90,6 @@ pub(super) fn form(
         mistakes.push("", describe("expected the fields of an endpoint", &value));
         return None;
     }
-    take_later_fields(&mut value, mistakes);
     take_lists_for_fields(&mut value, mistakes);
     for _ in 0..unknown.reads_max() {
         let mut ignored = Vec::new();
@@ -129,24 +121,6 @@ pub(super) fn form(
         }
     }
     None
-}
-
-fn take_later_fields(value: &mut Value, mistakes: &mut Mistakes) {
-    let Value::Object(fields) = value else {
-        return;
-    };
-    for (name, default) in LATER {
-        let asked = fields.remove(name).filter(|value| !value.is_null());
-        match (asked, default) {
-            (None, _) => {}
-            (Some(Value::String(text)), Some(default)) if text == default => {}
-            (Some(_), Some(default)) => {
-                let message = format!("anything but {default} is not available in this version");
-                mistakes.push(name, message);
-            }
-            (Some(_), None) => mistakes.push(name, "is not available in this version"),
-        }
-    }
 }
 
 /// Fields whose value is named fields, not a list.

@@ -6,8 +6,8 @@ mod sealed;
 use std::time::Duration;
 
 use postrider_domain::{
-    EndpointState, Jws, OnExhausted, OpenBanking, Ordering, RateLimit, RetryPolicy, RetryPreset,
-    Scheme, Secret, Signing, SigningKey, SigningSecret, TypePattern,
+    EndpointState, Format, Jws, OnExhausted, OpenBanking, Ordering, RateLimit, RetryPolicy,
+    RetryPreset, Scheme, Secret, Signing, SigningKey, SigningSecret, Template, TypePattern,
 };
 use postrider_guard::Policy;
 use postrider_signing::{NONCE_BYTES, Nonces, generate_key};
@@ -78,7 +78,9 @@ url: https://ACME.example:443/webhooks
 state: paused
 description: order service
 types: ["payment.*", refund.created]
-format: raw
+format: template
+template: '{{"id": {{{{ data.id }}}}}}'
+content_type: application/vnd.acme+json
 rate_limit: {{ attempts: 100, per: 1s, smooth: true }}
 ordering: key
 on_exhausted: block
@@ -123,6 +125,11 @@ metadata: {{ plan: gold }}
         smooth: true,
     };
     assert_eq!(endpoint.rate_limit, Some(limit));
+    let template = Template {
+        source: r#"{"id": {{ data.id }}}"#.into(),
+        content_type: "application/vnd.acme+json".into(),
+    };
+    assert_eq!(endpoint.format, Format::Template(template));
     assert_eq!(endpoint.ordering, Ordering::Key);
     assert_eq!(endpoint.on_exhausted, OnExhausted::Block);
     assert_eq!(endpoint.headers, [("x-shop".into(), "42".into())]);
@@ -139,6 +146,7 @@ fn a_short_file_gets_the_defaults() {
     assert_eq!(endpoints[0].tenant.as_str(), "default");
     assert_eq!(endpoints[0].state, EndpointState::Active);
     assert!(endpoints[0].types.is_empty() && endpoints[0].retry.is_none());
+    assert_eq!(endpoints[0].format, Format::Raw);
     assert_eq!(endpoints[0].rate_limit, None);
     assert_eq!(endpoints[0].ordering, Ordering::None);
     assert_eq!(endpoints[0].on_exhausted, OnExhausted::Continue);
@@ -168,7 +176,7 @@ retry: { schedule: [5s, 1y], windw: 1h }
 rate_limit: { attempts: 0, per: 1w, burst: 5 }
 ordering: tenant
 on_exhausted: block
-format: form
+format: xml
 headers: { Host: evil, webhook-id: x }
 ---
 url: https://b.example/
@@ -192,7 +200,7 @@ url: https://b.example/
         "document 1: rate_limit.per: expected 1s to 1day",
         "document 1: rate_limit.burst: there is no such field",
         "document 1: ordering: expected none, key or endpoint, found \"tenant\"",
-        "document 1: format: anything but raw is not available in this version",
+        "document 1: format: expected raw, standard, cloudevents, cloudevents-binary, form or",
         "document 1: headers.Host: is set by",
         "document 1: headers.webhook-id: is set by",
         "document 2: id: is required",
@@ -204,18 +212,7 @@ url: https://b.example/
 }
 
 #[test]
-fn what_is_not_available_yet_is_never_ignored() {
-    for extra in [
-        "template: x",
-        "content_type: text/plain",
-    ] {
-        let field = extra.split(':').next().unwrap();
-        assert_one(extra, &format!("{field}: is not available in this version"));
-    }
-    assert_one(
-        "format: standard",
-        "format: anything but raw is not available",
-    );
+fn an_unknown_scheme_is_never_ignored() {
     assert_one(
         "signing: {scheme: paypal}",
         "signing.scheme: expected one of standard, standard-ed25519, stripe,",
@@ -389,6 +386,59 @@ fn a_rate_limit_is_from_one_a_day_to_10_000_a_second() {
 }
 
 #[test]
+fn a_template_goes_with_its_format_and_is_read_before_it_is_used() {
+    for format in [
+        "raw",
+        "standard",
+        "cloudevents",
+        "cloudevents-binary",
+        "form",
+    ] {
+        let yaml = format!(
+            "id: a\nurl: https://a.example/\nsigning: {{scheme: none}}\nformat: {format}\n"
+        );
+        let endpoint = &parse(&yaml).unwrap()[0];
+        let shown = serde_json::to_value(EndpointForm::of(endpoint)).unwrap();
+        let expected = (format != "raw").then_some(format);
+        assert_eq!(shown["format"].as_str(), expected);
+        assert_one(
+            &format!("format: {format}\ntemplate: x"),
+            "template: goes with format: template alone",
+        );
+    }
+    assert_one(
+        "content_type: text/plain",
+        "content_type: goes with format: template alone",
+    );
+    assert_one("format: template", "template: is required");
+    assert_one(
+        "format: template\ntemplate: x\ncontent_type: json",
+        "content_type: expected a media type",
+    );
+    assert_one(
+        &format!("format: template\ntemplate: {}", "x".repeat(65_537)),
+        "template: at most 65536 bytes, found 65537",
+    );
+    for (template, mistake) in [
+        ("{{ data.id", "line 1: unexpected end of input"),
+        ("{{ paylod.id }}", "line 1: there is no \"paylod\""),
+        (
+            "{{ data.id | hmac_sha256(\\\"s1\\\") }}",
+            "line 1: hmac_sha256 names the secret 's1'",
+        ),
+    ] {
+        assert_one(
+            &format!("format: template\ntemplate: \"{template}\""),
+            &format!("template: {mistake}"),
+        );
+    }
+    // A newer version may know more: who sends it says what is wrong.
+    let record = br#"{"id":"a","url":"https://a/","signing":{"scheme":"none"},
+        "format":"template","template":"{{ data | tobeinvented }}"}"#;
+    assert!(from_record(b"a", record).is_ok());
+}
+
+#[test]
 fn block_needs_an_order() {
     let order = |fields: &str| {
         let yaml = format!("id: a\nurl: https://a.example/\nsigning: {{scheme: none}}\n{fields}\n");
@@ -543,6 +593,7 @@ fn records_are_read_by_older_and_newer_versions() {
         r#","ordering":"tenant""#,
         r#","on_exhausted":"block""#,
         r#","filter":"amount > 1""#,
+        r#","format":"xml""#,
         r#","template":"x""#,
     ] {
         let refused = record(bad).unwrap_err().to_string();
@@ -654,18 +705,19 @@ fn the_largest_endpoint_fits_a_record_unless_it_is_all_escapes() {
         format!(
             "id: {}\ntenant: {}\nurl: https://a.example/{}\ndescription: {}\ntypes:\n{types}\
              signing:\n secrets:\n{secrets}retry: {{window: 30d, schedule: [{waits}]}}\n\
-             headers:\n{}metadata:\n{}",
+             headers:\n{}metadata:\n{}format: template\ntemplate: {}",
             "i".repeat(64),
             "t".repeat(128),
             "p".repeat(2_000),
             "d".repeat(1_024),
             entries(32, 64, &visible.repeat(1_024)),
             entries(50, 64, &any.repeat(512)),
+            "t".repeat(64 << 10),
         )
     };
     let largest = parse(&document("h", "m")).unwrap();
     let bytes = to_record(&largest[0], Timestamp::default()).len();
-    assert!((90 << 10..128 << 10).contains(&bytes), "{bytes}");
+    assert!((154 << 10..192 << 10).contains(&bytes), "{bytes}");
     let found = mistakes(&document("\\\"", "\\x01"));
     assert_eq!(found.len(), 1, "{found:?}");
     assert!(
@@ -755,6 +807,7 @@ prop_compose! {
         ),
         rate_limit in proptest::option::of(any_rate_limit()),
         (ordering, block) in (0..3_usize, any::<bool>()),
+        (format, template) in (0..6_usize, "[ -z]{1,40}"),
         headers in proptest::collection::btree_map("x-[a-z0-9]{1,20}", "[!-~]{0,30}", 0..5),
         description in ".{0,100}",
         metadata in proptest::collection::btree_map("\\PC{1,10}", ".{0,30}", 0..5),
@@ -771,6 +824,17 @@ prop_compose! {
             version,
             types: types.iter().filter_map(|text| TypePattern::new(text)).collect(),
             filter: filter.map(Into::into),
+            format: [
+                Format::Raw,
+                Format::Standard,
+                Format::CloudEvents,
+                Format::CloudEventsBinary,
+                Format::Form,
+                Format::Template(Template {
+                    source: template.as_str().into(),
+                    content_type: "text/plain; a=b".into(),
+                }),
+            ][format].clone(),
             signing,
             concurrency,
             timeout,
