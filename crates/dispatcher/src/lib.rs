@@ -19,6 +19,7 @@
 mod clock;
 mod endpoints;
 mod followed;
+mod formats;
 mod records;
 mod request;
 mod settings;

@@ -1,7 +1,12 @@
 //! From an attempt the engine wants to the facts of the exchange.
 //!
-//! Decides the headers of a request (`docs/reference/request.md`) and signs it at send time. Leaves
-//! the exchange to `egress` and the verdict to `engine`.
+//! Decides the headers of a request (`docs/reference/request.md`), where its body is made, and signs
+//! it at send time. Leaves what the body is to `payload`, the exchange to `egress` and the verdict to
+//! `engine`.
+
+use std::num::NonZero;
+use std::sync::Arc;
+use std::thread::available_parallelism;
 
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use postrider_domain::{
@@ -9,48 +14,116 @@ use postrider_domain::{
 };
 use postrider_egress::{Egress, Request};
 use postrider_engine::io::StartAttempt;
+use postrider_payload::{Rendered, Renderer, Unrenderable, takes_long};
 use postrider_signing::{ID_HEADER, Message, TIMESTAMP_HEADER};
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, wall_time};
 
 /// Number of the attempt, from 1.
 const ATTEMPT: HeaderName = HeaderName::from_static("postrider-attempt");
-/// When the producer did not say what its data is.
-const OPAQUE: &str = "application/octet-stream";
 
-/// Sends one attempt; `None` when its time had passed before that, so that nothing was sent.
-/// `wall` stamps the signature.
-pub(crate) async fn send(
-    egress: &Egress,
-    start: &StartAttempt,
-    wall: Timestamp,
-    clock: &Clock,
-) -> Option<AttemptReport> {
-    let headers = headers(start, wall);
-    // As late as it can be looked at: whatever follows is on its way.
-    let started_at = clock.now();
-    if started_at > start.not_after {
-        return None;
+/// What requests are sent with. Cloning is a reference count.
+#[derive(Clone)]
+pub(crate) struct Requests {
+    egress: Egress,
+    clock: Clock,
+    /// As many as there are processors: more at a time would end no sooner, and each takes memory.
+    makers: Arc<Semaphore>,
+}
+
+impl Requests {
+    pub(crate) fn new(egress: Egress, clock: Clock) -> Self {
+        let processors = available_parallelism().map_or(1, NonZero::get);
+        Self {
+            egress,
+            clock,
+            makers: Arc::new(Semaphore::new(processors)),
+        }
     }
-    let headers = match headers {
-        Ok(headers) => headers,
-        Err(message) => return Some(failed(start, started_at, &message)),
-    };
-    let request = Request {
+
+    /// Sends one attempt; `None` when its time had passed before that, so that nothing was sent.
+    pub(crate) async fn send(
+        &self,
+        start: &StartAttempt,
+        renderer: Arc<Renderer>,
+    ) -> Option<AttemptReport> {
+        let request = match self.rendered(start, renderer).await {
+            Ok(rendered) => request(start, rendered, wall_time()),
+            Err(failure) => Err(failure),
+        };
+        // As late as it can be looked at: whatever follows is on its way.
+        let started_at = self.clock.now();
+        if started_at > start.not_after {
+            return None;
+        }
+        match request {
+            Ok(request) => {
+                let nothing = Auth::NONE;
+                let auth = start.endpoint.auth.as_deref().unwrap_or(&nothing);
+                Some(self.egress.send_as(started_at, request, auth).await)
+            }
+            Err((kind, message)) => Some(report(start, started_at, kind, &message)),
+        }
+    }
+
+    /// What the endpoint gets. What takes long is made where nobody waits for the thread.
+    async fn rendered<'a>(
+        &self,
+        start: &'a StartAttempt,
+        renderer: Arc<Renderer>,
+    ) -> Result<Rendered<'a>, Failure> {
+        let unrenderable = |error: Unrenderable| (ErrorKind::Unrenderable, error.to_string());
+        let internal = |message: String| (ErrorKind::Internal, message);
+        if !takes_long(&start.endpoint, &start.delivery) {
+            let rendered = renderer.render(&start.endpoint, &start.delivery);
+            return rendered.map_err(unrenderable);
+        }
+        let permit = self.makers.acquire().await;
+        let _permit = permit.map_err(|closed| internal(closed.to_string()))?;
+        let (endpoint, delivery) = (Arc::clone(&start.endpoint), Arc::clone(&start.delivery));
+        let made = spawn_blocking(move || {
+            let rendered = renderer.render(&endpoint, &delivery);
+            rendered.map(Rendered::into_owned)
+        });
+        // It ends without a result when the runtime ends.
+        let made = made.await.map_err(|error| internal(error.to_string()))?;
+        made.map_err(unrenderable)
+    }
+}
+
+/// Why there is no request.
+type Failure = (ErrorKind, String);
+
+/// The request of an attempt; `wall` stamps the signature.
+fn request(
+    start: &StartAttempt,
+    rendered: Rendered<'_>,
+    wall: Timestamp,
+) -> Result<Request, Failure> {
+    let headers = headers(start, &rendered, wall);
+    Ok(Request {
         url: start.endpoint.url.clone(),
-        headers,
-        body: start.delivery.event.data.clone(),
+        headers: headers.map_err(|message| (ErrorKind::Internal, message))?,
+        body: rendered.body,
         timeout: start.timeout,
-    };
-    let nothing = Auth::NONE;
-    let auth = start.endpoint.auth.as_deref().unwrap_or(&nothing);
-    Some(egress.send_as(started_at, request, auth).await)
+    })
 }
 
 /// The report of an attempt that Postrider itself could not make.
 pub(crate) fn failed(start: &StartAttempt, started_at: Timestamp, message: &str) -> AttemptReport {
+    report(start, started_at, ErrorKind::Internal, message)
+}
+
+fn report(
+    start: &StartAttempt,
+    started_at: Timestamp,
+    kind: ErrorKind,
+    message: &str,
+) -> AttemptReport {
     let error = AttemptError {
-        kind: ErrorKind::Internal,
+        kind,
         message: message.into(),
         ambiguous: false,
     };
@@ -65,7 +138,11 @@ pub(crate) fn failed(start: &StartAttempt, started_at: Timestamp, message: &str)
     }
 }
 
-fn headers(start: &StartAttempt, wall: Timestamp) -> Result<HeaderMap, String> {
+fn headers(
+    start: &StartAttempt,
+    rendered: &Rendered<'_>,
+    wall: Timestamp,
+) -> Result<HeaderMap, String> {
     let StartAttempt {
         delivery,
         endpoint,
@@ -73,19 +150,22 @@ fn headers(start: &StartAttempt, wall: Timestamp) -> Result<HeaderMap, String> {
         ..
     } = start;
     let id = delivery.id.to_string();
-    let content_type = delivery.event.content_type.as_deref();
-    let content_type = content_type.map_or(OPAQUE, str::trim);
+    let content_type = &*rendered.content_type;
     let message = Message {
         id: &id,
         at: wall,
         url: &endpoint.url,
         content_type,
-        body: &delivery.event.data,
+        body: &rendered.body,
     };
     let signatures =
         postrider_signing::sign(&endpoint.signing, &message).map_err(|error| error.to_string())?;
-    let mut headers = HeaderMap::with_capacity(8 + endpoint.headers.len());
-    for (name, value) in &endpoint.headers {
+    let mut headers = HeaderMap::with_capacity(8 + endpoint.headers.len() + rendered.headers.len());
+    let own = endpoint.headers.iter();
+    let own = own.map(|(name, value)| (&**name, &**value));
+    let made = rendered.headers.iter();
+    let made = made.map(|(name, value)| (&**name, &**value));
+    for (name, value) in own.chain(made) {
         let name = HeaderName::from_bytes(name.as_bytes()).map_err(|e| format!("{name}: {e}"))?;
         headers.append(name, text(value)?);
     }
@@ -101,4 +181,147 @@ fn headers(start: &StartAttempt, wall: Timestamp) -> Result<HeaderMap, String> {
 
 fn text(value: &str) -> Result<HeaderValue, String> {
     HeaderValue::from_str(value).map_err(|_| "a header value is not printable text".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use postrider_domain::{
+        AttemptResult, Delivery, DeliveryId, Endpoint, Event, Format, Scheme, Secret, Signing,
+        SigningKey, SigningSecret, Slice, Template, Tenant,
+    };
+    use postrider_engine::io::{Claim, Ticket};
+    use postrider_guard::Policy;
+
+    use super::*;
+
+    const WALL: Timestamp = Timestamp::from_secs(1_674_087_231);
+
+    fn start(format: Format, data: &'static [u8]) -> StartAttempt {
+        let id = "ep_1".parse().unwrap();
+        // Nobody listens there: what is sent fails to connect.
+        let mut endpoint = Endpoint::new(id, Tenant::default(), "http://127.0.0.1:9/");
+        endpoint.format = format;
+        endpoint.signing = Signing {
+            scheme: Scheme::Standard,
+            secrets: vec![SigningSecret {
+                id: "s1".into(),
+                key: SigningKey::Shared(Secret::new([7; 32])),
+                not_after: None,
+            }],
+        };
+        let event = Event {
+            id: "evt_1".into(),
+            source: "/payments".into(),
+            event_type: "payment.captured".into(),
+            tenant: Tenant::default(),
+            time: None,
+            ordering_key: None,
+            content_type: Some("application/json".into()),
+            traceparent: None,
+            extensions: vec![("note".into(), "café".into())],
+            data: Bytes::from_static(data),
+            accepted_at: WALL,
+        };
+        let delivery = Delivery {
+            id: DeliveryId::from_bytes([1; 16]),
+            endpoint: endpoint.id.clone(),
+            event,
+            attempts: 0,
+            due: None,
+        };
+        StartAttempt {
+            ticket: Ticket {
+                slice: Slice(0),
+                claim: Claim(1),
+                entry: 1,
+                unproven: true,
+            },
+            delivery: Arc::new(delivery),
+            endpoint: Arc::new(endpoint),
+            attempt: 1,
+            timeout: Duration::from_secs(5),
+            not_after: Timestamp::MAX,
+        }
+    }
+
+    fn requested(start: &StartAttempt) -> Request {
+        let rendered = Renderer::default().render(&start.endpoint, &start.delivery);
+        let rendered = rendered.map(Rendered::into_owned).unwrap();
+        request(start, rendered, WALL).unwrap()
+    }
+
+    fn template(source: &str) -> Format {
+        Format::Template(Template {
+            source: source.into(),
+            content_type: "application/json".into(),
+        })
+    }
+
+    #[test]
+    fn raw_data_is_sent_without_a_copy() {
+        let start = start(Format::Raw, b"{\"a\":1}");
+        let body = requested(&start).body;
+        assert_eq!(body.as_ptr(), start.delivery.event.data.as_ptr());
+        assert_eq!(body.len(), start.delivery.event.data.len());
+    }
+
+    #[test]
+    fn what_is_signed_is_what_is_sent() {
+        for format in [
+            Format::Raw,
+            Format::Standard,
+            Format::CloudEventsBinary,
+            Format::Form,
+            template("{{ data }}"),
+        ] {
+            let start = start(format, b"{\"a\":1}");
+            let request = requested(&start);
+            let id = start.delivery.id.to_string();
+            let message = Message {
+                id: &id,
+                at: WALL,
+                url: &start.endpoint.url,
+                content_type: request.headers[CONTENT_TYPE].to_str().unwrap(),
+                body: &request.body,
+            };
+            let signatures = postrider_signing::sign(&start.endpoint.signing, &message).unwrap();
+            for (name, value) in signatures {
+                assert_eq!(request.headers[name], value, "{:?}", start.endpoint.format);
+            }
+        }
+    }
+
+    #[test]
+    fn attributes_of_a_binary_cloudevent_are_headers() {
+        let request = requested(&start(Format::CloudEventsBinary, b"{}"));
+        assert_eq!(request.headers["ce-id"], "evt_1");
+        assert_eq!(request.headers["ce-note"], "caf%C3%A9");
+        assert_eq!(request.headers[CONTENT_TYPE], "application/json");
+        assert!(!request.headers.contains_key("ce-datacontenttype"));
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_made_is_not_sent_and_says_why() {
+        let policy = Policy::default();
+        let requests = Requests::new(Egress::new(policy, "test").unwrap(), Clock::start());
+        for format in [template("{{ data.missing }}"), Format::Form] {
+            let start = start(format, b"[1]");
+            let report = requests.send(&start, Arc::default()).await.unwrap();
+            let AttemptResult::Error(error) = report.result else {
+                panic!("nobody listens there");
+            };
+            assert_eq!(error.kind, ErrorKind::Unrenderable, "{}", error.message);
+            assert!(!error.ambiguous && !error.message.is_empty());
+        }
+        // It was made, in another thread, and refused by the policy.
+        let start = start(template("{{ data }}"), b"[1]");
+        let report = requests.send(&start, Arc::default()).await.unwrap();
+        assert!(
+            matches!(&report.result, AttemptResult::Error(e) if e.kind != ErrorKind::Unrenderable)
+        );
+        assert!(!report.request.headers.is_empty());
+    }
 }

@@ -26,12 +26,14 @@ use postrider_wire::topics::Topics;
 use tokio::runtime::Handle;
 use tracing::{debug, error, info, warn};
 
-use crate::clock::{Clock, wall_time};
+use crate::clock::Clock;
 use crate::endpoints::{Endpoints, Known};
+use crate::formats::Formats;
 use crate::records::Encoder;
+use crate::request::{self, Requests};
 use crate::settings::DispatcherSettings;
 use crate::states::{Read, States};
-use crate::{Ended, StartError, records, request};
+use crate::{Ended, StartError, records};
 
 /// Records between a reader and the engine.
 const RECORDS_MAX: usize = 256;
@@ -94,7 +96,8 @@ pub(crate) struct Shell {
     metrics: Metrics,
     topics: Topics,
     encoder: Encoder,
-    egress: Egress,
+    requests: Requests,
+    formats: Formats,
     runtime: Handle,
     endpoints: Endpoints,
     membership: Membership,
@@ -181,7 +184,8 @@ impl Shell {
             metrics: metrics.clone(),
             topics: topics.clone(),
             encoder: Encoder::new(settings),
-            egress,
+            requests: Requests::new(egress, clock),
+            formats: Formats::default(),
             runtime,
             endpoints: Endpoints::new(reader, *slices, Arc::clone(keys), metrics),
             membership: member,
@@ -312,6 +316,7 @@ impl Shell {
     fn take_endpoint(&mut self, now: Timestamp, known: Known) {
         match known {
             Known::Endpoint(slice, id, endpoint) => {
+                self.formats.forget(&id);
                 self.worker
                     .handle_endpoint(now, slice, id, endpoint.map(|boxed| *boxed));
             }
@@ -526,7 +531,7 @@ impl Shell {
         self.membership.commit(offsets);
     }
 
-    fn start(&self, start: StartAttempt) {
+    fn start(&mut self, start: StartAttempt) {
         let started_at = self.clock.now();
         self.metrics.attempt_started();
         if start.attempt == 1 {
@@ -539,9 +544,10 @@ impl Shell {
             started_at,
             sent: false,
         };
-        let (egress, clock) = (self.egress.clone(), self.clock);
+        let renderer = self.formats.of(&answer.start.endpoint);
+        let requests = self.requests.clone();
         self.runtime.spawn(async move {
-            match request::send(&egress, &answer.start, wall_time(), &clock).await {
+            match requests.send(&answer.start, renderer).await {
                 Some(report) => answer.send(report),
                 None => answer.not_started(),
             }

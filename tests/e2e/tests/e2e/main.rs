@@ -4,6 +4,7 @@
 
 mod broker_failure;
 mod dead_letters;
+mod formats;
 mod intake;
 mod kill_and_stop;
 mod refusals;

@@ -7,7 +7,9 @@
 use std::time::Duration;
 
 use clap::Args;
-use postrider_domain::{Endpoint, EndpointId, Scheme, SigningKey, SigningSecret, Timestamp};
+use postrider_domain::{
+    Endpoint, EndpointId, Format, Scheme, SigningKey, SigningSecret, Timestamp,
+};
 use postrider_signing::{
     carries_several, format_key, format_public_key, generate_key, generate_key_like,
 };
@@ -159,7 +161,7 @@ fn new_key(endpoint: &Endpoint) -> Result<SigningKey, Failure> {
 
 /// The endpoint with the key as its newest secret, and its old ones with an end.
 fn rolled(
-    endpoint: &Endpoint,
+    before: &Endpoint,
     key: SigningKey,
     now: Timestamp,
     expire_old: Duration,
@@ -167,7 +169,7 @@ fn rolled(
     // Whole seconds, as one writes them.
     let end = Timestamp::from_secs((now + expire_old).as_micros().div_ceil(1_000_000));
     let end = if expire_old.is_zero() { now } else { end };
-    let mut endpoint = endpoint.clone();
+    let mut endpoint = before.clone();
     endpoint.version = endpoint.version.saturating_add(1);
     let secrets = &mut endpoint.signing.secrets;
     let id = new_id(secrets);
@@ -189,7 +191,25 @@ fn rolled(
         not_after: None,
     };
     secrets.insert(0, new);
+    keeps_template(before, &endpoint)?;
     Ok(endpoint)
+}
+
+/// A template that uses a secret which is gone could make nothing any more.
+fn keeps_template(before: &Endpoint, after: &Endpoint) -> Result<(), Failure> {
+    let Format::Template(template) = &after.format else {
+        return Ok(());
+    };
+    let check = |endpoint: &Endpoint| postrider_payload::check(template, &endpoint.signing);
+    match check(after) {
+        Err(mistakes) if check(before).is_ok() => Err(Failure::no(format!(
+            "the template of {} uses a secret that has expired or would now ({}): change the \
+             template first, or roll with a longer --expire-old",
+            after.id,
+            mistakes.join("; ")
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// `s` and the number after the highest: a name never stands for two keys, since receivers may know
@@ -341,6 +361,22 @@ mod tests {
         let before = with(Scheme::Standard, &[("s1", None)]);
         let after = rolled(&before, shared(9), NOW, Duration::ZERO).unwrap();
         assert_eq!(ends(&after), [("s2", None)]);
+    }
+
+    #[test]
+    fn a_secret_that_the_template_uses_is_not_taken_away() {
+        let mut before = with(Scheme::Standard, &[("s1", None)]);
+        before.format = Format::Template(postrider_domain::Template {
+            source: "{{ webhook_id | hmac_sha256('s1') | hex }}".into(),
+            content_type: "text/plain".into(),
+        });
+        assert!(rolled(&before, shared(9), NOW, HOUR).is_ok());
+        match rolled(&before, shared(9), NOW, Duration::ZERO) {
+            Err(Failure::Ended(crate::exit::Code::No, reason)) => {
+                assert!(reason.contains("change the template first"), "{reason}");
+            }
+            other => panic!("{:?}", other.is_ok()),
+        }
     }
 
     #[test]
