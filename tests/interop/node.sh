@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# verify.mjs with its packages, which are fetched at the first call.
+# A program of this folder with its packages, which are fetched at the first call.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -7,4 +7,4 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 source "$here/../../scripts/setup.sh"
 
 node_environment "$cache/node" "$here"
-exec node "$cache/node/verify.mjs"
+exec node "$cache/node/$1" "${@:2}"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# verify.py with its packages, which are fetched at the first call.
+# A program of this folder with its packages, which are fetched at the first call.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -7,4 +7,4 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 source "$here/../../scripts/setup.sh"
 
 python_environment "$cache/interop" "$here/requirements.txt"
-exec "$cache/interop/bin/python" "$here/verify.py"
+exec "$cache/interop/bin/python" "$here/$1" "${@:2}"

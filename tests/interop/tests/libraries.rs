@@ -165,9 +165,10 @@ fn case(name: &str, scheme: &Scheme, key: &Key, newer: Option<&str>) -> Value {
 }
 
 /// Has a script verify every case; library and case of each verdict.
-fn verify(script: &str) -> BTreeSet<(String, String)> {
+fn verify(script: &str, program: &str) -> BTreeSet<(String, String)> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(script);
     let mut child = Command::new(path)
+        .arg(program)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -200,12 +201,12 @@ fn verify(script: &str) -> BTreeSet<(String, String)> {
 
 #[test]
 fn libraries_in_python_accept_what_we_sign() {
-    let seen = verify("python.sh");
+    let seen = verify("python.sh", "verify.py");
     assert_eq!(seen.len(), 36, "{seen:#?}");
 }
 
 #[test]
 fn libraries_in_node_accept_what_we_sign() {
-    let seen = verify("node.sh");
+    let seen = verify("node.sh", "verify.mjs");
     assert_eq!(seen.len(), 31, "{seen:#?}");
 }
