@@ -21,12 +21,16 @@ requirements() {
       echo 'zlib headers|pkg-config --exists zlib|zlib1g-dev'
       ;;
     test)
-      echo 'Java 17 or later|command -v java|openjdk-17-jre-headless'
+      echo 'Java 17 or later with its compiler|command -v javac|openjdk-17-jdk-headless'
       echo 'Maven|command -v mvn|maven'
       echo 'kcat|command -v kcat|kcat'
       echo 'Node 18 or later with npm|command -v npm|nodejs npm'
       echo 'network namespaces|command -v ip && command -v nft && command -v unshare|iproute2 nftables util-linux'
       echo 'Python 3 with venv|python3 -c "import ensurepip, venv"|python3 python3-venv'
+      echo 'Go|command -v go|golang-go'
+      echo 'PHP 8|command -v php|php-cli'
+      echo 'Ruby|command -v ruby|ruby'
+      echo 'Mono and its C# compiler|command -v mcs|mono-mcs mono-runtime'
       ;;
   esac
 }
