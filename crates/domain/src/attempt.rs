@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::shown::{Host, Length, Names};
 use crate::time::Timestamp;
 
 /// The raw facts of one HTTP exchange, judged by nobody yet.
@@ -41,12 +42,22 @@ pub struct Phases {
 }
 
 /// The request as the attempt log shows it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct RequestSummary {
     /// Where it went.
     pub url: Arc<str>,
     /// What was sent; values that sign or authenticate are replaced by `[redacted]`.
     pub headers: Vec<(Box<str>, Box<str>)>,
+}
+
+/// Which host, and which headers.
+impl fmt::Debug for RequestSummary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RequestSummary")
+            .field("url", &Host(&self.url))
+            .field("headers", &Names(&self.headers))
+            .finish()
+    }
 }
 
 /// A response, or why there is none.
@@ -59,7 +70,7 @@ pub enum AttemptResult {
 }
 
 /// The receiver's answer, as much of it as is kept.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Response {
     /// HTTP status.
     pub status: u16,
@@ -69,6 +80,18 @@ pub struct Response {
     pub body: Bytes,
     /// Whether the body went on after them.
     pub truncated: bool,
+}
+
+/// The status, and how much there is of all else.
+impl fmt::Debug for Response {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Response")
+            .field("status", &self.status)
+            .field("headers", &Names(&self.headers))
+            .field("body", &Length(self.body.len()))
+            .field("truncated", &self.truncated)
+            .finish()
+    }
 }
 
 /// Why there is no response.

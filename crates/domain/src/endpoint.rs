@@ -13,6 +13,7 @@ use crate::ids::{EndpointId, Tenant};
 use crate::retry::RetryPolicy;
 use crate::secret::Secret;
 use crate::success::Success;
+use crate::shown::{Host, Length, Names};
 use crate::time::Timestamp;
 
 /// Whether an endpoint gets deliveries.
@@ -28,7 +29,7 @@ pub enum EndpointState {
 }
 
 /// An endpoint's whole configuration, checked.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Endpoint {
     /// Unique in an installation; fixes the slice.
     pub id: EndpointId,
@@ -110,6 +111,34 @@ impl Endpoint {
     }
 }
 
+/// Nothing of its headers and metadata but their names, of its URL the host.
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Endpoint")
+            .field("id", &self.id)
+            .field("tenant", &self.tenant)
+            .field("url", &Host(&self.url))
+            .field("state", &self.state)
+            .field("version", &self.version)
+            .field("types", &self.types)
+            .field("filter", &self.filter.as_deref().map(|text| Length(text.len())))
+            .field("format", &self.format)
+            .field("signing", &self.signing)
+            .field("concurrency", &self.concurrency)
+            .field("timeout", &self.timeout)
+            .field("retry", &self.retry)
+            .field("rate_limit", &self.rate_limit)
+            .field("success", &self.success)
+            .field("ordering", &self.ordering)
+            .field("on_exhausted", &self.on_exhausted)
+            .field("auth", &self.auth)
+            .field("headers", &Names(&self.headers))
+            .field("description", &Length(self.description.len()))
+            .field("metadata", &Names(&self.metadata))
+            .finish()
+    }
+}
+
 /// What a merchant gets of an event.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Format {
@@ -129,12 +158,22 @@ pub enum Format {
 }
 
 /// A template, unread.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Template {
     /// Its text, at most [`Self::SOURCE_BYTES_MAX`].
     pub source: Arc<str>,
     /// Media type of what it makes; says also how values are escaped in it.
     pub content_type: Box<str>,
+}
+
+/// Nothing of its text.
+impl fmt::Debug for Template {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Template")
+            .field("source", &Length(self.source.len()))
+            .field("content_type", &self.content_type)
+            .finish()
+    }
 }
 
 impl Template {

@@ -2,13 +2,16 @@
 //!
 //! Decides nothing; decoding is `wire`'s.
 
+use std::fmt;
+
 use bytes::Bytes;
 
 use crate::ids::Tenant;
+use crate::shown::{Length, Names};
 use crate::time::Timestamp;
 
 /// One trigger event: its CloudEvents attributes and its data, byte for byte.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Event {
     /// `id`: unique within `source`.
     pub id: Box<str>,
@@ -33,4 +36,24 @@ pub struct Event {
     pub data: Bytes,
     /// When the broker accepted the event, the origin of every freshness figure.
     pub accepted_at: Timestamp,
+}
+
+/// What names it, and how much there is of all else.
+impl fmt::Debug for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let key = self.ordering_key.as_deref();
+        f.debug_struct("Event")
+            .field("id", &self.id)
+            .field("source", &self.source)
+            .field("event_type", &self.event_type)
+            .field("tenant", &self.tenant)
+            .field("time", &self.time)
+            .field("ordering_key", &key.map(|key| Length(key.len())))
+            .field("content_type", &self.content_type)
+            .field("traceparent", &self.traceparent)
+            .field("extensions", &Names(&self.extensions))
+            .field("data", &Length(self.data.len()))
+            .field("accepted_at", &self.accepted_at)
+            .finish()
+    }
 }

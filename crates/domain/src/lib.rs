@@ -20,6 +20,7 @@ pub mod record;
 pub mod remembered;
 pub mod retry;
 pub mod secret;
+pub mod shown;
 pub mod slice;
 pub mod success;
 pub mod time;

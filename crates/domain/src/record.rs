@@ -4,15 +4,17 @@
 //! so that neither knows the other.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use crate::delivery::Origin;
+use crate::shown::{Length, Names};
 use crate::time::Timestamp;
 
 /// A record as it was read.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Record {
     /// Where it was read.
     pub origin: Origin,
@@ -70,7 +72,7 @@ fn part(bytes: Option<&Bytes>) -> usize {
 }
 
 /// A record to write, to an explicit partition.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct NewRecord {
     /// Full topic name.
     pub topic: Arc<str>,
@@ -82,6 +84,36 @@ pub struct NewRecord {
     pub value: Option<Bytes>,
     /// Its headers in order; a value may be null.
     pub headers: Vec<(Cow<'static, str>, Option<Bytes>)>,
+}
+
+/// Where it was read, the names of its headers, and how much there is of all else.
+impl fmt::Debug for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Record")
+            .field("origin", &self.origin)
+            .field("timestamp", &self.timestamp)
+            .field("key", &self.key.as_ref().map(length))
+            .field("value", &self.value.as_ref().map(length))
+            .field("headers", &Names(&self.headers))
+            .finish()
+    }
+}
+
+/// Where it goes, the names of its headers, and how much there is of all else.
+impl fmt::Debug for NewRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NewRecord")
+            .field("topic", &self.topic)
+            .field("partition", &self.partition)
+            .field("key", &self.key.as_ref().map(length))
+            .field("value", &self.value.as_ref().map(length))
+            .field("headers", &Names(&self.headers))
+            .finish()
+    }
+}
+
+fn length(bytes: &Bytes) -> Length {
+    Length(bytes.len())
 }
 
 #[cfg(test)]

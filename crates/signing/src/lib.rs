@@ -38,7 +38,7 @@ pub const ID_HEADER: &str = "webhook-id";
 pub const TIMESTAMP_HEADER: &str = "webhook-timestamp";
 
 /// What is signed: parts of one request, as they will be sent.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Message<'a> {
     /// `webhook-id`. An id with a dot in it is signed as it is, though Standard Webhooks advises
     /// against.

@@ -58,7 +58,7 @@ pub enum VerifyError {
 }
 
 /// A request as it came.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Received<'a> {
     /// The URL it was sent to, absolute.
     pub url: &'a str,

@@ -6,12 +6,14 @@
 //! made the report.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use postrider_domain::shown::{Host, Length};
 use postrider_domain::{
     AttemptReport, AttemptResult, Delivery, NewRecord, Origin, Outcome, Phases, RequestSummary,
     Response, Slice, Timestamp, Unmet,
@@ -158,7 +160,7 @@ pub struct PhasesRecord {
 }
 
 /// The request.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[derive(Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[schemars(rename = "Request")]
 pub struct RequestRecord<'a> {
     /// Where it went.
@@ -169,7 +171,7 @@ pub struct RequestRecord<'a> {
 }
 
 /// The response.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[derive(Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[schemars(rename = "Response")]
 pub struct ResponseRecord<'a> {
     /// HTTP status.
@@ -188,8 +190,38 @@ pub struct ResponseRecord<'a> {
     pub truncated: bool,
 }
 
+/// Which host, and which headers.
+impl fmt::Debug for RequestRecord<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RequestRecord")
+            .field("url", &Host(&self.url))
+            .field("headers", &self.headers)
+            .finish()
+    }
+}
+
+/// The status, and how much there is of all else.
+impl fmt::Debug for ResponseRecord<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let body = self.body.as_deref().or(self.body_base64.as_deref());
+        f.debug_struct("ResponseRecord")
+            .field("status", &self.status)
+            .field("headers", &self.headers)
+            .field("body", &body.map(|body| Length(body.len())))
+            .field("truncated", &self.truncated)
+            .finish()
+    }
+}
+
+/// The name.
+impl fmt::Debug for HeaderRecord<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.name.fmt(f)
+    }
+}
+
 /// One header field. A list of these, not a map, because names repeat.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[derive(Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[schemars(rename = "Header")]
 pub struct HeaderRecord<'a> {
     /// Lower case.

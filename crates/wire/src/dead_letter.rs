@@ -5,9 +5,11 @@
 //! something is given up to `engine`, when input cannot be read to [`event`](crate::event).
 
 use std::borrow::Cow;
+use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use postrider_domain::shown::{Length, Names};
 use postrider_domain::{
     DeadLetterReason, Delivery, NewRecord, Origin, Record, SliceCount, Timestamp,
 };
@@ -50,7 +52,7 @@ pub struct DeadLetter {
 }
 
 /// What a dead letter holds.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Content {
     /// A delivery that was given up.
     Delivery(Box<Delivery>),
@@ -63,6 +65,26 @@ pub enum Content {
         /// Its headers.
         headers: Vec<(Box<str>, Option<Bytes>)>,
     },
+}
+
+/// The delivery, or how much there is of what is none.
+impl fmt::Debug for Content {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let length = |bytes: &Bytes| Length(bytes.len());
+        match self {
+            Self::Delivery(delivery) => delivery.fmt(f),
+            Self::Input {
+                key,
+                value,
+                headers,
+            } => f
+                .debug_struct("Input")
+                .field("key", &key.as_ref().map(length))
+                .field("value", &value.as_ref().map(length))
+                .field("headers", &Names(headers))
+                .finish(),
+        }
+    }
 }
 
 /// The dead letter of a delivery after `attempts` attempts, read at `origin`.

@@ -207,3 +207,20 @@ proptest! {
         prop_assert_eq!(read, AttemptRecord::of(&attempt));
     }
 }
+
+#[test]
+fn a_record_that_is_printed_shows_no_response_and_no_path() {
+    for body in [&b"canary"[..], b"\xffcanary"] {
+        let mut report = report(response(body, false));
+        report.request.url = "https://acme.example/canary?canary".into();
+        let written = encoded(Some(&report), Outcome::Delivered);
+        let read = decode(written.value.as_deref().unwrap()).unwrap();
+        let shown = format!("{read:?}");
+        for hidden in ["canary", "Y2FuYXJ5", "[redacted]", "a=1"] {
+            assert!(!shown.contains(hidden), "{shown}");
+        }
+        for seen in ["https://acme.example/…", "set-cookie", "bytes"] {
+            assert!(shown.contains(seen), "{shown}");
+        }
+    }
+}

@@ -224,3 +224,14 @@ fn headers_that_are_too_large_go_as_well() {
         ["pr_reason", "pr_value_omitted"]
     );
 }
+
+#[test]
+fn a_letter_that_is_printed_shows_none_of_its_content() {
+    let input = record(&[("x", b"canary")], Some(b"canary"));
+    for written in [unreadable(&input), given_up()] {
+        let shown = format!("{:?}", decode(&read_back(written)).unwrap());
+        assert!(!shown.contains("canary"), "{shown}");
+        assert!(!shown.contains("pay_1"), "{shown}");
+        assert!(shown.contains("bytes"), "{shown}");
+    }
+}
