@@ -167,7 +167,10 @@ fn headers(
     let made = made.map(|(name, value)| (&**name, &**value));
     for (name, value) in own.chain(made) {
         let name = HeaderName::from_bytes(name.as_bytes()).map_err(|e| format!("{name}: {e}"))?;
-        headers.append(name, text(value)?);
+        let mut value = text(value)?;
+        // whatever its name: it may be how the receiver knows who is calling
+        value.set_sensitive(true);
+        headers.append(name, value);
     }
     headers.insert(CONTENT_TYPE, text(content_type)?);
     headers.insert(ATTEMPT, HeaderValue::from(*attempt));

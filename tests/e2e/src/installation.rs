@@ -186,6 +186,15 @@ allow_ranges = ["127.0.0.0/8"]
         Process::start(&binary(), arguments.iter().chain(roles).copied(), log)
     }
 
+    /// Starts any command of the binary, whose output is its log.
+    pub fn background(&self, arguments: &[&str]) -> Process {
+        let config = self.config();
+        let first = ["--config", text(&config)];
+        let log = self.new_path("command.log");
+        let arguments = first.iter().chain(arguments).copied();
+        Process::start(&binary(), arguments, log)
+    }
+
     /// A file of these bytes, whose name is new and ends like `name`.
     pub fn file(&self, name: &str, bytes: &[u8]) -> PathBuf {
         let path = self.new_path(name);

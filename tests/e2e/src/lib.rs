@@ -6,6 +6,7 @@
 //!
 //! The binary is not built by `cargo test -p postrider-e2e`: `cargo build -p postrider` first.
 
+pub mod canary;
 pub mod churn;
 pub mod installation;
 pub mod kcat;

@@ -16,7 +16,7 @@ use super::format::format;
 use super::headers::headers;
 use super::ordering::order;
 use super::rate_limit::rate_limit;
-use super::read::Mistakes;
+use super::read::{Mistakes, name_shown};
 use super::retry::policy;
 use super::signing::signing;
 use super::success::success;
@@ -232,7 +232,7 @@ fn metadata(form: BTreeMap<String, String>, mistakes: &mut Mistakes) -> Vec<(Box
                 "expected a name of 1 to {METADATA_NAME_BYTES_MAX} bytes and at most \
                  {METADATA_VALUE_BYTES_MAX} bytes of text"
             );
-            mistakes.push(format!("metadata.{}", clip(name)), message);
+            mistakes.push(format!("metadata.{}", name_shown(name)), message);
         }
     }
     form.into_iter()

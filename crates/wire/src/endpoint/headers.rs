@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::check::at_most;
-use super::read::Mistakes;
-use crate::attributes::clip;
+use super::read::{Mistakes, name_shown};
 
 const HEADERS_MAX: usize = 32;
 const HEADER_VALUE_BYTES_MAX: usize = 1_024;
@@ -51,7 +50,7 @@ pub(super) fn headers(
     at_most("headers", "headers", form.len(), HEADERS_MAX, mistakes);
     let mut headers: Vec<(Box<str>, Box<str>)> = Vec::with_capacity(form.len().min(HEADERS_MAX));
     for (written, value) in form.into_iter().take(HEADERS_MAX) {
-        let path = format!("headers.{}", clip(&written));
+        let path = format!("headers.{}", name_shown(&written));
         let name = written.to_ascii_lowercase();
         let forbidden = FORBIDDEN_HEADERS.contains(&&*name)
             || FORBIDDEN_PREFIXES

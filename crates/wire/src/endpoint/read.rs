@@ -12,7 +12,6 @@ use serde_path_to_error::Segment;
 
 use super::Unopened;
 use super::form::EndpointForm;
-use crate::attributes::clip;
 
 /// What is made of a field that no version before or at this one knows.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -269,9 +268,20 @@ fn path_text(path: &serde_ignored::Path<'_>) -> String {
     }
 }
 
+/// A name as a path shows it: whoever forgets a colon makes a name of a secret.
+pub(super) fn name_shown(name: &str) -> &str {
+    const BYTES_MAX: usize = 32;
+    let clean = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    if name.len() <= BYTES_MAX && name.bytes().all(clean) {
+        name
+    } else {
+        "…"
+    }
+}
+
 fn push_name(path: &mut String, name: &str) {
     if !path.is_empty() {
         path.push('.');
     }
-    path.push_str(clip(name));
+    path.push_str(name_shown(name));
 }

@@ -5,6 +5,7 @@
 //! left as it is. Leaves the written form of what is sealed to `signing`.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 
 use postrider_signing::{KeyRing, Nonces, Place, open, seal, sealing_key};
@@ -264,8 +265,12 @@ impl EndpointForm {
         (resealed, unopened)
     }
 
-    /// Leaves of every secret what may be shown of it.
+    /// Leaves of every secret what may be shown of it, and nothing of the value of a header, which
+    /// may be one.
     pub(super) fn mask_secrets(&mut self) {
+        for value in self.headers.iter_mut().flat_map(BTreeMap::values_mut) {
+            "…".clone_into(value);
+        }
         self.each_secret(&mut |_, mut slot| slot.mask());
     }
 

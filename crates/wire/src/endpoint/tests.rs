@@ -262,7 +262,7 @@ fn bounds_are_kept() {
         "headers.x-a: expected visible",
     );
     assert_one("headers: {x-a: é}", "headers.x-a: expected visible");
-    assert_one("headers: {\"x a\": b}", "headers.x a: is not a header name");
+    assert_one("headers: {\"x a\": b}", "headers.…: is not a header name");
     assert_one("headers: {X-A: b, x-a: c}", "headers.x-a: is there twice");
     assert_one("metadata: {\"\": b}", "metadata.: expected a name");
     assert_one("signing: [none]", "signing: expected scheme and secrets");
@@ -567,12 +567,33 @@ fn open_banking_goes_with_rsa_keys() {
 #[test]
 fn the_display_form_masks_secrets() {
     let yaml = format!(
-        "id: a\nurl: https://a.example/\nsigning: {{secrets: [{{id: s1, value: {SECRET}}}]}}"
+        "id: a\nurl: https://a.example/\nsigning: {{secrets: [{{id: s1, value: {SECRET}}}]}}\n\
+         headers: {{x-pass: of-the-shop}}"
     );
     let endpoint = &parse(&yaml).unwrap()[0];
     let shown = to_display_json(endpoint, &to_record(endpoint, Timestamp::default())).unwrap();
     assert_eq!(shown["signing"]["secrets"][0]["value"], "whsec_…");
     assert_eq!(shown["signing"]["secrets"][0]["id"], "s1");
+    assert_eq!(shown["headers"], serde_json::json!({"x-pass": "…"}));
+}
+
+#[test]
+fn a_secret_that_became_a_name_is_not_repeated() {
+    for signing in [
+        format!("{{ secrets: [{{ id: s1, value {SECRET} }}] }}"),
+        format!("{{ secrets: [{{ id: s1, value:{SECRET} }}] }}"),
+        format!("{{ {SECRET}: s1 }}"),
+    ] {
+        let told = mistakes(&format!(
+            "id: a\nurl: https://a.example/\nsigning: {signing}"
+        ));
+        assert!(
+            told.iter()
+                .any(|line| line.contains("…: there is no such field")),
+            "{told:?}"
+        );
+        assert!(!told.concat().contains(SECRET), "{told:?}");
+    }
 }
 
 #[test]
@@ -656,7 +677,7 @@ fn a_record_of_nothing_but_mistakes_costs_little() {
         ),
         (
             format!(r#"{{"metadata":{{"{}":1}}}}"#, "long".repeat(60_000)),
-            "metadata.longlong",
+            "metadata.…: expected a string",
         ),
     ] {
         let noted = noted(&json);

@@ -3,6 +3,7 @@
 //! One program, so that its tests share a broker and the machine's cores.
 
 mod broker_failure;
+mod canary;
 mod dead_letters;
 mod formats;
 mod intake;
