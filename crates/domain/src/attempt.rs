@@ -310,6 +310,10 @@ pub enum DiscardReason {
     EndpointDeleted,
     /// The endpoint was disabled after the delivery was made.
     EndpointDisabled,
+    /// A test of the endpoint was not delivered by its one attempt, or got none in time.
+    TestFailed,
+    /// A test of the endpoint came too soon after another.
+    TestTooSoon,
 }
 
 impl DiscardReason {
@@ -319,6 +323,8 @@ impl DiscardReason {
         match self {
             Self::EndpointDeleted => "endpoint_deleted",
             Self::EndpointDisabled => "endpoint_disabled",
+            Self::TestFailed => "test_failed",
+            Self::TestTooSoon => "test_too_soon",
         }
     }
 }

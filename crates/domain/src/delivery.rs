@@ -23,6 +23,8 @@ pub struct Delivery {
     pub attempts: u32,
     /// Not before this time; `None` = at once.
     pub due: Option<Timestamp>,
+    /// Somebody tries the endpoint out: one attempt, and no trace but its record (ADR 0037).
+    pub test: bool,
 }
 
 /// Where a record was read: for dead letters and attempt records.

@@ -146,6 +146,7 @@ mod tests {
             event: event(),
             attempts: 1,
             due: None,
+            test: false,
         };
         let new = NewRecord {
             topic: "deliveries".into(),

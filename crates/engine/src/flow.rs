@@ -32,6 +32,8 @@ pub(crate) struct Flow {
     pub(crate) saving: Saving,
     /// Its limit is used up until then.
     pub(crate) limited_until: Timestamp,
+    /// No other test of it is taken before.
+    pub(crate) tested_until: Timestamp,
     /// When it is looked at again.
     pub(crate) timer: Option<Timestamp>,
 }
@@ -80,6 +82,7 @@ impl Flow {
             gone: Gone::default(),
             saving: Saving::default(),
             limited_until: Timestamp::default(),
+            tested_until: Timestamp::default(),
             timer: None,
         }
     }
@@ -143,6 +146,7 @@ impl Flow {
         self.queue.is_empty()
             && self.keys.is_empty()
             && self.in_flight == 0
+            && self.tested_until <= now
             && !self.has_turn
             && !self.has_replay_turn
             && self.backlog.is_none()

@@ -26,6 +26,7 @@
 //! | what makes room at a bound | `slice/room` |
 //! | what settles a record | `slice/settle` |
 //! | what ends or moves without an attempt | `slice/give_up` |
+//! | tests of an endpoint | `slice/test_send` |
 //! | the end of an ownership | `slice/drain` |
 //! | fences of others behind ours | `slice/overtaken` |
 //! | ordered endpoints' keys | `slice/ordered` |

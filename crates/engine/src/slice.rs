@@ -14,7 +14,7 @@
 //! so no lane can stick.
 //! In files of its own: the way into memory ([`mod@enter`]), what leaves it when a lane stands
 //! ([`mod@room`]), which attempt starts ([`mod@start`]), what an attempt's end leads to
-//! ([`mod@finish`]), what ends without one ([`mod@give_up`]), the way over the backlog ([`mod@spill`]), order ([`mod@ordered`]), what settles
+//! ([`mod@finish`]), what ends without one ([`mod@give_up`]), tests ([`mod@test_send`]), the way over the backlog ([`mod@spill`]), order ([`mod@ordered`]), what settles
 //! ([`mod@settle`]), what a successor must know ([`mod@save`]), fences of others behind ours
 //! ([`mod@overtaken`]), the end of an ownership ([`mod@drain`]). Leaves which slices are owned,
 //! commits and the worker's budget to [`crate::worker`], and everything that touches the world to
@@ -31,6 +31,7 @@ mod save;
 mod settle;
 mod spill;
 mod start;
+mod test_send;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;

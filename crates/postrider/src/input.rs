@@ -8,7 +8,9 @@ use std::io::{self, Read};
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use bytes::Bytes;
 use postrider_domain::Timestamp;
+use serde::de::IgnoredAny;
 use zeroize::Zeroizing;
 
 use crate::exit::{Code, Failure};
@@ -53,6 +55,30 @@ pub(crate) fn secret<T, E: fmt::Display>(
                 .map_err(|_| Failure::usage(format!("--secret: {path} is not text")))?;
             parse(text, "")
         }
+    }
+}
+
+/// The media type of what is JSON.
+pub(crate) const JSON: &str = "application/json";
+
+/// What is typed must be JSON; what a file holds is sent as it is and only called JSON if it is.
+pub(crate) fn payload(data: &str) -> Result<(Bytes, &'static str), Failure> {
+    let json = |bytes: &[u8]| serde_json::from_slice::<IgnoredAny>(bytes);
+    match data.strip_prefix('@') {
+        Some(path) => {
+            let bytes = read(path)?;
+            let content_type = match json(&bytes) {
+                Ok(_) => JSON,
+                Err(_) => "application/octet-stream",
+            };
+            Ok((bytes.into(), content_type))
+        }
+        None => match json(data.as_bytes()) {
+            Ok(_) => Ok((data.to_owned().into(), JSON)),
+            Err(error) => Err(Failure::usage(format!(
+                "--data is not JSON ({error}); quote it for the shell, or name a file with @"
+            ))),
+        },
     }
 }
 
@@ -115,5 +141,16 @@ mod tests {
             "1970-01-01T00:00:01.5Z"
         );
         assert_eq!(rfc3339(Timestamp::MAX), "-");
+    }
+
+    #[test]
+    fn typed_data_must_be_json_and_stays_as_typed() {
+        let (data, content_type) = payload("{ \"a\" : 1 }").unwrap();
+        assert_eq!(
+            (&data[..], content_type),
+            (&b"{ \"a\" : 1 }"[..], "application/json")
+        );
+        assert!(payload("{a:1}").is_err());
+        assert!(payload("@/no/such/file").is_err());
     }
 }

@@ -4,6 +4,7 @@
 //! delivering to the other crates.
 
 mod cli;
+mod coarse;
 mod commands;
 mod exit;
 mod granted;

@@ -162,6 +162,7 @@ impl Template {
             event,
             attempts: 0,
             due: None,
+            test: false,
         };
         let partition = i32::from(slices.slice_of(&delivery.endpoint).0);
         Self {
@@ -396,6 +397,7 @@ mod tests {
                 event: event("payment.captured"),
                 attempts: 0,
                 due: None,
+                test: false,
             };
             let partition = i32::from(slices().slice_of(&id).0);
             let expected = delivery::encode(&delivery, 0, None, "deliveries".into(), partition);

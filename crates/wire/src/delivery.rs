@@ -82,6 +82,9 @@ fn headers(delivery: &Delivery, attempts: u32, due: Option<Timestamp>) -> Vec<He
     if let Some(due) = due {
         put("pr_due", due.as_micros().div_ceil(1_000).to_string().into());
     }
+    if delivery.test {
+        put("pr_test", Bytes::from_static(b"1"));
+    }
     put(
         "pr_accepted",
         event.accepted_at.as_millis().to_string().into(),
@@ -116,6 +119,7 @@ struct Headers {
     endpoint: Option<EndpointId>,
     attempts: Option<u32>,
     due: Option<Timestamp>,
+    test: bool,
     accepted_at: Option<Timestamp>,
     attributes: Attributes,
 }
@@ -137,6 +141,7 @@ impl Headers {
             "pr_endpoint" => self.endpoint = Some(parse(header, value)?),
             "pr_attempt" => self.attempts = Some(parse(header, value)?),
             "pr_due" => self.due = Some(Timestamp::from_millis(parse(header, value)?)),
+            "pr_test" => self.test = utf8(header, value)? == "1",
             "pr_accepted" => self.accepted_at = Some(Timestamp::from_millis(parse(header, value)?)),
             "content-type" => {
                 self.attributes.content_type = Some(utf8(header, value)?.into());
@@ -181,6 +186,7 @@ impl Headers {
             },
             attempts: self.attempts.ok_or_else(|| missing("pr_attempt"))?,
             due: self.due,
+            test: self.test,
         })
     }
 }

@@ -70,5 +70,6 @@ pub(crate) fn delivery() -> Delivery {
         },
         attempts: 0,
         due: None,
+        test: false,
     }
 }

@@ -36,6 +36,7 @@ pub(crate) fn event(input: &[u8]) {
         event,
         attempts: 0,
         due: None,
+        test: false,
     };
     let sent = delivery::encode(&written, 0, None, "deliveries".into(), 0);
     let read = delivery::decode(&read_back(sent)).expect("a delivery that was just written");

@@ -286,6 +286,7 @@ impl World {
             },
             attempts: 0,
             due: None,
+            test: false,
         };
         self.trace(|world| {
             format!(

@@ -93,8 +93,14 @@ impl SliceEngine {
             );
             return;
         }
-        let due = entry.delivery().due;
+        let delivery = entry.delivery();
+        let due = delivery.due;
         self.entries.insert(id, entry);
+        if delivery.test
+            && let Some(reason) = self.refusal_of_test(now, &delivery.endpoint, appended_at)
+        {
+            return self.end_test(now, id, reason);
+        }
         if key.is_none()
             && let Some(due) = head.and_then(|head| head.due)
             && due > now

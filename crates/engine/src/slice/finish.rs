@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use postrider_catalog::Lookup;
 use postrider_domain::{
-    AttemptReport, AttemptResult, DeadLetterReason, EndpointId, Lane, Outcome, Rung, Timestamp,
-    Unmet,
+    AttemptReport, AttemptResult, DeadLetterReason, DiscardReason, EndpointId, Lane, Outcome, Rung,
+    Timestamp, Unmet,
 };
 
 use super::{Draining, SliceEngine};
@@ -55,8 +55,12 @@ impl SliceEngine {
         }
         let judged = Judged { report, unmet };
         match verdict {
-            Verdict::Asked { .. } => self.ask_again(now, id, &endpoint, judged),
             Verdict::Delivered => self.end(now, id, judged, Outcome::Delivered),
+            _ if self.is_test(id) => {
+                let outcome = Outcome::Discarded(DiscardReason::TestFailed);
+                self.end(now, id, judged, outcome);
+            }
+            Verdict::Asked { .. } => self.ask_again(now, id, &endpoint, judged),
             Verdict::Hopeless(DeadLetterReason::Unrenderable)
                 if self.keeps_order(id, &endpoint) =>
             {

@@ -132,6 +132,9 @@ impl SliceEngine {
     }
 
     pub(super) fn give_up(&mut self, now: Timestamp, id: EntryId, reason: DeadLetterReason) {
+        if self.is_test(id) {
+            return self.end_test(now, id, DiscardReason::TestFailed);
+        }
         let spent = matches!(
             reason,
             DeadLetterReason::AttemptsExhausted | DeadLetterReason::WindowPassed

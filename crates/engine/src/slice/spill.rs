@@ -9,7 +9,9 @@
 use std::time::Duration;
 
 use postrider_catalog::Lookup;
-use postrider_domain::{Delivery, EndpointId, EndpointState, Lane, Ordering, Outcome, Timestamp};
+use postrider_domain::{
+    Delivery, DiscardReason, EndpointId, EndpointState, Lane, Ordering, Outcome, Timestamp,
+};
 
 use super::save::SAVED_EVERY;
 use super::{DISCARD_GRACE, Ordered, Purpose, SliceEngine};
@@ -40,7 +42,8 @@ impl SliceEngine {
         if lane == Lane::Backlog {
             return false;
         }
-        if self.ordering(&endpoint) != Ordering::None {
+        let test = self.is_test(id);
+        if self.ordering(&endpoint) != Ordering::None && !test {
             // Its backlog is its order.
             return true;
         }
@@ -57,7 +60,7 @@ impl SliceEngine {
             return false;
         };
         let flow = self.flow(&endpoint);
-        if flow.backlog.as_ref().is_some_and(Backlog::is_ahead) {
+        if flow.backlog.as_ref().is_some_and(Backlog::is_ahead) && !test {
             return true;
         }
         !has_room(admitting, held, flow.queue.len(), flow.queued_bytes, bytes)
@@ -84,6 +87,9 @@ impl SliceEngine {
 
     /// Moves an entry to the backlog, once a successor knows that there is one.
     pub(super) fn spill(&mut self, now: Timestamp, id: EntryId) {
+        if self.is_test(id) {
+            return self.end_test(now, id, DiscardReason::TestFailed);
+        }
         self.clear_timer(id);
         let entry = self.entry(id);
         entry.state = EntryState::Spilling;

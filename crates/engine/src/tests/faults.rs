@@ -161,6 +161,7 @@ fn a_producer_clock_that_is_ahead_makes_no_loop() {
             event,
             attempts: 0,
             due: None,
+            test: false,
         }),
     );
     world.run_for(HOUR);

@@ -12,3 +12,4 @@ mod neighbours;
 mod order;
 mod ownership;
 mod retry;
+mod test_send;

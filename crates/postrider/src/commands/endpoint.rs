@@ -8,6 +8,7 @@ mod apply;
 mod delete;
 mod show;
 mod state;
+mod test_send;
 pub(in crate::commands) mod topic;
 
 use clap::{Args, Subcommand};
@@ -19,6 +20,7 @@ use crate::output::Output;
 use apply::Apply;
 use delete::Delete;
 use state::Switch;
+use test_send::Test;
 pub(super) use topic::Topic;
 
 #[derive(Subcommand)]
@@ -31,6 +33,8 @@ pub(crate) enum Command {
     Get(One),
     /// Delete one endpoint
     Delete(Delete),
+    /// Send one endpoint a test, and say how it ended
+    Test(Test),
     /// Let one endpoint's deliveries wait
     Pause(state::One),
     /// Let the deliveries of a paused endpoint go on
@@ -50,6 +54,7 @@ pub(crate) fn run(command: &Command, at: &Where, output: Output) -> Result<(), F
         Command::List => show::list(&Topic::open(&installation)?, output),
         Command::Get(One { id }) => show::get(id, &Topic::open(&installation)?, output),
         Command::Delete(arguments) => delete::run(arguments, &Topic::open(&installation)?, output),
+        Command::Test(arguments) => test_send::run(arguments, &installation, output),
         Command::Pause(one) => switch(Switch::Pause, one, &installation, output),
         Command::Resume(one) => switch(Switch::Resume, one, &installation, output),
     }

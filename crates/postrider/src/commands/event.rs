@@ -5,7 +5,6 @@ use clap::{Args, Subcommand};
 use postrider_domain::{NewRecord, Tenant};
 use postrider_kafka::{Writer, admin, producer::ANY_PARTITION};
 use serde::Serialize;
-use serde::de::IgnoredAny;
 
 use crate::cli::DryRun;
 use crate::exit::Failure;
@@ -63,7 +62,7 @@ pub(crate) fn run(command: &Command, at: &Where, output: Output) -> Result<(), F
         Some(id) => id.clone(),
         None => format!("evt_{:032x}", u128::from_be_bytes(input::random()?)),
     };
-    let (data, content_type) = payload(&publish.data)?;
+    let (data, content_type) = input::payload(&publish.data)?;
     let bytes = data.len();
     let event = CloudEvent {
         topic: &publish.topic,
@@ -104,28 +103,6 @@ pub(crate) fn run(command: &Command, at: &Where, output: Output) -> Result<(), F
     Ok(output.item(&done, &line)?)
 }
 
-/// What is typed must be JSON; what a file holds is sent as it is and only called JSON if it is.
-fn payload(data: &str) -> Result<(Bytes, &'static str), Failure> {
-    const JSON: &str = "application/json";
-    let json = |bytes: &[u8]| serde_json::from_slice::<IgnoredAny>(bytes);
-    match data.strip_prefix('@') {
-        Some(path) => {
-            let bytes = input::read(path)?;
-            let content_type = match json(&bytes) {
-                Ok(_) => JSON,
-                Err(_) => "application/octet-stream",
-            };
-            Ok((bytes.into(), content_type))
-        }
-        None => match json(data.as_bytes()) {
-            Ok(_) => Ok((data.to_owned().into(), JSON)),
-            Err(error) => Err(Failure::usage(format!(
-                "--data is not JSON ({error}); quote it for the shell, or name a file with @"
-            ))),
-        },
-    }
-}
-
 /// What is put on an intake topic, as a CloudEvent in binary form.
 pub(super) struct CloudEvent<'a> {
     pub(super) topic: &'a str,
@@ -163,21 +140,5 @@ impl CloudEvent<'_> {
             value: Some(self.data),
             headers,
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn typed_data_must_be_json_and_stays_as_typed() {
-        let (data, content_type) = payload("{ \"a\" : 1 }").unwrap();
-        assert_eq!(
-            (&data[..], content_type),
-            (&b"{ \"a\" : 1 }"[..], "application/json")
-        );
-        assert!(payload("{a:1}").is_err());
-        assert!(payload("@/no/such/file").is_err());
     }
 }

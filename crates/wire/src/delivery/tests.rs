@@ -125,6 +125,7 @@ proptest! {
         endpoint in "[A-Za-z0-9_-]{1,64}",
         attempts in any::<u32>(),
         due in proptest::option::of(0..u64::MAX / 1_000),
+        test: bool,
     ) {
         let delivery = Delivery {
             id: DeliveryId::from_bytes(id),
@@ -132,6 +133,7 @@ proptest! {
             event,
             attempts,
             due: due.map(Timestamp::from_millis),
+            test,
         };
         prop_assert_eq!(decode(&read_back(written(&delivery))), Ok(delivery));
     }

@@ -12,6 +12,7 @@ mod refusals;
 mod retries;
 mod sealing;
 mod stopping;
+mod test_send;
 
 use std::time::Duration;
 

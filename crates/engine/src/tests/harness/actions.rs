@@ -102,6 +102,16 @@ impl Harness {
     }
 
     fn deliver_event(&mut self, slice: Slice, endpoint: &str, event: Event) -> DeliveryId {
+        self.deliver_as(slice, endpoint, event, false)
+    }
+
+    /// Somebody tests an endpoint.
+    pub(crate) fn test(&mut self, endpoint: &str) -> DeliveryId {
+        let event = event(self.now, 100);
+        self.deliver_as(SLICE, endpoint, event, true)
+    }
+
+    fn deliver_as(&mut self, slice: Slice, endpoint: &str, event: Event, test: bool) -> DeliveryId {
         self.made += 1;
         let id = DeliveryId::from_bytes(self.made.to_be_bytes());
         if let Some(key) = &event.ordering_key {
@@ -113,6 +123,7 @@ impl Harness {
             event,
             attempts: 0,
             due: None,
+            test,
         };
         self.append_in(slice, Lane::Deliveries, Arc::new(delivery));
         id

@@ -287,6 +287,7 @@ mod tests {
             event,
             attempts: 0,
             due: None,
+            test: false,
         };
         let endpoint = demo.endpoint(
             "http://127.0.0.1:65535",
