@@ -10,8 +10,8 @@ use postrider_guard::Policy;
 use serde_json::Value;
 
 use crate::config::{
-    Config, Decode, Defaults, Dispatcher, Kafka, Properties, SchemaRegistry, Secrets, Source,
-    SourceMap, Telemetry, Topics,
+    Config, Decode, Defaults, Dispatcher, Handshake, Kafka, Properties, Registration, SchemaRegistry,
+    Secrets, Source, SourceMap, Telemetry, Topics,
 };
 use crate::environment::Environment;
 use crate::file::File;
@@ -158,6 +158,7 @@ impl Reader {
             self.egress(),
             self.network(),
             self.secrets(),
+            self.registration(),
             self.telemetry(),
         );
         match parts {
@@ -169,6 +170,7 @@ impl Reader {
                 Some(egress),
                 Some(network),
                 secrets,
+                Some(registration),
                 Some(telemetry),
             ) if self.mistakes.is_empty() => Ok(Config {
                 kafka,
@@ -178,6 +180,7 @@ impl Reader {
                 egress,
                 network,
                 secrets,
+                registration,
                 telemetry,
                 shown: self.shown,
             }),
@@ -533,6 +536,19 @@ impl Reader {
         Secrets {
             key_file: self.take_if_given(&keys::KEY_FILE).map(Into::into),
         }
+    }
+
+    fn registration(&mut self) -> Option<Registration> {
+        let handshake = self.take(&keys::HANDSHAKE);
+        let origin = self.take(&keys::ORIGIN);
+        let (handshake, origin) = (handshake?, origin?);
+        if handshake == Handshake::CloudEvents && origin.is_empty() {
+            let source = self.source_of(keys::HANDSHAKE.path);
+            let expected = "a DNS name of yours, because registration.handshake is cloudevents";
+            self.mistakes
+                .push(mistake(keys::ORIGIN.path, &source, "nothing", expected));
+        }
+        Some(Registration { handshake, origin })
     }
 
     fn telemetry(&mut self) -> Option<Telemetry> {

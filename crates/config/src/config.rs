@@ -32,6 +32,8 @@ pub struct Config {
     pub network: Network,
     /// `[secrets]`.
     pub secrets: Secrets,
+    /// `[registration]`: what an endpoint's receiver has to show before it is sent anything.
+    pub registration: Registration,
     /// `[telemetry]`.
     pub telemetry: Telemetry,
     pub(crate) shown: Vec<ShowRow>,
@@ -222,6 +224,26 @@ pub struct Defaults {
 pub struct Secrets {
     /// The keys that seal secrets at rest; `None` = they lie unsealed. Not read here.
     pub key_file: Option<PathBuf>,
+}
+
+/// `[registration]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Registration {
+    /// What is asked of a receiver.
+    pub handshake: Handshake,
+    /// A DNS name that says whose requests they are; not empty with [`Handshake::CloudEvents`].
+    pub origin: String,
+}
+
+/// How a receiver agrees to be sent requests (ADR 0038).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Handshake {
+    /// Nobody is asked.
+    None,
+    /// `OPTIONS` with an origin, as CloudEvents' webhooks have it.
+    CloudEvents,
+    /// A signed request whose challenge comes back.
+    Challenge,
 }
 
 /// `[telemetry]`.

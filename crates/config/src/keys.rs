@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::config::{Decode, LogFormat, Ownership};
+use crate::config::{Decode, Handshake, LogFormat, Ownership};
 use crate::kind::{
     Address, BaseUrl, Choice, Flag, Hidden, Kind, List, Network, Retry, Span, Text, Whole,
 };
@@ -72,7 +72,7 @@ pub(crate) const SOURCES: &str = "sources";
 pub(crate) const NOT_YET: [&str; 4] = ["api", "api_url", "admin", "telemetry.otlp_endpoint"];
 
 /// Every key, in the order of the reference.
-pub(crate) const KEYS: [&dyn AnyKey; 32] = [
+pub(crate) const KEYS: [&dyn AnyKey; 34] = [
     &BROKERS,
     &PREFIX,
     &SLICES,
@@ -103,6 +103,8 @@ pub(crate) const KEYS: [&dyn AnyKey; 32] = [
     &PROXY,
     &SOURCE_ADDRESSES,
     &KEY_FILE,
+    &HANDSHAKE,
+    &ORIGIN,
     &LOG,
     &LOG_FORMAT,
 ];
@@ -428,6 +430,33 @@ pub(crate) static KEY_FILE: Key<Text> = Key {
               sealed wait. Routers do not need it.",
 };
 
+pub(crate) static HANDSHAKE: Key<Choice<Handshake>> = Key {
+    path: "registration.handshake",
+    kind: Choice {
+        options: &[
+            ("none", Handshake::None),
+            ("cloudevents", Handshake::CloudEvents),
+            ("challenge", Handshake::Challenge),
+        ],
+        not_yet: &[],
+    },
+    default: Some("none"),
+    meaning: "What the receiver of a new endpoint, or of one whose URL moved, has to answer before \
+              the endpoint is written: the OPTIONS request of CloudEvents' webhooks, or a signed \
+              request whose challenge it sends back. One request for each such endpoint.",
+};
+
+pub(crate) static ORIGIN: Key<Text> = Key {
+    path: "registration.origin",
+    kind: Text {
+        expected: "a DNS name such as webhooks.example.com",
+        accepts: |text| text.is_empty() || is_name(text),
+    },
+    default: Some(""),
+    meaning: "Whose requests they are: WebHook-Request-Origin of the handshake and of every \
+              delivery. Required when registration.handshake is cloudevents, not sent otherwise.",
+};
+
 pub(crate) static LOG: Key<Text> = Key {
     path: "telemetry.log",
     kind: Text {
@@ -453,6 +482,17 @@ pub(crate) static LOG_FORMAT: Key<Choice<LogFormat>> = Key {
 fn is_topic(text: &str) -> bool {
     let legal = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
     (1..=249).contains(&text.len()) && text.bytes().all(legal) && text != "." && text != ".."
+}
+
+/// At least two labels of letters, digits and inner hyphens (RFC 1123).
+fn is_name(text: &str) -> bool {
+    let is_label = |label: &str| {
+        let clean = label
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b == b'-');
+        (1..=63).contains(&label.len()) && clean && !label.starts_with('-') && !label.ends_with('-')
+    };
+    text.len() <= 253 && text.contains('.') && text.split('.').all(is_label)
 }
 
 fn is_broker_list(text: &str) -> bool {

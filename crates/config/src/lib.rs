@@ -22,8 +22,8 @@ mod tree;
 
 pub use assemble::{Override, Sources, load};
 pub use config::{
-    Config, Decode, Defaults, Dispatcher, Kafka, LogFormat, Ownership, Properties, SchemaRegistry,
-    Secrets, Source, SourceMap, Telemetry, Topics,
+    Config, Decode, Defaults, Dispatcher, Handshake, Kafka, LogFormat, Ownership, Properties,
+    Registration, SchemaRegistry, Secrets, Source, SourceMap, Telemetry, Topics,
 };
 pub use environment::Environment;
 pub use file::File;

@@ -4,8 +4,8 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use postrider_config::{
-    Config, ConfigErrors, Decode, Environment, File, LogFormat, Override, Ownership, Sources,
-    Topics, load,
+    Config, ConfigErrors, Decode, Environment, File, Handshake, LogFormat, Override, Ownership,
+    Sources, Topics, load,
 };
 
 fn toml(text: &str) -> Sources {
@@ -446,4 +446,35 @@ fn mistakes_about_the_registry_repeat_no_secret() {
         wrong("url = \"http://a\"\nuser = \"me\"\npassword = \"hunter2\"\ntoken = \"hunter2\"")
             .contains("one of them")
     );
+}
+
+#[test]
+fn a_handshake_by_origin_needs_one() {
+    let load_with = |text: &str| load(toml(&format!("[registration]\n{text}\n")));
+    let config = load_with("handshake = \"cloudevents\"\norigin = \"hooks.psp.example\"").unwrap();
+    assert_eq!(config.registration.handshake, Handshake::CloudEvents);
+    assert_eq!(config.registration.origin, "hooks.psp.example");
+    assert_eq!(
+        load_with("handshake = \"challenge\"")
+            .unwrap()
+            .registration
+            .origin,
+        ""
+    );
+    let none = load_with("handshake = \"cloudevents\"")
+        .unwrap_err()
+        .to_string();
+    assert!(
+        none.contains("registration.origin (postrider.toml): found nothing"),
+        "{none}"
+    );
+    for bad in [
+        "localhost",
+        "https://a.example",
+        "a_b.example",
+        "-a.example",
+        "a..example",
+    ] {
+        assert!(load_with(&format!("origin = \"{bad}\"")).is_err(), "{bad}");
+    }
 }

@@ -8,12 +8,14 @@ use std::num::NonZero;
 use std::sync::Arc;
 use std::thread::available_parallelism;
 
+use http::Method;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use postrider_domain::{
     AttemptError, AttemptReport, AttemptResult, Auth, ErrorKind, Phases, RequestSummary, Timestamp,
 };
 use postrider_egress::{Egress, Request};
 use postrider_engine::io::StartAttempt;
+use postrider_guard::consent::REQUEST_ORIGIN;
 use postrider_payload::{Rendered, Renderer, Unrenderable, takes_long};
 use postrider_signing::{ID_HEADER, Message, TIMESTAMP_HEADER};
 use tokio::sync::Semaphore;
@@ -23,22 +25,27 @@ use crate::clock::{Clock, wall_time};
 
 /// Number of the attempt, from 1.
 const ATTEMPT: HeaderName = HeaderName::from_static("postrider-attempt");
+/// Whose requests they are, where receivers were asked for their consent.
+const ORIGIN: HeaderName = HeaderName::from_static(REQUEST_ORIGIN);
 
 /// What requests are sent with. Cloning is a reference count.
 #[derive(Clone)]
 pub(crate) struct Requests {
     egress: Egress,
     clock: Clock,
+    /// Sent with every request, if receivers agreed to it.
+    origin: Option<HeaderValue>,
     /// As many as there are processors: more at a time would end no sooner, and each takes memory.
     makers: Arc<Semaphore>,
 }
 
 impl Requests {
-    pub(crate) fn new(egress: Egress, clock: Clock) -> Self {
+    pub(crate) fn new(egress: Egress, clock: Clock, origin: Option<HeaderValue>) -> Self {
         let processors = available_parallelism().map_or(1, NonZero::get);
         Self {
             egress,
             clock,
+            origin,
             makers: Arc::new(Semaphore::new(processors)),
         }
     }
@@ -50,7 +57,7 @@ impl Requests {
         renderer: Arc<Renderer>,
     ) -> Option<AttemptReport> {
         let request = match self.rendered(start, renderer).await {
-            Ok(rendered) => request(start, rendered, wall_time()),
+            Ok(rendered) => request(start, rendered, self.origin.clone(), wall_time()),
             Err(failure) => Err(failure),
         };
         // As late as it can be looked at: whatever follows is on its way.
@@ -100,10 +107,12 @@ type Failure = (ErrorKind, String);
 fn request(
     start: &StartAttempt,
     rendered: Rendered<'_>,
+    origin: Option<HeaderValue>,
     wall: Timestamp,
 ) -> Result<Request, Failure> {
-    let headers = headers(start, &rendered, wall);
+    let headers = headers(start, &rendered, origin, wall);
     Ok(Request {
+        method: Method::POST,
         url: start.endpoint.url.clone(),
         headers: headers.map_err(|message| (ErrorKind::Internal, message))?,
         body: rendered.body,
@@ -141,6 +150,7 @@ fn report(
 fn headers(
     start: &StartAttempt,
     rendered: &Rendered<'_>,
+    origin: Option<HeaderValue>,
     wall: Timestamp,
 ) -> Result<HeaderMap, String> {
     let StartAttempt {
@@ -171,6 +181,9 @@ fn headers(
         // whatever its name: it may be how the receiver knows who is calling
         value.set_sensitive(true);
         headers.append(name, value);
+    }
+    if let Some(origin) = origin {
+        headers.insert(ORIGIN, origin);
     }
     headers.insert(CONTENT_TYPE, text(content_type)?);
     headers.insert(ATTEMPT, HeaderValue::from(*attempt));
@@ -234,6 +247,7 @@ mod tests {
             event,
             attempts: 0,
             due: None,
+            test: false,
         };
         StartAttempt {
             ticket: Ticket {
@@ -253,7 +267,7 @@ mod tests {
     fn requested(start: &StartAttempt) -> Request {
         let rendered = Renderer::default().render(&start.endpoint, &start.delivery);
         let rendered = rendered.map(Rendered::into_owned).unwrap();
-        request(start, rendered, WALL).unwrap()
+        request(start, rendered, None, WALL).unwrap()
     }
 
     fn template(source: &str) -> Format {
@@ -309,7 +323,7 @@ mod tests {
     #[tokio::test]
     async fn what_cannot_be_made_is_not_sent_and_says_why() {
         let policy = Policy::default();
-        let requests = Requests::new(Egress::new(policy, "test").unwrap(), Clock::start());
+        let requests = Requests::new(Egress::new(policy, "test").unwrap(), Clock::start(), None);
         for format in [template("{{ data.missing }}"), Format::Form] {
             let start = start(format, b"[1]");
             let report = requests.send(&start, Arc::default()).await.unwrap();

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use postrider_config::Config;
+use postrider_config::{Config, Handshake};
 use postrider_domain::SliceCount;
 use postrider_engine::io::Defaults;
 use postrider_kafka::membership::MembershipSettings;
@@ -31,6 +31,8 @@ pub struct DispatcherSettings {
     pub network: postrider_domain::Network,
     /// What opens the secrets of endpoints.
     pub keys: Arc<KeyRing>,
+    /// Whose requests they are, sent with each: receivers were asked for their consent by it.
+    pub origin: Option<String>,
     /// Names this worker in attempt records.
     pub worker: String,
 }
@@ -70,6 +72,8 @@ impl DispatcherSettings {
             policy: config.egress.clone(),
             network: config.network.clone(),
             keys,
+            origin: (config.registration.handshake == Handshake::CloudEvents)
+                .then(|| config.registration.origin.clone()),
             worker: worker.to_owned(),
         }
     }

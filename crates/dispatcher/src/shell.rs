@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Select, Sender, TryRecvError, bounded, never, unbounded};
+use http::HeaderValue;
 use postrider_domain::{AttemptReport, AttemptResult, Lane, Slice, Timestamp};
 use postrider_egress::Egress;
 use postrider_engine::commits::CommitEntry;
@@ -140,6 +141,9 @@ impl Shell {
         let group = &membership.group;
         let user_agent = concat!("Postrider/", env!("CARGO_PKG_VERSION"));
         let egress = Egress::over(&settings.network, settings.policy.clone(), user_agent)?;
+        let origin = settings.origin.as_deref();
+        let origin =
+            origin.map(|name| HeaderValue::from_str(name).expect("a DNS name can be sent"));
         // Not bounded: whoever answers must not wait for the thread that waits for answers. The
         // engine's own bounds limit how many can be under way.
         let (answer, answers) = unbounded();
@@ -184,7 +188,7 @@ impl Shell {
             metrics: metrics.clone(),
             topics: topics.clone(),
             encoder: Encoder::new(settings),
-            requests: Requests::new(egress, clock),
+            requests: Requests::new(egress, clock, origin),
             formats: Formats::default(),
             runtime,
             endpoints: Endpoints::new(reader, *slices, Arc::clone(keys), metrics),

@@ -89,13 +89,14 @@ impl Http1 {
     /// One request and its answer. Dropping the future, or failing, ends the connection at once.
     pub(crate) async fn send(
         mut self: Box<Self>,
+        method: Method,
         uri: &Uri,
         headers: HeaderMap,
         data: Bytes,
         progress: &Arc<Progress>,
     ) -> Result<Sent, Ended> {
         let mut request = Request::new(TrackedBody::new(data, Arc::clone(progress)));
-        *request.method_mut() = Method::POST;
+        *request.method_mut() = method;
         *request.uri_mut() = origin_form(uri)?;
         *request.headers_mut() = headers;
         let _tell = Tell {

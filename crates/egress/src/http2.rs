@@ -172,12 +172,13 @@ impl Promise {
     /// One request and its answer. Dropping the future, or failing, resets the stream.
     pub(crate) async fn send(
         mut self,
+        method: Method,
         uri: &Uri,
         headers: HeaderMap,
         data: Bytes,
         progress: &Progress,
     ) -> Result<Answer, Ended> {
-        let sent = self.exchange(uri, headers, data, progress).await;
+        let sent = self.exchange(method, uri, headers, data, progress).await;
         // The library repeats only what kind of error it was.
         let flooded = self.connection.traffic.is_flooded();
         sent.map_err(|ended| if flooded { Ended::Flood } else { ended })
@@ -185,6 +186,7 @@ impl Promise {
 
     async fn exchange(
         &mut self,
+        method: Method,
         uri: &Uri,
         headers: HeaderMap,
         data: Bytes,
@@ -193,7 +195,7 @@ impl Promise {
         let traffic = Arc::clone(&self.connection.traffic);
         traffic.await_head(UNASKED_BYTES_MAX);
         let mut request = Request::new(());
-        *request.method_mut() = Method::POST;
+        *request.method_mut() = method;
         *request.uri_mut() = uri.clone();
         *request.version_mut() = Version::HTTP_2;
         *request.headers_mut() = headers;

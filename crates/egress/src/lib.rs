@@ -44,10 +44,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::Uri;
 use http::header::{
     ACCEPT, AUTHORIZATION, CONTENT_LENGTH, HOST, HeaderMap, HeaderValue, USER_AGENT,
 };
+use http::{Method, Uri};
 use postrider_domain::{
     AttemptReport, AttemptResult, Auth, Credentials, Network, OAuth2, Phases, RequestSummary,
     Timestamp,
@@ -115,6 +115,8 @@ pub enum EgressError {
 /// `content-length`.
 #[derive(Clone)]
 pub struct Request {
+    /// `POST` for deliveries.
+    pub method: Method,
     /// Checked again before sending.
     pub url: Arc<str>,
     /// Sent as they are, signature included.
@@ -123,6 +125,14 @@ pub struct Request {
     pub body: Bytes,
     /// One deadline over everything: name, connection, request, and the response to its end.
     pub timeout: Duration,
+}
+
+/// A request on its way.
+struct Outgoing<'a> {
+    method: Method,
+    url: &'a str,
+    headers: HeaderMap,
+    data: Bytes,
 }
 
 /// The HTTP client. Cloning is a reference count; all clones share their connections.
@@ -208,6 +218,7 @@ impl Egress {
     ) -> AttemptReport {
         let begin = Instant::now();
         let Request {
+            method,
             url,
             headers,
             body,
@@ -236,9 +247,13 @@ impl Egress {
                 }
                 _ => None,
             };
-            let sent = self
-                .0
-                .exchange(&url, &identity, headers, body, &progress, &mut phases);
+            let outgoing = Outgoing {
+                method,
+                url: &url,
+                headers,
+                data: body,
+            };
+            let sent = self.0.exchange(outgoing, &identity, &progress, &mut phases);
             let answer = sent.await?;
             if let Some((slot, header)) = token.filter(|_| answer.status == 401) {
                 slot.refused(&header);
@@ -282,13 +297,17 @@ impl Client {
     /// waits may turn out to be closed; then the next one is tried.
     async fn exchange(
         &self,
-        url: &str,
+        outgoing: Outgoing<'_>,
         identity: &Identity,
-        mut headers: HeaderMap,
-        data: Bytes,
         progress: &Arc<Progress>,
         phases: &mut Phases,
     ) -> Result<Answer, Ended> {
+        let Outgoing {
+            method,
+            url,
+            mut headers,
+            data,
+        } = outgoing;
         let url = self.policy.check_url(url)?;
         let uri = Uri::try_from(url.as_str()).map_err(http::Error::from)?;
         let any = || HeaderValue::from_static("*/*");
@@ -306,7 +325,7 @@ impl Client {
             match ready {
                 Ready::Http1(line) => {
                     let headers = with_host(headers.clone(), &uri)?;
-                    match line.send(&uri, headers, data.clone(), progress).await? {
+                    match line.send(method.clone(), &uri, headers, data.clone(), progress).await? {
                         Sent::Answer(answer, again) => {
                             if let Some(line) = again {
                                 self.pool.keep_http1(key, line);
@@ -320,7 +339,8 @@ impl Client {
                 Ready::Http2(promise) => {
                     let mut headers = headers.clone();
                     headers.insert(CONTENT_LENGTH, HeaderValue::from(data.len()));
-                    let sent = promise.send(&uri, headers, data.clone(), progress).await;
+                    let sent = promise.send(method.clone(), &uri, headers, data.clone(), progress);
+                    let sent = sent.await;
                     match sent {
                         // As closing an idle connection is in HTTP/1.1.
                         Err(Ended::Unprocessed { leaving: true, .. }) if waited && may_repeat => {
@@ -346,11 +366,15 @@ impl Client {
         let by = Instant::now() + limit;
         let asking = async {
             let (headers, form) = tokens::question(oauth).map_err(|e| failure::unmade(&e))?;
-            let headers = self.complete(headers, &form);
+            let outgoing = Outgoing {
+                method: Method::POST,
+                url: &oauth.token_url,
+                headers: self.complete(headers, &form),
+                data: form.clone(),
+            };
             let progress = Arc::new(Progress::new(&form, by));
             let phases = &mut Phases::default();
-            let exchange =
-                self.exchange(&oauth.token_url, identity, headers, form, &progress, phases);
+            let exchange = self.exchange(outgoing, identity, &progress, phases);
             match tokio::time::timeout_at(by.into(), exchange).await {
                 Ok(Ok(answer)) => Ok(answer),
                 Ok(Err(ended)) => Err(failure::classify(&ended, &progress)),

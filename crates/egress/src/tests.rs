@@ -36,6 +36,7 @@ fn egress(policy: Policy) -> Egress {
 
 fn request(url: &str, timeout: Duration) -> Request {
     Request {
+        method: Method::POST,
         url: url.into(),
         headers: HeaderMap::new(),
         body: Bytes::from_static(b"{\"a\":1}"),

@@ -1,11 +1,12 @@
 //! Which URLs and addresses a request may go to (`docs/security.md`).
 //!
 //! Decides, from values alone: the deny list (`ranges`), its exceptions, and what a URL must look
-//! like before anything is sent to it. Leaves to `egress` asking at every point where an address
+//! like before anything is sent to it, and whether its receiver agreed ([`consent`]). Leaves to `egress` asking at every point where an address
 //! turns up (URL, resolver, connected socket), and to `config` and `wire` telling the person who
 //! wrote the URL.
 #![warn(missing_docs)]
 
+pub mod consent;
 mod ranges;
 mod url_rules;
 

@@ -8,6 +8,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use postrider_domain::{AttemptReport, AttemptResult};
 use postrider_wire::attempt::AttemptRecord;
 
 /// How a request ended.
@@ -25,6 +26,8 @@ pub(crate) enum Coarse {
     TimedOut,
     /// No request was made.
     NotSent,
+    /// There is nothing to send: the endpoint's format cannot be made of the event.
+    Unrenderable,
     /// Another test was made a moment ago.
     TooSoon,
 }
@@ -39,15 +42,18 @@ impl Coarse {
             Self::NotAllowed => "not_allowed",
             Self::TimedOut => "timed_out",
             Self::NotSent => "not_sent",
+            Self::Unrenderable => "unrenderable",
             Self::TooSoon => "too_soon",
         }
     }
 
     /// Of an `error.kind`. Kinds of newer versions are failures to reach the receiver.
     fn of_error(kind: &str) -> Self {
-        match kind {
+        let (class, _) = kind.split_once('_').unwrap_or((kind, ""));
+        match class {
             "timeout" => Self::TimedOut,
-            "denied" | "bad_url" => Self::NotAllowed,
+            "denied" | "bad" => Self::NotAllowed,
+            "unrenderable" => Self::Unrenderable,
             "internal" => Self::NotSent,
             _ => Self::NotReachable,
         }
@@ -92,6 +98,19 @@ impl Ended {
             (None, None) => Self::without_response(Coarse::NotSent),
         }
     }
+
+    /// By the report of a request that is no delivery; a response is not judged here.
+    pub(crate) fn of_report(report: &AttemptReport) -> Self {
+        match &report.result {
+            AttemptResult::Response(response) => Self {
+                how: Coarse::Refused,
+                response: Some((response.status, report.phases.total)),
+            },
+            AttemptResult::Error(error) => {
+                Self::without_response(Coarse::of_error(error.kind.as_str()))
+            }
+        }
+    }
 }
 
 impl fmt::Display for Ended {
@@ -103,6 +122,7 @@ impl fmt::Display for Ended {
             Coarse::NotAllowed => "not allowed",
             Coarse::TimedOut => "timed out",
             Coarse::NotSent => "not sent: the endpoint takes nothing now",
+            Coarse::Unrenderable => "not sent: the endpoint's format cannot be made of the event",
             Coarse::TooSoon => "not sent: another test was made less than 10 s ago",
         };
         f.write_str(words)?;
@@ -151,13 +171,18 @@ mod tests {
             let message = "no connection: Connection refused (10.1.2.3:22)";
             said(&json!({"error": {"kind": kind, "message": message}}))
         };
-        for kind in ["dns", "connect", "tls", "reset", "of_the_future"] {
-            assert_eq!(error(kind), "not reachable", "{kind}");
+        for &kind in ErrorKind::ALL {
+            let (class, _) = kind.as_str().split_once('_').unwrap_or((kind.as_str(), ""));
+            let expected = match class {
+                "timeout" => "timed out",
+                "denied" | "bad" => "not allowed",
+                "unrenderable" => "not sent: the endpoint's format cannot be made of the event",
+                "internal" => "not sent: the endpoint takes nothing now",
+                _ => "not reachable",
+            };
+            assert_eq!(error(kind.as_str()), expected, "{kind:?}");
         }
-        for kind in ["denied", "bad_url"] {
-            assert_eq!(error(kind), "not allowed", "{kind}");
-        }
-        assert_eq!(error(ErrorKind::Timeout.as_str()), "timed out");
+        assert_eq!(error("of_the_future"), "not reachable");
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod coarse;
 mod commands;
 mod exit;
 mod granted;
+mod handshake;
 mod input;
 mod installation;
 mod key_file;

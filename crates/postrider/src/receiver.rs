@@ -324,6 +324,7 @@ async fn pass_on(
         headers.remove(own);
     }
     let request = postrider_egress::Request {
+        method: Method::POST,
         url: Arc::clone(&forward.url),
         headers,
         body: body.clone(),
@@ -452,6 +453,7 @@ mod tests {
         let egress = Egress::new(policy, "test").unwrap();
         let post = async |path: &str, headers: HeaderMap| {
             let request = postrider_egress::Request {
+                method: Method::POST,
                 url: format!("{}{path}", receiver.url()).into(),
                 headers,
                 body: Bytes::from_static(b"body"),

@@ -75,6 +75,10 @@ pub fn conclude(report: &impl Display, wrong: &[String]) -> io::Result<ExitCode>
     })
 }
 
-fn text(path: &Path) -> &str {
+/// A path as an argument.
+///
+/// # Panics
+/// When it is not UTF-8, as all paths of tests are.
+pub fn text(path: &Path) -> &str {
     path.to_str().expect("the paths of tests are UTF-8")
 }

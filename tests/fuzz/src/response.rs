@@ -9,7 +9,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, Method};
 use postrider_domain::{AttemptResult, Timestamp};
 use postrider_egress::{BODY_BYTES_MAX, Egress, Request};
 use postrider_engine::verdict::{Verdict, judge};
@@ -29,6 +29,7 @@ pub(crate) fn response(input: &[u8]) {
         .send(input.to_vec())
         .expect("the receiver runs");
     let request = Request {
+        method: Method::POST,
         url: format!("http://{}/", world.address).into(),
         headers: HeaderMap::new(),
         body: Bytes::from_static(b"{}"),

@@ -51,6 +51,7 @@ fn client(policy: Policy) -> Result<Egress> {
 
 async fn send(egress: &Egress, url: &str, body: Bytes, timeout: Duration) -> AttemptReport {
     let request = Request {
+        method: http::Method::POST,
         url: url.into(),
         headers: HeaderMap::new(),
         body,

@@ -91,6 +91,7 @@ fn requests() -> Vec<Value> {
                 event: event(content_type, data.clone()),
                 attempts: 0,
                 due: None,
+                test: false,
             };
             let renderer = Renderer::default();
             let rendered = renderer.render(&endpoint, &delivery).expect("a CloudEvent");

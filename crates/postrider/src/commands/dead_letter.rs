@@ -40,7 +40,7 @@ pub(crate) struct ListArguments {
     since: Option<Timestamp>,
 }
 
-const REASONS: [&str; 10] = [
+const REASONS: [&str; 11] = [
     DeadLetterReason::AttemptsExhausted.as_str(),
     DeadLetterReason::WindowPassed.as_str(),
     DeadLetterReason::EndpointUnknown.as_str(),

@@ -6,6 +6,7 @@ mod broker_failure;
 mod canary;
 mod dead_letters;
 mod formats;
+mod handshake;
 mod intake;
 mod kill_and_stop;
 mod refusals;

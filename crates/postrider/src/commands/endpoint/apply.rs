@@ -1,19 +1,25 @@
 //! `postrider endpoint apply`: a file of endpoints onto the topic.
 //!
-//! Decides when a change is one (same content is not written again) and which version it gets.
+//! Decides when a change is one (same content is not written again), which version it gets, and
+//! that an endpoint whose receiver has to agree and does not is left out while the others go on.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use clap::Args;
-use postrider_domain::{Endpoint, Scheme, SigningSecret, Timestamp};
+use postrider_config::Handshake;
+use postrider_domain::{Endpoint, EndpointId, Scheme, SigningSecret, Timestamp};
+use postrider_guard::consent::{self, Consent};
 use postrider_signing::KeyRing;
 use postrider_wire::endpoint::{self, FileFormat, Recorded};
 use serde::Serialize;
 use zeroize::Zeroizing;
 
 use super::Topic;
+use super::topic::Stored;
 use crate::cli::DryRun;
 use crate::exit::Failure;
+use crate::handshake;
 use crate::input;
 use crate::installation::Installation;
 use crate::output::Output;
@@ -36,7 +42,7 @@ pub(super) fn run(
     let keys = installation.keys()?;
     let wanted = read_file(&arguments.file, installation, &keys)?;
     let topic = Topic::open_with(installation, keys)?;
-    apply(wanted, arguments.dry.dry_run, &topic, output)
+    apply(wanted, arguments.dry.dry_run, installation, &topic, output)
 }
 
 fn read_file(
@@ -105,6 +111,9 @@ struct Change {
     change: &'static str,
     version: u64,
     slice: i32,
+    /// Why it was refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
 }
 
 const CHANGE_COLUMNS: [&str; 5] = ["endpoint", "tenant", "change", "version", "slice"];
@@ -112,24 +121,55 @@ const CHANGE_COLUMNS: [&str; 5] = ["endpoint", "tenant", "change", "version", "s
 fn apply(
     wanted: Vec<Endpoint>,
     dry_run: bool,
+    installation: &Installation,
     topic: &Topic<'_>,
     output: Output,
 ) -> Result<(), Failure> {
     let current = topic.read(wanted.iter().map(|endpoint| &endpoint.id))?;
+    for endpoint in &wanted {
+        let known = current.get(&endpoint.id);
+        known.map_or(Ok(()), |known| may_replace(&known.recorded, topic.keys()))?;
+    }
+    let asked = if dry_run {
+        Vec::new()
+    } else {
+        to_be_asked(
+            &wanted,
+            &current,
+            installation.config.registration.handshake,
+        )
+    };
+    let mut answers = handshake::ask(asked, installation)?;
     let mut changes = Vec::new();
     let mut records = Vec::new();
+    let mut refused = 0;
     for mut endpoint in wanted {
         let known = current.get(&endpoint.id).map(|stored| &stored.recorded);
-        known.map_or(Ok(()), |known| may_replace(known, topic.keys()))?;
-        let change = settle(&mut endpoint, known);
+        let (change, reason) = match answers.remove(&endpoint.id).transpose() {
+            Err(reason) => {
+                refused += 1;
+                endpoint.version = known.map_or(0, |known| known.endpoint.version);
+                (Settled::Refused, Some(reason))
+            }
+            Ok(consent) => {
+                if let Some(consent) = consent {
+                    bound(&mut endpoint, consent);
+                }
+                (settle(&mut endpoint, known), None)
+            }
+        };
+        if let Some(reason) = &reason {
+            eprintln!("postrider: {} is not written: {reason}", endpoint.id);
+        }
         changes.push(Change {
             endpoint: endpoint.id.to_string(),
             tenant: endpoint.tenant.to_string(),
             change: change.word(dry_run),
             version: endpoint.version,
             slice: topic.partition(&endpoint.id),
+            reason,
         });
-        if change != Settled::Unchanged {
+        if matches!(change, Settled::Created | Settled::Updated) {
             let value = endpoint::to_record(&endpoint, input::now(), topic.sealing()?);
             records.push(topic.record(&endpoint.id, Some(value.into())));
         }
@@ -137,7 +177,51 @@ fn apply(
     if !dry_run {
         topic.write(&records)?;
     }
-    Ok(output.rows(&CHANGE_COLUMNS, &changes)?)
+    output.rows(&CHANGE_COLUMNS, &changes)?;
+    match refused {
+        0 => Ok(()),
+        refused => Err(Failure::no(format!(
+            "{refused} of {} endpoints refused: their receivers did not agree \
+             (registration.handshake)",
+            changes.len()
+        ))),
+    }
+}
+
+/// Keeps an endpoint to what its receiver allows, and says so where that is less than its file.
+fn bound(endpoint: &mut Endpoint, consent: Consent) {
+    let limit = consent::bounded(endpoint.rate_limit, consent);
+    if let (Some(limit), Some(allowed)) = (limit, consent.per_minute)
+        && endpoint.rate_limit != Some(limit)
+    {
+        eprintln!(
+            "postrider: the receiver of {} allows {allowed} requests a minute: its rate_limit is {} \
+             per {}{}",
+            endpoint.id,
+            limit.attempts,
+            humantime::format_duration(limit.per),
+            if limit.smooth { ", smooth" } else { "" }
+        );
+    }
+    endpoint.rate_limit = limit;
+}
+
+/// Those whose receivers have to agree first.
+fn to_be_asked(
+    wanted: &[Endpoint],
+    current: &BTreeMap<EndpointId, Stored>,
+    handshake: Handshake,
+) -> Vec<Endpoint> {
+    if handshake == Handshake::None {
+        return Vec::new();
+    }
+    let with_rate = handshake == Handshake::CloudEvents;
+    let needed = |endpoint: &&Endpoint| {
+        let known = current.get(&endpoint.id);
+        let known = known.map(|stored| &stored.recorded.endpoint);
+        consent::is_needed(known, endpoint, with_rate)
+    };
+    wanted.iter().filter(needed).cloned().collect()
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,6 +229,8 @@ enum Settled {
     Created,
     Updated,
     Unchanged,
+    /// Its receiver did not agree.
+    Refused,
 }
 
 impl Settled {
@@ -155,6 +241,7 @@ impl Settled {
             (Self::Updated, false) => "updated",
             (Self::Updated, true) => "would be updated",
             (Self::Unchanged, _) => "unchanged",
+            (Self::Refused, _) => "refused",
         }
     }
 }
@@ -197,8 +284,6 @@ fn settle(wanted: &mut Endpoint, known: Option<&Recorded>) -> Settled {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::super::topic::fold;
     use super::super::topic::testing::{keys, record_under, wanted};
     use super::*;

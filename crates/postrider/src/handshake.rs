@@ -1,0 +1,151 @@
+//! Asking the receivers of endpoints whether they agree to be sent requests (ADR 0038).
+//!
+//! Decides what such a request looks like, how long an answer may take and how many are asked at a
+//! time. Leaves which receivers are asked and what their answers mean to `guard::consent`, where a
+//! request may go to `egress`, and what is said of one that failed to `coarse`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Method;
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use postrider_config::{Handshake, Registration};
+use postrider_domain::{AttemptReport, AttemptResult, Auth, Endpoint, EndpointId};
+use postrider_egress::{Egress, Request};
+use postrider_guard::consent::{self, Consent, REQUEST_ORIGIN};
+use postrider_signing::{ID_HEADER, Message, TIMESTAMP_HEADER};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use crate::coarse::Ended;
+use crate::commands::run::runtime;
+use crate::exit::Failure;
+use crate::input;
+use crate::installation::Installation;
+
+/// One deadline over each exchange.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// Requests at a time.
+const IN_FLIGHT_MAX: usize = 16;
+
+/// Consent, or why there is none in words that a merchant may read.
+pub(crate) type Answer = Result<Consent, String>;
+
+/// Asks the receiver of each endpoint, once.
+///
+/// # Errors
+/// There is no HTTP client; a receiver that does not agree is an answer.
+pub(crate) fn ask(
+    endpoints: Vec<Endpoint>,
+    installation: &Installation,
+) -> Result<BTreeMap<EndpointId, Answer>, Failure> {
+    if endpoints.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let user_agent = concat!("Postrider/", env!("CARGO_PKG_VERSION"));
+    let (network, policy) = (&installation.config.network, installation.config.egress.clone());
+    let runtime = runtime()?;
+    let registration = Arc::new(installation.config.registration.clone());
+    runtime.block_on(async {
+        let egress = Egress::over(network, policy, user_agent).map_err(Failure::no)?;
+        let room = Arc::new(Semaphore::new(IN_FLIGHT_MAX));
+        let mut asking = JoinSet::new();
+        for endpoint in endpoints {
+            let (egress, room) = (egress.clone(), Arc::clone(&room));
+            let registration = Arc::clone(&registration);
+            asking.spawn(async move {
+                let _place = room.acquire().await;
+                let answer = ask_one(&egress, &registration, &endpoint).await;
+                (endpoint.id, answer)
+            });
+        }
+        let answers = asking.join_all().await;
+        Ok(answers.into_iter().collect())
+    })
+}
+
+async fn ask_one(egress: &Egress, registration: &Registration, endpoint: &Endpoint) -> Answer {
+    match registration.handshake {
+        Handshake::None => Ok(Consent { per_minute: None }),
+        Handshake::CloudEvents => {
+            let origin = &registration.origin;
+            let headers =
+                HeaderMap::from_iter([(HeaderName::from_static(REQUEST_ORIGIN), value(origin)?)]);
+            let report = send(egress, Method::OPTIONS, endpoint, headers, Bytes::new()).await;
+            let AttemptResult::Response(response) = &report.result else {
+                return Err(without_answer(&report));
+            };
+            consent::by_cloudevents(origin, &response.headers).map_err(|none| none.to_string())
+        }
+        Handshake::Challenge => {
+            let random = || input::random::<16>().map_err(|_| "no random numbers".to_owned());
+            let challenge = format!("{:032x}", u128::from_be_bytes(random()?));
+            let id = format!("chl_{:032x}", u128::from_be_bytes(random()?));
+            let body = serde_json::json!({ "type": "postrider.challenge", "challenge": challenge });
+            let body = Bytes::from(body.to_string());
+            let headers = signed(endpoint, &id, &body)?;
+            let report = send(egress, Method::POST, endpoint, headers, body).await;
+            let AttemptResult::Response(response) = &report.result else {
+                return Err(without_answer(&report));
+            };
+            consent::by_echo(&challenge, response.status, &response.body)
+                .map_err(|none| none.to_string())
+        }
+    }
+}
+
+async fn send(
+    egress: &Egress,
+    method: Method,
+    endpoint: &Endpoint,
+    headers: HeaderMap,
+    body: Bytes,
+) -> AttemptReport {
+    let request = Request {
+        method,
+        url: Arc::clone(&endpoint.url),
+        headers,
+        body,
+        timeout: TIMEOUT,
+    };
+    let nothing = Auth::NONE;
+    let auth = endpoint.auth.as_deref().unwrap_or(&nothing);
+    egress.send_as(input::now(), request, auth).await
+}
+
+fn without_answer(report: &AttemptReport) -> String {
+    format!("its receiver did not answer: {}", Ended::of_report(report))
+}
+
+/// The headers of a delivery but its attempt: a receiver that verifies what it gets verifies this.
+fn signed(endpoint: &Endpoint, id: &str, body: &Bytes) -> Result<HeaderMap, String> {
+    let at = input::now();
+    let message = Message {
+        id,
+        at,
+        url: &endpoint.url,
+        content_type: input::JSON,
+        body,
+    };
+    let signatures =
+        postrider_signing::sign(&endpoint.signing, &message).map_err(|error| error.to_string())?;
+    let mut headers = HeaderMap::new();
+    for (name, text) in &endpoint.headers {
+        let name = HeaderName::from_bytes(name.as_bytes())
+            .map_err(|_| "a header name cannot be sent".to_owned())?;
+        headers.append(name, value(text)?);
+    }
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(input::JSON));
+    headers.insert(ID_HEADER, value(id)?);
+    headers.insert(TIMESTAMP_HEADER, HeaderValue::from(at.as_secs()));
+    for (name, text) in &signatures {
+        headers.insert(*name, value(text)?);
+    }
+    Ok(headers)
+}
+
+fn value(text: &str) -> Result<HeaderValue, String> {
+    HeaderValue::from_str(text).map_err(|_| "a header value is not printable text".to_owned())
+}
