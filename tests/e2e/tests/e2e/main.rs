@@ -11,6 +11,7 @@ mod intake;
 mod kill_and_stop;
 mod refusals;
 mod retries;
+mod schemes;
 mod sealing;
 mod stopping;
 mod test_send;
