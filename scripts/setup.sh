@@ -30,7 +30,7 @@ requirements() {
       echo 'Go|command -v go|golang-go'
       echo 'PHP 8|command -v php|php-cli'
       echo 'Ruby|command -v ruby|ruby'
-      echo 'Mono and its C# compiler|command -v mcs|mono-mcs mono-runtime'
+      echo 'Mono and its C# compiler|command -v mcs && command -v mono|mono-mcs mono-runtime'
       ;;
   esac
 }

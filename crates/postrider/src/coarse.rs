@@ -8,7 +8,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use postrider_domain::{AttemptReport, AttemptResult};
+use postrider_domain::AttemptError;
 use postrider_wire::attempt::AttemptRecord;
 
 /// How a request ended.
@@ -24,10 +24,12 @@ pub(crate) enum Coarse {
     NotAllowed,
     /// No complete answer came in time.
     TimedOut,
-    /// No request was made.
+    /// The endpoint took nothing.
     NotSent,
     /// There is nothing to send: the endpoint's format cannot be made of the event.
     Unrenderable,
+    /// Postrider itself could not send.
+    Internal,
     /// Another test was made a moment ago.
     TooSoon,
 }
@@ -43,6 +45,7 @@ impl Coarse {
             Self::TimedOut => "timed_out",
             Self::NotSent => "not_sent",
             Self::Unrenderable => "unrenderable",
+            Self::Internal => "internal",
             Self::TooSoon => "too_soon",
         }
     }
@@ -54,7 +57,7 @@ impl Coarse {
             "timeout" => Self::TimedOut,
             "denied" | "bad" => Self::NotAllowed,
             "unrenderable" => Self::Unrenderable,
-            "internal" => Self::NotSent,
+            "internal" => Self::Internal,
             _ => Self::NotReachable,
         }
     }
@@ -99,17 +102,9 @@ impl Ended {
         }
     }
 
-    /// By the report of a request that is no delivery; a response is not judged here.
-    pub(crate) fn of_report(report: &AttemptReport) -> Self {
-        match &report.result {
-            AttemptResult::Response(response) => Self {
-                how: Coarse::Refused,
-                response: Some((response.status, report.phases.total)),
-            },
-            AttemptResult::Error(error) => {
-                Self::without_response(Coarse::of_error(error.kind.as_str()))
-            }
-        }
+    /// Of a request that is no delivery.
+    pub(crate) fn of_error(error: &AttemptError) -> Self {
+        Self::without_response(Coarse::of_error(error.kind.as_str()))
     }
 }
 
@@ -123,6 +118,7 @@ impl fmt::Display for Ended {
             Coarse::TimedOut => "timed out",
             Coarse::NotSent => "not sent: the endpoint takes nothing now",
             Coarse::Unrenderable => "not sent: the endpoint's format cannot be made of the event",
+            Coarse::Internal => "not sent: the platform itself failed",
             Coarse::TooSoon => "not sent: another test was made less than 10 s ago",
         };
         f.write_str(words)?;
@@ -177,7 +173,7 @@ mod tests {
                 "timeout" => "timed out",
                 "denied" | "bad" => "not allowed",
                 "unrenderable" => "not sent: the endpoint's format cannot be made of the event",
-                "internal" => "not sent: the endpoint takes nothing now",
+                "internal" => "not sent: the platform itself failed",
                 _ => "not reachable",
             };
             assert_eq!(error(kind.as_str()), expected, "{kind:?}");

@@ -5,6 +5,7 @@
 //! request may go to `egress`, and what is said of one that failed to `coarse`.
 
 use std::collections::BTreeMap;
+use std::io::{self, IsTerminal as _};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use bytes::Bytes;
 use http::Method;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use postrider_config::{Handshake, Registration};
-use postrider_domain::{AttemptReport, AttemptResult, Auth, Endpoint, EndpointId};
+use postrider_domain::{AttemptResult, Auth, Endpoint, EndpointId, Response};
 use postrider_egress::{Egress, Request};
 use postrider_guard::consent::{self, Consent, REQUEST_ORIGIN};
 use postrider_signing::{ID_HEADER, Message, TIMESTAMP_HEADER};
@@ -44,6 +45,12 @@ pub(crate) fn ask(
     if endpoints.is_empty() {
         return Ok(BTreeMap::new());
     }
+    if io::stderr().is_terminal() {
+        eprintln!(
+            "postrider: asking {} receivers for their consent",
+            endpoints.len()
+        );
+    }
     let user_agent = concat!("Postrider/", env!("CARGO_PKG_VERSION"));
     let (network, policy) = (&installation.config.network, installation.config.egress.clone());
     let runtime = runtime()?;
@@ -73,10 +80,7 @@ async fn ask_one(egress: &Egress, registration: &Registration, endpoint: &Endpoi
             let origin = &registration.origin;
             let headers =
                 HeaderMap::from_iter([(HeaderName::from_static(REQUEST_ORIGIN), value(origin)?)]);
-            let report = send(egress, Method::OPTIONS, endpoint, headers, Bytes::new()).await;
-            let AttemptResult::Response(response) = &report.result else {
-                return Err(without_answer(&report));
-            };
+            let response = send(egress, Method::OPTIONS, endpoint, headers, Bytes::new()).await?;
             consent::by_cloudevents(origin, &response.headers).map_err(|none| none.to_string())
         }
         Handshake::Challenge => {
@@ -86,10 +90,7 @@ async fn ask_one(egress: &Egress, registration: &Registration, endpoint: &Endpoi
             let body = serde_json::json!({ "type": "postrider.challenge", "challenge": challenge });
             let body = Bytes::from(body.to_string());
             let headers = signed(endpoint, &id, &body)?;
-            let report = send(egress, Method::POST, endpoint, headers, body).await;
-            let AttemptResult::Response(response) = &report.result else {
-                return Err(without_answer(&report));
-            };
+            let response = send(egress, Method::POST, endpoint, headers, body).await?;
             consent::by_echo(&challenge, response.status, &response.body)
                 .map_err(|none| none.to_string())
         }
@@ -102,7 +103,7 @@ async fn send(
     endpoint: &Endpoint,
     headers: HeaderMap,
     body: Bytes,
-) -> AttemptReport {
+) -> Result<Response, String> {
     let request = Request {
         method,
         url: Arc::clone(&endpoint.url),
@@ -112,11 +113,13 @@ async fn send(
     };
     let nothing = Auth::NONE;
     let auth = endpoint.auth.as_deref().unwrap_or(&nothing);
-    egress.send_as(input::now(), request, auth).await
-}
-
-fn without_answer(report: &AttemptReport) -> String {
-    format!("its receiver did not answer: {}", Ended::of_report(report))
+    match egress.send_as(input::now(), request, auth).await.result {
+        AttemptResult::Response(response) => Ok(response),
+        AttemptResult::Error(error) => Err(format!(
+            "its receiver did not answer: {}",
+            Ended::of_error(&error)
+        )),
+    }
 }
 
 /// The headers of a delivery but its attempt: a receiver that verifies what it gets verifies this.

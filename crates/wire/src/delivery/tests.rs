@@ -117,6 +117,14 @@ prop_compose! {
     }
 }
 
+#[test]
+fn a_test_says_so_in_a_header() {
+    let mut delivery = delivery();
+    assert!(!header_lines(&written(&delivery)).contains("pr_test"));
+    delivery.test = true;
+    assert!(header_lines(&written(&delivery)).contains("\npr_test: 1\n"));
+}
+
 proptest! {
     #[test]
     fn a_delivery_is_read_as_it_was_written(

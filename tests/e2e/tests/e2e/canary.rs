@@ -282,6 +282,7 @@ fn publish(installation: &Installation, round: &str) {
 const LETTERS: usize = 11;
 
 fn run_worker(
+    watch: &mut Watch,
     installation: &Installation,
     round: &str,
     receiver: &Receiver,
@@ -297,6 +298,18 @@ fn run_worker(
         receiver.wait_for(path, SOON, |requests| requests.len() >= before.max(2));
     }
     installation.wait_for_dead_letters(SOON, so_far + LETTERS + 2 * 4);
+    for (id, code) in [
+        ("ep_well", 0),
+        ("ep_sick", 1),
+        ("ep_tls", 1),
+        ("ep_noise", 1),
+    ] {
+        let data = format!("\"{CARD}\"");
+        let answer = installation.postrider(&["endpoint", "test", id, "--data", &data]);
+        assert_eq!(answer.code, Some(code), "{answer:?}");
+        watch.check(&answer.command.replace(CARD, ""), &answer.stdout, &[]);
+        watch.check(&answer.command.replace(CARD, ""), &answer.stderr, &[]);
+    }
     worker.terminate();
     assert_eq!(worker.wait(SOON), Some(0), "it stops");
     worker
@@ -370,14 +383,14 @@ fn what_may_not_be_seen_is_seen_nowhere() {
         tail
     });
     let paths = ["well", "sick"].map(path);
-    let worker = run_worker(&installation, "text", &receiver, &paths);
+    let worker = run_worker(&mut watch, &installation, "text", &receiver, &paths);
     watch.check("the log as text", &worker.log(), &[]);
     assert!(
         worker.log().contains("TRACE") || worker.log().contains("DEBUG"),
         "it says much"
     );
     log_as(&installation, "json", "text");
-    let worker = run_worker(&installation, "json", &receiver, &paths);
+    let worker = run_worker(&mut watch, &installation, "json", &receiver, &paths);
     watch.check("the log as JSON", &worker.log(), &[]);
     for mut tail in tails {
         tail.wait_for_log(SOON, "ep_well");
