@@ -10,8 +10,8 @@ use postrider_guard::Policy;
 use serde_json::Value;
 
 use crate::config::{
-    Config, Decode, Defaults, Dispatcher, Handshake, Kafka, Properties, Registration, SchemaRegistry,
-    Secrets, Source, SourceMap, Telemetry, Topics,
+    Config, Decode, Defaults, Dispatcher, Handshake, Kafka, Properties, Registration,
+    SchemaRegistry, Secrets, Source, SourceMap, Telemetry, Topics,
 };
 use crate::environment::Environment;
 use crate::file::File;

@@ -12,8 +12,8 @@ use crate::auth::Auth;
 use crate::ids::{EndpointId, Tenant};
 use crate::retry::RetryPolicy;
 use crate::secret::Secret;
-use crate::success::Success;
 use crate::shown::{Host, Length, Names};
+use crate::success::Success;
 use crate::time::Timestamp;
 
 /// Whether an endpoint gets deliveries.
@@ -121,7 +121,10 @@ impl fmt::Debug for Endpoint {
             .field("state", &self.state)
             .field("version", &self.version)
             .field("types", &self.types)
-            .field("filter", &self.filter.as_deref().map(|text| Length(text.len())))
+            .field(
+                "filter",
+                &self.filter.as_deref().map(|text| Length(text.len())),
+            )
             .field("format", &self.format)
             .field("signing", &self.signing)
             .field("concurrency", &self.concurrency)

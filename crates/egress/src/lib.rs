@@ -325,7 +325,10 @@ impl Client {
             match ready {
                 Ready::Http1(line) => {
                     let headers = with_host(headers.clone(), &uri)?;
-                    match line.send(method.clone(), &uri, headers, data.clone(), progress).await? {
+                    match line
+                        .send(method.clone(), &uri, headers, data.clone(), progress)
+                        .await?
+                    {
                         Sent::Answer(answer, again) => {
                             if let Some(line) = again {
                                 self.pool.keep_http1(key, line);

@@ -52,7 +52,10 @@ pub(crate) fn ask(
         );
     }
     let user_agent = concat!("Postrider/", env!("CARGO_PKG_VERSION"));
-    let (network, policy) = (&installation.config.network, installation.config.egress.clone());
+    let (network, policy) = (
+        &installation.config.network,
+        installation.config.egress.clone(),
+    );
     let runtime = runtime()?;
     let registration = Arc::new(installation.config.registration.clone());
     runtime.block_on(async {

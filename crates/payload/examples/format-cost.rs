@@ -1,5 +1,5 @@
 //! What a format costs, on the machine this runs on:
-//! `cargo run --release -p postrider-payload --example cost`.
+//! `cargo run --release -p postrider-payload --example format-cost`.
 #![expect(clippy::print_stdout, reason = "it is what this program is for")]
 
 use std::time::{Duration, Instant};
@@ -116,6 +116,7 @@ fn made(renderer: &Renderer, endpoint: &Endpoint, data: Bytes) -> Result<usize, 
         },
         attempts: 0,
         due: None,
+        test: false,
     };
     let rendered = renderer.render(endpoint, &delivery);
     rendered

@@ -1,7 +1,7 @@
 //! What filters cost: compiling one, keeping one, reading data, asking one.
 //!
 //! ```sh
-//! cargo run --release -p postrider-filter --example cost
+//! cargo run --release -p postrider-filter --example filter-cost
 //! ```
 #![expect(clippy::print_stdout, reason = "its output is what it is for")]
 
