@@ -32,6 +32,7 @@ pub(super) fn delivery(event: Event) -> Delivery {
         event,
         attempts: 0,
         due: None,
+        test: false,
     }
 }
 

@@ -43,8 +43,8 @@ fn a_test_that_fails_is_not_tried_again() {
         Answer::Status(500, QUICK),
         Answer::Status(429, QUICK),
         Answer::Status(410, QUICK),
-        Answer::Fails(ErrorKind::Timeout, 15 * SECOND),
-        Answer::Fails(ErrorKind::Denied, QUICK),
+        Answer::Fails(ErrorKind::TimeoutHead, 15 * SECOND),
+        Answer::Fails(ErrorKind::DeniedUrl, QUICK),
     ] {
         let mut world = Harness::owning();
         world.endpoint("a", |_| {});
