@@ -15,18 +15,23 @@ mod address;
 mod commit_map;
 mod endpoint;
 mod event;
+mod filter;
 mod framed;
 mod response;
 mod retry_after;
+mod sample;
+mod template;
 mod text;
 
 /// A place where bytes come in.
 pub type Target = fn(&[u8]);
 
 /// All of them, by the name of their corpus folder and their binary.
-pub const TARGETS: [(&str, Target); 7] = [
+pub const TARGETS: [(&str, Target); 9] = [
     ("event", event::event),
     ("framed", framed::framed),
+    ("filter", filter::filter),
+    ("template", template::template),
     ("address", address::address),
     ("retry_after", retry_after::retry_after),
     ("response", response::response),

@@ -1,0 +1,4 @@
+//! See `filter` of the library.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| postrider_fuzz::run("filter", input));
