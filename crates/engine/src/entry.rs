@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use postrider_domain::{Delivery, Lane, Timestamp};
+use postrider_domain::{Delivery, Endpoint, Lane, Timestamp};
 
 use crate::io::Content;
 use crate::queue::Class;
@@ -27,6 +27,8 @@ pub(crate) struct Entry {
     pub(crate) started_at: Timestamp,
     /// That attempt is one of an unproven endpoint.
     pub(crate) unproven: bool,
+    /// The endpoint that the attempt in flight was made for, as it was then.
+    pub(crate) sent_to: Option<Arc<Endpoint>>,
     /// That attempt counts against the endpoint's limit.
     pub(crate) counted: bool,
     /// Hash of its ordering key, if it waits for others of it.

@@ -10,8 +10,15 @@ use super::root;
 /// Past this many lines a file is named in the output, so that someone looks for the missing noun.
 const LINES_LONG: usize = 800;
 
-/// Folders whose content nobody here wrote.
-const NOT_OURS: [&str; 3] = ["target", "node_modules", "__pycache__"];
+/// Folders whose content nobody here wrote, or that hold inputs of any bytes.
+const NOT_OURS: [&str; 6] = [
+    "target",
+    "node_modules",
+    "__pycache__",
+    "corpus",
+    "found",
+    "artifacts",
+];
 
 #[test]
 fn rust_files_open_with_what_they_decide() {

@@ -67,6 +67,7 @@ impl SliceEngine {
             unacked_writes: 0,
             started_at: now,
             unproven: false,
+            sent_to: None,
             counted: false,
             key,
             heads_key: false,

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use postrider_catalog::Lookup;
 use postrider_domain::{
-    AttemptReport, AttemptResult, DeadLetterReason, DiscardReason, EndpointId, Lane, Outcome, Rung,
-    Timestamp, Unmet,
+    AttemptReport, AttemptResult, DeadLetterReason, DiscardReason, EndpointId, Lane, Ordering,
+    Outcome, Rung, Timestamp, Unmet,
 };
 
 use super::{Draining, SliceEngine};
@@ -43,10 +43,11 @@ impl SliceEngine {
             self.observe(Observation::StaleInput);
             return;
         };
-        let success = match self.catalog.find(&endpoint) {
-            Lookup::Known(endpoint) => endpoint.success.as_ref(),
-            Lookup::Deleted | Lookup::Unknown => None,
-        };
+        // The rule may have changed since: the answer is that of the endpoint it was sent to.
+        let sent_to = self.entry(id).sent_to.take();
+        let success = sent_to
+            .as_ref()
+            .and_then(|sent_to| sent_to.success.as_ref());
         let (verdict, unmet) = judge(&report.result, success, now);
         self.learn(now, &endpoint, self.entries[&id].started_at, verdict);
         let entry = self.entry(id);
@@ -64,7 +65,7 @@ impl SliceEngine {
             Verdict::Hopeless(DeadLetterReason::Unrenderable)
                 if self.keeps_order(id, &endpoint) =>
             {
-                self.keep(now, id, judged);
+                self.keep(now, id, &endpoint, judged);
             }
             Verdict::Hopeless(reason) => {
                 self.end(now, id, judged, Outcome::DeadLettered(reason));
@@ -154,16 +155,22 @@ impl SliceEngine {
         }
     }
 
-    /// Whether nothing may pass it before its endpoint says so.
+    /// Whether nothing may pass it before its endpoint says so. Where order does not hold any more
+    /// nothing waits for it, and nobody would release it.
     fn keeps_order(&self, id: EntryId, endpoint: &EndpointId) -> bool {
-        self.entries[&id].key.is_some() && self.blocks(endpoint)
+        let orders = self.ordering(endpoint) != Ordering::None;
+        self.entries[&id].key.is_some() && orders && self.blocks(endpoint)
     }
 
     /// It stays at the head of its key; when it is released it is tried with what its endpoint
-    /// says by then.
-    fn keep(&mut self, now: Timestamp, id: EntryId, judged: Judged) {
+    /// says by then. No request was made, so that its schedule has not gone on.
+    fn keep(&mut self, now: Timestamp, id: EntryId, endpoint: &EndpointId, judged: Judged) {
+        if let Some(ending) = self.ending(endpoint) {
+            return self.end(now, id, judged, ending);
+        }
         self.entry(id).attempts += 1;
         self.write_attempt(now, id, Some(judged), Outcome::Retry, None);
+        self.entry(id).attempts -= 1;
         self.block(now, id, None);
     }
 

@@ -132,6 +132,7 @@ impl SliceEngine {
         started.state = EntryState::InFlight;
         started.started_at = now;
         started.unproven = unproven;
+        started.sent_to = Some(Arc::clone(&endpoint));
         started.counted = counted;
         started.heads_key = started.key.is_some();
         let (delivery, attempt) = (started.delivery(), started.attempts + 1);
@@ -151,6 +152,7 @@ impl SliceEngine {
             return;
         };
         let entry = self.entry(id);
+        entry.sent_to = None;
         let (started_at, counted) = (entry.started_at, entry.counted);
         let (hold_until, lane) = (entry.hold_until, entry.lane);
         let flow = self.flow(&endpoint);

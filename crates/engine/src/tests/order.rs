@@ -4,7 +4,9 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use postrider_domain::{DeadLetterReason, EndpointState, ErrorKind, Lane, OnExhausted, Ordering};
+use postrider_domain::{
+    DeadLetterReason, Endpoint, EndpointState, ErrorKind, Lane, OnExhausted, Ordering,
+};
 
 use super::harness::{Answer, Harness, SLICE, retry};
 
@@ -179,6 +181,44 @@ fn an_event_its_format_cannot_be_made_of_is_a_dead_letter_or_blocks_until_releas
             assert_eq!(world.sent.len(), 2);
         }
         world.assert_ordered();
+        assert!(world.all_committed() && world.remembers_nothing());
+    }
+}
+
+#[test]
+fn one_that_cannot_be_made_is_tried_on_release_though_its_schedule_is_over() {
+    let mut world = ordered();
+    world.endpoint("a", |e| {
+        e.retry = retry(&[]);
+        e.on_exhausted = OnExhausted::Block;
+    });
+    world.answer = Box::new(|_| Answer::Fails(ErrorKind::Unrenderable, QUICK));
+    world.deliver_keyed("a", "k");
+    world.run_for(60 * SECOND);
+    assert_eq!((world.sent.len(), world.dead.len()), (1, 0), "it blocks");
+    world.endpoint("a", |e| e.on_exhausted = OnExhausted::Continue);
+    world.answer = Box::new(|_| Answer::Status(200, QUICK));
+    world.run_for(10 * SECOND);
+    assert_eq!((world.sent.len(), world.dead.len()), (2, 0));
+    assert!(world.all_committed() && world.remembers_nothing());
+}
+
+#[test]
+fn one_that_cannot_be_made_does_not_wait_for_what_is_over() {
+    let changes: [(fn(&mut Endpoint), usize); 2] = [
+        (|e| e.ordering = Ordering::None, 1),
+        (|e| e.state = EndpointState::Disabled, 0),
+    ];
+    for (change, dead) in changes {
+        let mut world = ordered();
+        world.endpoint("a", |e| e.on_exhausted = OnExhausted::Block);
+        world.answer = Box::new(|_| Answer::Fails(ErrorKind::Unrenderable, 2 * SECOND));
+        world.deliver_keyed("a", "k");
+        world.run_for(SECOND);
+        assert_eq!(world.sent.len(), 1, "in flight");
+        world.endpoint("a", change);
+        world.run_for(60 * SECOND);
+        assert_eq!((world.sent.len(), world.dead.len()), (1, dead));
         assert!(world.all_committed() && world.remembers_nothing());
     }
 }

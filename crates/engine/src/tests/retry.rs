@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use postrider_domain::{
-    AttemptResult, DeadLetterReason, DeliveryId, DiscardReason, EndpointId, EndpointState,
-    ErrorKind, Lane, Outcome, Rung, Success, Timestamp, Unmet,
+    AttemptResult, DeadLetterReason, DeliveryId, DiscardReason, Endpoint, EndpointId,
+    EndpointState, ErrorKind, Lane, Outcome, Rung, Success, Timestamp, Unmet,
 };
 
 use super::harness::{Answer, Harness, Sent, retry};
@@ -76,6 +76,42 @@ fn an_endpoint_says_itself_what_is_success() {
         ]
     );
     assert!(world.all_committed());
+}
+
+#[test]
+fn an_answer_is_judged_by_the_rule_it_was_asked_under() {
+    let strict = |e: &mut Endpoint| {
+        e.success = Some(Success {
+            statuses: vec![202..=202],
+            body_contains: None,
+        });
+    };
+    for strict_before in [true, false] {
+        let mut world = Harness::owning();
+        world.endpoint("a", |e| {
+            if strict_before {
+                strict(e);
+            }
+        });
+        world.answer = Box::new(|_| Answer::Status(200, 2 * SECOND));
+        world.deliver("a");
+        world.run_for(SECOND);
+        world.endpoint("a", |e| {
+            if strict_before {
+                e.success = None;
+            } else {
+                strict(e);
+            }
+        });
+        world.run_for(2 * SECOND);
+        let first = &world.attempts[0];
+        let expected = if strict_before {
+            (Outcome::Retry, Some(Unmet::Status))
+        } else {
+            (Outcome::Delivered, None)
+        };
+        assert_eq!((first.outcome, first.unmet), expected);
+    }
 }
 
 #[test]
