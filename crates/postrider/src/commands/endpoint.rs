@@ -6,6 +6,7 @@
 
 mod apply;
 mod delete;
+pub(in crate::commands) mod log;
 mod show;
 mod state;
 mod test_send;

@@ -1,10 +1,9 @@
 //! `postrider secret`: endpoints' signing secrets, straight on the `endpoints` topic.
 //!
 //! Decides which subcommands there are; what each does is in its module, how records are written
-//! while others write too in `rewrite`. The sealed form is `signing`'s.
+//! while others write too in `endpoint::log`. The sealed form is `signing`'s.
 
 mod reseal;
-mod rewrite;
 mod roll;
 
 use clap::{Args, Subcommand};

@@ -2,7 +2,7 @@
 //!
 //! Decides that slices follow one another, a few endpoints at a time, so that whoever interrupts it
 //! has lost nothing and runs it again. Nothing about an endpoint changes, so its version stays. What
-//! somebody else wrote meanwhile is put back (`rewrite`).
+//! somebody else wrote meanwhile is put back (`endpoint::log`).
 
 use std::io::{self, IsTerminal as _};
 
@@ -10,8 +10,8 @@ use postrider_domain::EndpointId;
 use postrider_wire::endpoint::{self, Reseal, Unopened};
 use serde::Serialize;
 
-use super::rewrite::{Change, Log, Unused};
 use crate::cli::DryRun;
+use crate::commands::endpoint::log::{Change, Log, Unused};
 use crate::commands::endpoint::{Topic, no_endpoint};
 use crate::exit::Failure;
 use crate::input;

@@ -16,8 +16,8 @@ use postrider_signing::{
 use postrider_wire::endpoint::{self, Recorded, SECRETS_MAX};
 use serde::Serialize;
 
-use super::rewrite::{Log, Unused};
 use crate::cli::DryRun;
+use crate::commands::endpoint::log::{Log, Unused};
 use crate::commands::endpoint::{Topic, no_endpoint};
 use crate::exit::Failure;
 use crate::input;

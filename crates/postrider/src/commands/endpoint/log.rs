@@ -10,12 +10,11 @@ use bytes::Bytes;
 use postrider_domain::{EndpointId, NewRecord, Record};
 use postrider_kafka::tail::From;
 
-use crate::commands::endpoint::Topic;
-use crate::commands::endpoint::topic::Stored;
+use super::topic::{Stored, Topic};
 use crate::exit::Failure;
 
 /// One partition of `endpoints`, as far as it was read.
-pub(super) struct Log<'t, 'a> {
+pub(in crate::commands) struct Log<'t, 'a> {
     topic: &'t Topic<'a>,
     partition: i32,
     endpoints: BTreeMap<EndpointId, Stored>,
@@ -27,7 +26,7 @@ pub(super) struct Log<'t, 'a> {
 
 /// Why the newest record of an endpoint does not count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Unused {
+pub(in crate::commands) enum Unused {
     /// It is an older version. Compaction would keep it alone: the newer one is to be written again.
     Outdated,
     /// It cannot be read, perhaps because its writer is newer: nothing may be written over it.
@@ -35,10 +34,10 @@ pub(super) enum Unused {
 }
 
 /// What is to be written: an endpoint's record, `None` = a tombstone.
-pub(super) type Change = (EndpointId, Option<Bytes>);
+pub(in crate::commands) type Change = (EndpointId, Option<Bytes>);
 
 impl<'t, 'a> Log<'t, 'a> {
-    pub(super) fn read(topic: &'t Topic<'a>, partition: i32) -> Result<Self, Failure> {
+    pub(in crate::commands) fn read(topic: &'t Topic<'a>, partition: i32) -> Result<Self, Failure> {
         let mut log = Self {
             topic,
             partition,
@@ -50,22 +49,25 @@ impl<'t, 'a> Log<'t, 'a> {
         Ok(log)
     }
 
-    pub(super) fn ids(&self) -> impl Iterator<Item = &EndpointId> {
+    pub(in crate::commands) fn ids(&self) -> impl Iterator<Item = &EndpointId> {
         self.endpoints.keys()
     }
 
-    pub(super) fn get(&self, id: &EndpointId) -> Option<&Stored> {
+    pub(in crate::commands) fn get(&self, id: &EndpointId) -> Option<&Stored> {
         self.endpoints.get(id)
     }
 
     /// Why an endpoint's newest record does not count; `None` = it does.
-    pub(super) fn unused(&self, id: &EndpointId) -> Option<Unused> {
+    pub(in crate::commands) fn unused(&self, id: &EndpointId) -> Option<Unused> {
         self.unused.get(id).copied()
     }
 
     /// Writes records made of what was read; what others wrote before them meanwhile comes back and
     /// is to be written again, or something made of it.
-    pub(super) fn write(&mut self, changes: &[Change]) -> Result<Vec<Change>, Failure> {
+    pub(in crate::commands) fn write(
+        &mut self,
+        changes: &[Change],
+    ) -> Result<Vec<Change>, Failure> {
         if changes.is_empty() {
             return Ok(Vec::new());
         }
