@@ -3,6 +3,7 @@
 //! Decides where reading starts and what "to the end" means: the end when it was opened. Leaves the
 //! meaning of the records to the caller.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use postrider_domain::Record;
@@ -15,13 +16,14 @@ use crate::record::RecordReader;
 
 /// Where reading starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum From {
+pub enum From<'a> {
     /// At the oldest record there is.
     Beginning,
     /// After the newest record there was when it was opened.
     End,
-    /// At this offset, or the oldest record after it; at the end where that is earlier.
-    Offset(i64),
+    /// At each partition's offset, or the oldest record after it; at the end where that is earlier,
+    /// and at the oldest record where none is given.
+    Offsets(&'a BTreeMap<i32, i64>),
 }
 
 /// A reader of one topic, of one partition or all; it never commits and joins nothing.
@@ -43,7 +45,7 @@ impl Tail {
         group: &str,
         topic: &str,
         partition: Option<i32>,
-        from: From,
+        from: From<'_>,
         wait: Duration,
     ) -> Result<Self, ClientError> {
         let mut config = settings.consumer(group);
@@ -67,7 +69,9 @@ impl Tail {
             let start = match from {
                 From::Beginning => low,
                 From::End => high,
-                From::Offset(offset) => offset.clamp(low, high),
+                From::Offsets(offsets) => offsets
+                    .get(&partition)
+                    .map_or(low, |at| (*at).clamp(low, high)),
             };
             assignment
                 .add_partition_offset(topic, partition, Offset::Offset(start))

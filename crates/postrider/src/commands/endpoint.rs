@@ -1,8 +1,7 @@
 //! `postrider endpoint`: merchants' endpoints, straight on the `endpoints` topic.
 //!
 //! Decides which subcommands there are; what each does is in its module, how the topic is read and
-//! written in `topic`. The form of file and record is `wire`'s. Two of these at once on one
-//! endpoint: the later write wins.
+//! written in `topic`, how while others write too in `log`. The form of file and record is `wire`'s.
 
 mod apply;
 mod delete;

@@ -292,3 +292,63 @@ fn sealing_anew_takes_nobody_s_change_back() {
         );
     }
 }
+
+#[test]
+fn commands_of_the_same_moment_undo_nothing_of_one_another() {
+    const ROUNDS: usize = 6;
+    let sealed = Sealed::new();
+    let at = |n: usize, path: &str| {
+        let url = format!("https://acme.example/{path}");
+        endpoint(&format!("ep_{n}"), "acme", &url, "")
+    };
+    let first: String = (0..2 * ROUNDS).map(|n| at(n, "old")).collect();
+    sealed.installation.endpoints(&first);
+    let start = |arguments: &[&str]| {
+        let mut command = Command::new(binary());
+        command.arg("--config").arg(sealed.installation.config());
+        command.args(arguments).stdout(std::process::Stdio::null());
+        command.spawn().expect("the binary runs")
+    };
+    for n in 0..ROUNDS {
+        let (paused, applied) = (format!("ep_{n}"), format!("ep_{}", ROUNDS + n));
+        let file = sealed
+            .installation
+            .file("moved.yaml", at(ROUNDS + n, "new").as_bytes());
+        let file = file.to_str().expect("UTF-8");
+        let mut pause = start(&["endpoint", "pause", &paused]);
+        let mut roll = start(&["secret", "roll", &paused]);
+        assert!(pause.wait().expect("it ends").success());
+        assert!(roll.wait().expect("it ends").success());
+        let record = sealed.record(&paused);
+        assert_eq!(record.matches("v1.k1.").count(), 2, "rolled: {record}");
+        assert!(record.contains(r#""state":"paused""#), "{record}");
+
+        let mut apply = start(&["endpoint", "apply", "-f", file]);
+        let mut roll = start(&["secret", "roll", &applied]);
+        let is_applied = apply.wait().expect("it ends").success();
+        assert!(roll.wait().expect("it ends").success());
+        let record = sealed.record(&applied);
+        let is_rolled = record.matches("v1.k1.").count() == 2;
+        let value: Value = serde_json::from_str(&record).expect("JSON");
+        // A file without the new secret takes it away when it is applied after the roll, not over it.
+        assert!(is_rolled || value["version"] == 3, "{record}");
+        assert_eq!(record.contains("/new"), is_applied, "{record}");
+    }
+}
+
+#[test]
+fn an_endpoint_made_anew_is_newer_than_the_one_that_was_deleted() {
+    let sealed = Sealed::new();
+    let url = |path: &str| format!("https://acme.example/{path}");
+    for path in ["a", "b"] {
+        sealed
+            .installation
+            .endpoints(&endpoint("ep_1", "acme", &url(path), ""));
+    }
+    sealed.json(&["endpoint", "delete", "ep_1"]);
+    sealed
+        .installation
+        .endpoints(&endpoint("ep_1", "acme", &url("b"), ""));
+    let record: Value = serde_json::from_str(&sealed.record("ep_1")).expect("JSON");
+    assert_eq!(record["version"], 3, "{record}");
+}

@@ -1,7 +1,10 @@
 //! `postrider endpoint apply`: a file of endpoints onto the topic.
 //!
 //! Decides when a change is one (same content is not written again), which version it gets, and
-//! that an endpoint whose receiver has to agree and does not is left out while the others go on.
+//! that an endpoint whose receiver has to agree and does not is left out while the others go on, as
+//! one is that somebody else changed at the same moment. Leaves when that is so to `written`.
+
+mod written;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -16,13 +19,14 @@ use serde::Serialize;
 use zeroize::Zeroizing;
 
 use super::Topic;
-use super::topic::Stored;
+use super::log::Log;
 use crate::cli::DryRun;
 use crate::exit::Failure;
 use crate::handshake;
 use crate::input;
 use crate::installation::Installation;
 use crate::output::Output;
+use written::{Written, write};
 
 #[derive(Args)]
 pub(crate) struct Apply {
@@ -125,10 +129,15 @@ fn apply(
     topic: &Topic<'_>,
     output: Output,
 ) -> Result<(), Failure> {
-    let current = topic.read(wanted.iter().map(|endpoint| &endpoint.id))?;
+    let only = topic.only(wanted.iter().map(|endpoint| &endpoint.id));
+    let mut log = Log::read(topic, only)?;
+    let current: BTreeMap<EndpointId, Recorded> = wanted
+        .iter()
+        .filter_map(|endpoint| Some((endpoint.id.clone(), log.get(&endpoint.id)?.recorded.clone())))
+        .collect();
     for endpoint in &wanted {
         let known = current.get(&endpoint.id);
-        known.map_or(Ok(()), |known| may_replace(&known.recorded, topic.keys()))?;
+        known.map_or(Ok(()), |known| may_replace(known, topic.keys()))?;
     }
     let asked = if dry_run {
         Vec::new()
@@ -141,10 +150,10 @@ fn apply(
     };
     let mut answers = handshake::ask(asked, installation)?;
     let mut changes = Vec::new();
-    let mut records = Vec::new();
+    let mut due = Vec::new();
     let mut refused = 0;
     for mut endpoint in wanted {
-        let known = current.get(&endpoint.id).map(|stored| &stored.recorded);
+        let (known, deleted) = (current.get(&endpoint.id), log.deleted(&endpoint.id));
         let (change, reason) = match answers.remove(&endpoint.id).transpose() {
             Err(reason) => {
                 refused += 1;
@@ -155,7 +164,7 @@ fn apply(
                 if let Some(consent) = consent {
                     bound(&mut endpoint, consent);
                 }
-                (settle(&mut endpoint, known), None)
+                (settle(&mut endpoint, known, deleted), None)
             }
         };
         if let Some(reason) = &reason {
@@ -170,23 +179,48 @@ fn apply(
             reason,
         });
         if matches!(change, Settled::Created | Settled::Updated) {
-            let value = endpoint::to_record(&endpoint, input::now(), topic.sealing()?);
-            records.push(topic.record(&endpoint.id, Some(value.into())));
+            due.push(endpoint);
         }
     }
-    if !dry_run {
-        topic.write(&records)?;
+    let written = if dry_run {
+        BTreeMap::new()
+    } else {
+        write(due, &current, &mut log, topic)?
+    };
+    let mut overtaken = 0;
+    for change in &mut changes {
+        match written.get(&*change.endpoint) {
+            Some(Written::Done { version }) => change.version = *version,
+            Some(Written::Overtaken { version }) => {
+                overtaken += 1;
+                eprintln!("postrider: {} is not written: {OVERTAKEN}", change.endpoint);
+                change.version = *version;
+                change.change = Settled::Refused.word(dry_run);
+                change.reason = Some(OVERTAKEN.to_owned());
+            }
+            None => {}
+        }
     }
     output.rows(&CHANGE_COLUMNS, &changes)?;
-    match refused {
+    let mut reasons = Vec::new();
+    if refused > 0 {
+        reasons.push("their receivers did not agree (registration.handshake)");
+    }
+    if overtaken > 0 {
+        reasons.push(OVERTAKEN);
+    }
+    match refused + overtaken {
         0 => Ok(()),
         refused => Err(Failure::no(format!(
-            "{refused} of {} endpoints refused: their receivers did not agree \
-             (registration.handshake)",
-            changes.len()
+            "{refused} of {} endpoints refused: {}",
+            changes.len(),
+            reasons.join("; ")
         ))),
     }
 }
+
+const OVERTAKEN: &str =
+    "changed by somebody else at the same moment, which stays; look at the change and apply again";
 
 /// Keeps an endpoint to what its receiver allows, and says so where that is less than its file.
 fn bound(endpoint: &mut Endpoint, consent: Consent) {
@@ -209,7 +243,7 @@ fn bound(endpoint: &mut Endpoint, consent: Consent) {
 /// Those whose receivers have to agree first.
 fn to_be_asked(
     wanted: &[Endpoint],
-    current: &BTreeMap<EndpointId, Stored>,
+    current: &BTreeMap<EndpointId, Recorded>,
     handshake: Handshake,
 ) -> Vec<Endpoint> {
     if handshake == Handshake::None {
@@ -218,7 +252,7 @@ fn to_be_asked(
     let with_rate = handshake == Handshake::CloudEvents;
     let needed = |endpoint: &&Endpoint| {
         let known = current.get(&endpoint.id);
-        let known = known.map(|stored| &stored.recorded.endpoint);
+        let known = known.map(|recorded| &recorded.endpoint);
         consent::is_needed(known, endpoint, with_rate)
     };
     wanted.iter().filter(needed).cloned().collect()
@@ -263,22 +297,26 @@ fn may_replace(known: &Recorded, keys: &KeyRing) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Gives the endpoint its version: 1 when new, one more when it differs. What the file says of the
-/// version does not count; how secrets are sealed is no difference, that they cannot be opened is.
-fn settle(wanted: &mut Endpoint, known: Option<&Recorded>) -> Settled {
+/// Gives the endpoint its version: one more when it differs, and when it is new one more than it had
+/// before it was `deleted`, 1 if it never was: whoever knows it from then makes nothing that counts.
+/// A record behind its tombstone that is no newer was written by somebody like that, who will delete
+/// it again: it is no endpoint that could stay unchanged.
+/// What the file says of the version does not count; how secrets are sealed is no difference, that
+/// they cannot be opened is.
+fn settle(wanted: &mut Endpoint, known: Option<&Recorded>, deleted: u64) -> Settled {
     let Some(Recorded {
         endpoint: known,
         unopened,
     }) = known
     else {
-        wanted.version = 1;
+        wanted.version = deleted.saturating_add(1);
         return Settled::Created;
     };
     wanted.version = known.version;
-    if unopened.is_empty() && wanted == known {
+    if unopened.is_empty() && wanted == known && known.version > deleted {
         return Settled::Unchanged;
     }
-    wanted.version = known.version.saturating_add(1);
+    wanted.version = known.version.max(deleted).saturating_add(1);
     Settled::Updated
 }
 
@@ -317,14 +355,14 @@ mod tests {
         assert_eq!(expired(Vec::new()), none, "sent without a signature");
     }
 
-    fn recorded(endpoint: &Endpoint) -> Recorded {
+    pub(super) fn recorded(endpoint: &Endpoint) -> Recorded {
         Recorded {
             endpoint: endpoint.clone(),
             unopened: Vec::new(),
         }
     }
 
-    fn signed() -> Endpoint {
+    pub(super) fn signed() -> Endpoint {
         let mut endpoint = wanted("https://a.example/");
         endpoint.signing.scheme = Scheme::Standard;
         endpoint.signing.secrets = vec![SigningSecret {
@@ -338,7 +376,7 @@ mod tests {
     /// What is known of [`signed`], which was written under `sealed`, to whom has `opened`.
     fn known(sealed: &KeyRing, opened: &KeyRing) -> Recorded {
         let mut first = signed();
-        settle(&mut first, None);
+        settle(&mut first, None, 0);
         let mut endpoints = BTreeMap::new();
         fold(
             &mut endpoints,
@@ -353,21 +391,45 @@ mod tests {
     #[test]
     fn only_a_difference_makes_a_version() {
         let mut first = wanted("https://a.example/");
-        assert_eq!(settle(&mut first, None), Settled::Created);
+        assert_eq!(settle(&mut first, None, 0), Settled::Created);
         assert_eq!(first.version, 1);
         let mut same = wanted("https://a.example/");
         assert_eq!(
-            settle(&mut same, Some(&recorded(&first))),
+            settle(&mut same, Some(&recorded(&first)), 0),
             Settled::Unchanged
         );
         assert_eq!(same.version, 1);
         let mut moved = wanted("https://b.example/");
         moved.version = 99;
         assert_eq!(
-            settle(&mut moved, Some(&recorded(&first))),
+            settle(&mut moved, Some(&recorded(&first)), 0),
             Settled::Updated
         );
         assert_eq!(moved.version, 2);
+    }
+
+    #[test]
+    fn what_is_made_anew_is_newer_than_what_was_deleted() {
+        let mut anew = wanted("https://a.example/");
+        assert_eq!(settle(&mut anew, None, 5), Settled::Created);
+        assert_eq!(anew.version, 6);
+        let mut same = wanted("https://a.example/");
+        assert_eq!(
+            settle(&mut same, Some(&recorded(&anew)), 5),
+            Settled::Unchanged
+        );
+    }
+
+    #[test]
+    fn what_came_back_behind_its_tombstone_does_not_stay_unchanged() {
+        let mut back = wanted("https://a.example/");
+        back.version = 5;
+        let mut same = wanted("https://a.example/");
+        assert_eq!(
+            settle(&mut same, Some(&recorded(&back)), 5),
+            Settled::Updated
+        );
+        assert_eq!(same.version, 6);
     }
 
     #[test]
@@ -379,7 +441,7 @@ mod tests {
         ] {
             let known = known(&sealed, &opened);
             assert!(may_replace(&known, &opened).is_ok());
-            assert_eq!(settle(&mut signed(), Some(&known)), Settled::Unchanged);
+            assert_eq!(settle(&mut signed(), Some(&known), 0), Settled::Unchanged);
         }
     }
 
@@ -403,7 +465,7 @@ mod tests {
         let other = KeyRing::parse(b"k2 = AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI=").unwrap();
         let known = known(&keys(), &other);
         assert!(may_replace(&known, &other).is_ok());
-        assert_eq!(settle(&mut signed(), Some(&known)), Settled::Updated);
+        assert_eq!(settle(&mut signed(), Some(&known), 0), Settled::Updated);
     }
 
     #[test]

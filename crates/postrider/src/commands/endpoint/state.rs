@@ -1,6 +1,7 @@
 //! `postrider endpoint pause` and `resume`: deliveries wait, or go on.
 //!
-//! Decides which states may follow which. Needs no key file: what is sealed stays as it is. Leaves
+//! Decides which states may follow which, and that what somebody else wrote at the same moment is
+//! paused or resumed too. Needs no key file: what is sealed stays as it is. Leaves
 //! what becomes of the deliveries that wait to the dispatcher.
 
 use clap::Args;
@@ -8,6 +9,7 @@ use postrider_domain::{Endpoint, EndpointId, EndpointState};
 use postrider_wire::endpoint;
 use serde::Serialize;
 
+use super::log::Log;
 use super::{Topic, no_endpoint};
 use crate::cli::DryRun;
 use crate::exit::Failure;
@@ -43,16 +45,47 @@ pub(super) fn run(
     topic: &Topic<'_>,
     output: Output,
 ) -> Result<(), Failure> {
-    let mut endpoints = topic.read([id])?;
-    let stored = endpoints.remove(id).ok_or_else(|| no_endpoint(id))?;
-    let mut endpoint = stored.recorded.endpoint;
+    let mut log = Log::read(topic, Some(topic.partition(id)))?;
+    let stored = log.get(id).ok_or_else(|| no_endpoint(id))?;
+    let mut endpoint = stored.recorded.endpoint.clone();
+    let mut value = stored.value.clone();
     let differs = switch.apply(&mut endpoint).map_err(Failure::no)?;
-    if differs && !dry.dry_run {
+    let mut due = differs && !dry.dry_run;
+    while due {
         let (state, version) = (endpoint.state, endpoint.version);
         let sealing = topic.sealing()?;
-        let value = endpoint::with_state(&stored.value, state, version, input::now(), sealing);
-        let value = value.map_err(Failure::no)?;
-        topic.write(&[topic.record(id, Some(value.into()))])?;
+        let switched = endpoint::with_state(&value, state, version, input::now(), sealing);
+        let switched = switched.map_err(Failure::no)?;
+        let mut covered = log.write(&[(id.clone(), Some(switched.into()))])?;
+        due = false;
+        if let Some(covered) = covered.pop() {
+            let again = covered.theirs.as_deref().map(|theirs| {
+                let read = endpoint::from_record(id.as_str().as_bytes(), theirs, topic.keys());
+                let mut theirs = read.map_err(|invalid| invalid.to_string())?.endpoint;
+                theirs.version = log.version(id).max(theirs.version);
+                switch.apply(&mut theirs).map(|differs| (theirs, differs))
+            });
+            match (again, &covered.theirs) {
+                (Some(Ok((theirs, true))), Some(bytes)) => {
+                    endpoint = theirs;
+                    value = bytes.clone();
+                    due = true;
+                }
+                // Somebody else did the same, and perhaps more.
+                (Some(Ok((theirs, false))), _) => {
+                    endpoint = theirs;
+                    log.put_all_back(vec![covered])?;
+                    endpoint.version = log.version(id);
+                }
+                _ => {
+                    log.put_all_back(vec![covered])?;
+                    return Err(Failure::no(format!(
+                        "{id} was changed or deleted at the same moment: that stays, it was not {}",
+                        switch.done()
+                    )));
+                }
+            }
+        }
     }
     let line = match (differs, dry.dry_run) {
         (false, _) => format!("{id} is {} already", switch.state()),

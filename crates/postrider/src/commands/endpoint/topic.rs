@@ -74,13 +74,20 @@ impl<'a> Topic<'a> {
         &self,
         ids: impl IntoIterator<Item = &'i EndpointId>,
     ) -> Result<BTreeMap<EndpointId, Stored>, Failure> {
+        self.read_partition(self.only(ids))
+    }
+
+    /// The one partition these ids belong to; `None` = they belong to several.
+    pub(in crate::commands) fn only<'i>(
+        &self,
+        ids: impl IntoIterator<Item = &'i EndpointId>,
+    ) -> Option<i32> {
         let partition = |id| self.partition(id);
         let partitions: BTreeSet<i32> = ids.into_iter().map(partition).collect();
-        let mut partitions = partitions.into_iter();
-        match (partitions.next(), partitions.next()) {
-            (Some(only), None) => self.read_partition(Some(only)),
-            _ => self.read_all(),
-        }
+        partitions
+            .first()
+            .copied()
+            .filter(|_| partitions.len() == 1)
     }
 
     pub(in crate::commands) fn read_all(&self) -> Result<BTreeMap<EndpointId, Stored>, Failure> {
@@ -102,7 +109,7 @@ impl<'a> Topic<'a> {
     pub(in crate::commands) fn read_records(
         &self,
         partition: Option<i32>,
-        from: From,
+        from: From<'_>,
         each: impl FnMut(Record),
     ) -> Result<(), Failure> {
         let tail = Tail::open(

@@ -11,7 +11,7 @@ use postrider_wire::endpoint::{self, Reseal, Unopened};
 use serde::Serialize;
 
 use crate::cli::DryRun;
-use crate::commands::endpoint::log::{Change, Log, Unused};
+use crate::commands::endpoint::log::{Change, Covered, Log, Unused};
 use crate::commands::endpoint::{Topic, no_endpoint};
 use crate::exit::Failure;
 use crate::input;
@@ -70,7 +70,7 @@ pub(super) fn run(
             let (done, all) = (n + 1, slices.len());
             eprint!("\rslice {done} of {all}, {} sealed ", tally.sealed);
         }
-        let mut log = Log::read(&topic, *slice)?;
+        let mut log = Log::read(&topic, Some(*slice))?;
         let ids: Vec<EndpointId> = match only {
             Some(id) if log.get(id).is_none() => return Err(no_endpoint(id)),
             Some(id) => vec![id.clone()],
@@ -132,7 +132,17 @@ fn batch(
     }
     while !changes.is_empty() {
         let covered = log.write(&changes)?;
-        let again = covered.into_iter().map(|(id, value)| {
+        let again = covered.into_iter().filter(|Covered { id, counts, .. }| {
+            if *counts {
+                eprintln!(
+                    "postrider: {id} was changed at the same moment and written again since: that \
+                     stays, see that it is what it should be"
+                );
+            }
+            !counts
+        });
+        let again = again.map(|covered| {
+            let (id, value) = log.put_back(covered)?;
             eprintln!("postrider: {id} was changed at the same moment: the change is put back");
             let Some(value) = value else {
                 return Ok((id, None));

@@ -87,7 +87,7 @@ pub(super) fn run(
         dry,
     } = arguments;
     let topic = Topic::open_with(installation, installation.keys()?)?;
-    let mut log = Log::read(&topic, topic.partition(id))?;
+    let mut log = Log::read(&topic, Some(topic.partition(id)))?;
     let stored = log.get(id).ok_or_else(|| no_endpoint(id))?;
     if log.unused(id) == Some(Unused::Unreadable) {
         return Err(Failure::no(format!(
@@ -103,17 +103,19 @@ pub(super) fn run(
         let value = endpoint::to_record(&endpoint, now, topic.sealing()?);
         let mut covered = log.write(&[(id.clone(), Some(value.into()))])?;
         due = false;
-        if let Some((_, value)) = covered.pop() {
+        if let Some(covered) = covered.pop() {
             // Somebody else's change of the same moment counts: the roll is made of that, or is none.
-            let read = value.as_deref().map(|value| {
-                let key = id.as_str().as_bytes();
-                let recorded = endpoint::from_record(key, value, topic.keys());
-                roll(&recorded.map_err(Failure::no)?)
+            let read = covered.theirs.as_deref().map(|value| {
+                let recorded = endpoint::from_record(id.as_str().as_bytes(), value, topic.keys());
+                let mut recorded = recorded.map_err(Failure::no)?;
+                let version = &mut recorded.endpoint.version;
+                *version = log.version(id).max(*version);
+                roll(&recorded)
             });
             match read {
                 Some(Ok(again)) => endpoint = again,
                 _ => {
-                    log.write(&[(id.clone(), value)])?;
+                    log.put_all_back(vec![covered])?;
                     return Err(Failure::no(format!(
                         "{id} was changed or deleted at the same moment: that stays, its secret \
                          was not rolled"
@@ -172,6 +174,8 @@ fn rolled(
     let mut endpoint = before.clone();
     endpoint.version = endpoint.version.saturating_add(1);
     let secrets = &mut endpoint.signing.secrets;
+    // There already where somebody made something of an earlier writing of the same roll.
+    secrets.retain(|secret| secret.key != key);
     let id = new_id(secrets);
     for old in secrets.iter_mut() {
         old.not_after = Some(old.not_after.map_or(end, |sooner| sooner.min(end)));
