@@ -76,9 +76,11 @@ async fn found(client: &Client, id: SchemaId) -> Result<Answer, Failure> {
         Kind::Json => Vec::new(),
         Kind::Avro | Kind::Protobuf => references(client, &root).await?,
     };
-    let bytes = root.schema.len() + references.iter().map(|r| r.text.len()).sum::<usize>();
     match Schema::new(kind, &root.schema, &references) {
-        Ok(schema) => Ok(Answer::Schema(Arc::new(schema), bytes)),
+        Ok(schema) => {
+            let cost = schema.cost();
+            Ok(Answer::Schema(Arc::new(schema), cost))
+        }
         Err(unusable) => Err(Failure::Unusable(format!("it cannot be used: {unusable}"))),
     }
 }

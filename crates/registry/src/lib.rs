@@ -77,6 +77,10 @@ pub enum RegistryError {
     Thread(#[from] std::io::Error),
 }
 
+/// Of the client's thread: schemas are compiled on it, and what compiles them calls itself, up to a
+/// bound that needs a small part of this.
+const STACK_BYTES: usize = 8 << 20;
+
 /// What is heard of the registry.
 #[derive(Debug)]
 pub enum Event {
@@ -89,7 +93,7 @@ pub enum Event {
 /// What a schema is.
 #[derive(Clone, Debug)]
 pub enum Answer {
-    /// This, from so many bytes of text.
+    /// This, which takes so many bytes of memory, about.
     Schema(Arc<Schema>, usize),
     /// Not there, nor was it for 30 s; or there, but of no use. Why.
     None(Arc<str>),
@@ -117,6 +121,7 @@ impl Registry {
             .build()?;
         let thread = thread::Builder::new()
             .name("registry".to_owned())
+            .stack_size(STACK_BYTES)
             .spawn(move || {
                 runtime.block_on(async {
                     while let Some(id) = asked.recv().await {

@@ -20,8 +20,7 @@ use tracing::{error, info, warn};
 const KNOWN_MAX: usize = 1_000;
 /// What they may cost together, in bytes, about.
 const BYTES_MAX: usize = 64 << 20;
-/// What a schema costs, about, for each byte of its text, and beside it: Protobuf brings its own.
-const COST_PER_BYTE: usize = 16;
+/// What each costs beside what it says itself.
 const COST_BESIDE: usize = 16 << 10;
 /// After that, a schema that was none is asked for again.
 const NONE_FOR: Duration = Duration::from_secs(60);
@@ -237,14 +236,14 @@ impl Known {
 
     fn learn(&mut self, id: SchemaId, answer: Answer, now: Instant) {
         let (what, bytes) = match answer {
-            Answer::Schema(schema, bytes) => (What::Schema(schema), bytes),
+            Answer::Schema(schema, cost) => (What::Schema(schema), cost),
             Answer::None(why) => {
                 let (bytes, until) = (why.len(), now + NONE_FOR);
                 (What::None { why, until }, bytes)
             }
         };
         self.forget(id);
-        let cost = COST_BESIDE + bytes * COST_PER_BYTE;
+        let cost = COST_BESIDE + bytes;
         while self.schemas.len() >= KNOWN_MAX || self.bytes + cost > BYTES_MAX {
             let oldest = self.schemas.iter().min_by_key(|(_, entry)| entry.used);
             let Some(oldest) = oldest.map(|(id, _)| *id) else {
@@ -271,9 +270,9 @@ mod tests {
 
     use super::*;
 
-    fn schema(bytes: usize) -> Answer {
+    fn schema(cost: usize) -> Answer {
         let schema = Schema::new(Kind::Json, "", &[]).unwrap();
-        Answer::Schema(Arc::new(schema), bytes)
+        Answer::Schema(Arc::new(schema), cost)
     }
 
     #[test]
@@ -295,7 +294,7 @@ mod tests {
         let now = Instant::now();
         let mut known = Known::default();
         for id in 1..=100 {
-            known.learn(SchemaId::Number(id), schema(1 << 20), now);
+            known.learn(SchemaId::Number(id), schema(16 << 20), now);
             assert!(known.bytes <= BYTES_MAX);
         }
         assert_eq!(known.schemas.len(), 3);

@@ -23,6 +23,10 @@ use crate::out::Out;
 use crate::{DEPTH_MAX, Reference, Unreadable, Unusable, decimal};
 use schema::{Node, Nodes, Unit};
 
+/// What is kept of a schema for each byte of its text, in bytes, at most, about: `[],` is a branch of
+/// a union and a node.
+pub(crate) const COST_PER_BYTE: usize = 16;
+
 #[derive(Clone, Debug)]
 pub(crate) struct Avro(Nodes);
 

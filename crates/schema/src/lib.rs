@@ -5,8 +5,8 @@
 //! and what the JSON means to `wire`.
 //!
 //! Schema and value come from outside: nothing here panics, recurses or allocates beyond a bound.
-//! The depth of values and schemas is bounded by [`DEPTH_MAX`], what comes out by a limit of the
-//! caller.
+//! The depth of values is bounded by [`DEPTH_MAX`], that of schemas by what parses them (Avro 128,
+//! messages in messages of Protobuf 31), what comes out by a limit of the caller.
 #![warn(missing_docs)]
 
 mod avro;
@@ -19,7 +19,7 @@ use bytes::Bytes;
 
 pub use frame::{Frame, SchemaId, frame};
 
-/// Deepest nesting of a value or of a schema's text.
+/// Deepest nesting of a value.
 pub const DEPTH_MAX: usize = 64;
 
 /// Longest text of a schema together with those it refers to, in bytes.
@@ -27,6 +27,10 @@ pub const TEXT_BYTES_MAX: usize = 1 << 20;
 
 /// Most schemas that a schema refers to, itself and through others.
 pub const REFERENCES_MAX: usize = 64;
+
+/// Longest full name of a type or field, in bytes. Everything in a namespace or package has it in its
+/// name, so that a long one would cost its length as often as the text has room.
+pub const NAME_BYTES_MAX: usize = 512;
 
 /// The language a schema is written in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +54,10 @@ pub struct Reference {
 
 /// A schema, ready to read values with.
 #[derive(Clone, Debug)]
-pub struct Schema(Language);
+pub struct Schema {
+    language: Language,
+    cost: usize,
+}
 
 #[derive(Clone, Debug)]
 enum Language {
@@ -92,11 +99,26 @@ impl Schema {
         if references.len() > REFERENCES_MAX {
             return Err(Unusable(format!("more than {REFERENCES_MAX} references")));
         }
-        Ok(Self(match kind {
-            Kind::Avro => Language::Avro(avro::Avro::new(text, references)?),
-            Kind::Protobuf => Language::Protobuf(protobuf::Protobuf::new(text, references)?),
-            Kind::Json => Language::Json,
-        }))
+        let text_bytes = references.iter().map(|r| r.text.len()).sum::<usize>() + text.len();
+        let (language, cost) = match kind {
+            Kind::Avro => {
+                let avro = avro::Avro::new(text, references)?;
+                (Language::Avro(avro), text_bytes * avro::COST_PER_BYTE)
+            }
+            Kind::Protobuf => {
+                let protobuf = protobuf::Protobuf::new(text, references)?;
+                let cost = protobuf.cost();
+                (Language::Protobuf(protobuf), cost)
+            }
+            Kind::Json => (Language::Json, 0),
+        };
+        Ok(Self { language, cost })
+    }
+
+    /// What it takes in memory, in bytes, about: at most 32 MiB.
+    #[must_use]
+    pub const fn cost(&self) -> usize {
+        self.cost
     }
 
     /// A framed value of at most `limit` bytes as JSON of at most so many. A value of the Avro
@@ -110,7 +132,7 @@ impl Schema {
         if body.len() > limit {
             return Err(Unreadable::TooLarge(limit));
         }
-        match &self.0 {
+        match &self.language {
             Language::Avro(avro) => avro.read(&body, limit),
             Language::Protobuf(protobuf) => protobuf.read(&body, frame.message.as_deref(), limit),
             Language::Json => match serde_json::from_slice::<&serde_json::value::RawValue>(&body) {

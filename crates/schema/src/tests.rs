@@ -270,7 +270,7 @@ fn broken_schemas_say_what_is_wrong() {
         .contains("twice")
     );
     assert!(wrong(Kind::Protobuf, "message {").contains("expected"));
-    assert!(wrong(Kind::Protobuf, &"message A {".repeat(50_000)).contains("deeper"));
+    assert!(wrong(Kind::Protobuf, &"message A {".repeat(50_000)).contains("nested messages"));
     assert!(wrong(Kind::Protobuf, "syntax = \"proto3\"; import \"b.proto\";").contains("b.proto"));
     assert!(
         wrong(

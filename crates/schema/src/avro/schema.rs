@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-use crate::{Reference, Unusable, clip, decimal};
+use crate::{NAME_BYTES_MAX, Reference, Unusable, clip, decimal};
 
 /// A type. Those inside it are numbers of nodes.
 #[derive(Clone, Debug)]
@@ -99,10 +99,9 @@ pub(super) fn parse(text: &str, references: &[Reference]) -> Result<Nodes, Unusa
             .map_err(|why| Unusable(format!("{:?}, which it refers to: {why}", reference.name)))?;
     }
     let root = parser.text(text)?;
-    Ok(Nodes {
-        nodes: parser.nodes,
-        root,
-    })
+    let mut nodes = parser.nodes;
+    nodes.shrink_to_fit();
+    Ok(Nodes { nodes, root })
 }
 
 struct Parser {
@@ -151,7 +150,7 @@ impl Parser {
         if let Some(node) = primitive(name) {
             return Ok(self.push(node));
         }
-        let found = self.names.get(&full_name(name, namespace));
+        let found = self.names.get(&full_name(name, namespace)?);
         match found.or_else(|| self.names.get(name)) {
             Some(number) => Ok(*number),
             None => wrong(format!("no type {:?}", clip(name))),
@@ -199,7 +198,7 @@ impl Parser {
         let Some(name) = text("name") else {
             return wrong(format!("{kind} without \"name\""));
         };
-        let name = full_name(name, text("namespace").unwrap_or(namespace));
+        let name = full_name(name, text("namespace").unwrap_or(namespace))?;
         let namespace = name.rsplit_once('.').map_or("", |(before, _)| before);
         // Taken before its fields are read, as they may be of this type.
         let number = self.push(Node::Null);
@@ -249,12 +248,19 @@ impl Parser {
     }
 }
 
-fn full_name(name: &str, namespace: &str) -> String {
-    if name.contains('.') || namespace.is_empty() {
+fn full_name(name: &str, namespace: &str) -> Result<String, Unusable> {
+    let namespace = if name.contains('.') { "" } else { namespace };
+    if namespace.len() + name.len() > NAME_BYTES_MAX {
+        let (name, namespace) = (clip(name), clip(namespace));
+        return wrong(format!(
+            "a name of more than {NAME_BYTES_MAX} bytes: {name:?} in {namespace:?}"
+        ));
+    }
+    Ok(if namespace.is_empty() {
         name.to_owned()
     } else {
         format!("{namespace}.{name}")
-    }
+    })
 }
 
 fn primitive(name: &str) -> Option<Node> {
