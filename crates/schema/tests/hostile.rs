@@ -1,6 +1,7 @@
 //! Facts about schemas and values that are made to exhaust their reader.
 
 use std::thread;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use postrider_schema::{Kind, NAME_BYTES_MAX, Schema, TEXT_BYTES_MAX, Unreadable, frame};
@@ -182,4 +183,25 @@ fn what_a_schema_costs_grows_with_what_is_kept_of_it() {
     assert!(cost(Kind::Protobuf, &imported) > 100 * one);
     assert!(cost(Kind::Avro, "\"int\"") < cost(Kind::Avro, "[\"int\",\"long\"]"));
     assert_eq!(cost(Kind::Json, "{}"), 0);
+}
+
+#[test]
+fn long_decimals_are_written_in_a_moment() {
+    let schema = r#"{"type":"array","items":{"type":"bytes","logicalType":"decimal"}}"#;
+    let schema = compiled(Kind::Avro, schema.to_owned()).unwrap();
+    let count = 3_200_u16;
+    let header = [(count * 2) as u8 | 0x80, (count * 2 >> 7) as u8];
+    let decimal = [&[0x80, 2], &[0x7f; 128][..]].concat();
+    let body = [&header[..], &decimal.repeat(count.into()), &[0]].concat();
+    // the best of some, as others use the machine too
+    let times = (0..5).map(|_| {
+        let began = Instant::now();
+        assert_eq!(
+            read(&schema, &body).map(|json| json.len()),
+            Ok(3_200 * 311 + 1)
+        );
+        began.elapsed()
+    });
+    let best = times.min().unwrap();
+    assert!(best < Duration::from_millis(250), "{best:?}");
 }
