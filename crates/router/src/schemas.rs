@@ -57,23 +57,45 @@ impl Schemas {
 
     /// The schemas without which a record cannot be read; they are asked for.
     pub(crate) fn missing(&mut self, record: &Record, rule: &DecodeRule) -> Vec<SchemaId> {
-        let Some(registry) = &self.registry else {
+        if self.registry.is_none() {
             return Vec::new();
-        };
+        }
         let Some(frames) = Frames::of(record, rule) else {
             return Vec::new();
         };
         let now = Instant::now();
-        let (value, key) = (frames.value.schema, frames.key.map(|key| key.schema));
-        let ids = [Some(value), key.filter(|key| *key != value)];
-        let missing = ids.into_iter().flatten();
-        let missing: Vec<_> = missing.filter(|id| !self.known.has(*id, now)).collect();
+        if frames.value.is_none() {
+            return self.missing_for_key(&frames, now);
+        }
+        let missing = frames.ids().filter(|id| !self.known.has(*id, now));
+        let missing: Vec<_> = missing.collect();
         for id in &missing {
-            if self.asked.insert(*id) {
-                registry.ask(*id);
+            self.ask(*id);
+        }
+        missing
+    }
+
+    /// Those of a key alone. It is forwarded as it is when there is no schema, so one that was none
+    /// is asked for again, but not waited for: a key of eight bytes may be a number that looks like
+    /// a frame, and would stop its partition again and again.
+    fn missing_for_key(&mut self, frames: &Frames, now: Instant) -> Vec<SchemaId> {
+        let (mut missing, known) = (Vec::new(), &self.known);
+        let unknown: Vec<_> = frames.ids().filter(|id| !known.has(*id, now)).collect();
+        for id in unknown {
+            self.ask(id);
+            if !self.known.schemas.contains_key(&id) {
+                missing.push(id);
             }
         }
         missing
+    }
+
+    fn ask(&mut self, id: SchemaId) {
+        if let Some(registry) = &self.registry
+            && self.asked.insert(id)
+        {
+            registry.ask(id);
+        }
     }
 
     /// The record with JSON in place of what is framed; `None` when nothing is. The caller has asked
@@ -86,19 +108,25 @@ impl Schemas {
         let Some(frames) = Frames::of(record, rule) else {
             return Ok(None);
         };
+        let Some(value) = &frames.value else {
+            let key = frames.key.as_ref().filter(|_| self.registry.is_some());
+            // What cannot be read was not framed: any bytes may be a key.
+            let read = key.and_then(|frame| self.read("key", record.key.as_ref(), frame).ok());
+            return Ok(read.map(|key| event::unframed(record, None, Some(key))));
+        };
         if self.registry.is_none() {
             return Err(Undeliverable::undecodable(format!(
                 "its value is framed for a schema registry (schema {}), and there is none in the \
                  configuration (schema_registry.url)",
-                frames.value.schema
+                value.schema
             )));
         }
-        let value = self.read("value", record.value.as_ref(), &frames.value)?;
+        let value = self.read("value", record.value.as_ref(), value)?;
         let key = match &frames.key {
             None => None,
             Some(frame) => Some(self.read("key", record.key.as_ref(), frame)?),
         };
-        Ok(Some(event::unframed(record, value, key)))
+        Ok(Some(event::unframed(record, Some(value), key)))
     }
 
     fn read(
@@ -172,22 +200,32 @@ impl Schemas {
     }
 }
 
-/// How a record is framed.
+/// How a record is framed: its value, its key or both.
 struct Frames {
-    value: Frame,
+    value: Option<Frame>,
     key: Option<Frame>,
 }
 
 impl Frames {
-    /// `None` when its value is not, or a frame would mean nothing.
+    /// `None` when neither is, or a frame would mean nothing. A key is looked at whatever the value
+    /// is: an event without data has the key, and the place in its order, of those with data.
     fn of(record: &Record, rule: &DecodeRule) -> Option<Self> {
-        let value = frame(record.value.as_deref()?, record.header("__value_schema_id"))?;
-        if !event::takes_frames(record, rule) {
+        let value = record.value.as_deref();
+        let value = value.and_then(|value| frame(value, record.header("__value_schema_id")));
+        let key = record.key.as_deref();
+        let key = key.and_then(|key| frame(key, record.header("__key_schema_id")));
+        if (value.is_none() && key.is_none()) || !event::takes_frames(record, rule) {
             return None;
         }
-        let key = record.key.as_deref().filter(|_| event::reads_key(rule));
-        let key = key.and_then(|key| frame(key, record.header("__key_schema_id")));
-        Some(Self { value, key })
+        let key = key.filter(|_| event::reads_key(rule));
+        (value.is_some() || key.is_some()).then_some(Self { value, key })
+    }
+
+    /// Their schemas, each once.
+    fn ids(&self) -> impl Iterator<Item = SchemaId> {
+        let id = |frame: &Option<Frame>| frame.as_ref().map(|frame| frame.schema);
+        let (value, key) = (id(&self.value), id(&self.key));
+        value.into_iter().chain(key.filter(|_| key != value))
     }
 }
 
@@ -273,6 +311,82 @@ mod tests {
     fn schema(cost: usize) -> Answer {
         let schema = Schema::new(Kind::Json, "", &[]).unwrap();
         Answer::Schema(Arc::new(schema), cost)
+    }
+
+    fn schemas() -> Schemas {
+        let settings = RegistrySettings {
+            url: "http://127.0.0.1:1".to_owned(),
+            credentials: postrider_registry::Credentials::None,
+            ca_file: None,
+        };
+        let mut schemas = Schemas::start(Some(settings), Metrics::new("test")).unwrap();
+        let string = Schema::new(Kind::Avro, "\"string\"", &[]).unwrap();
+        let string = Answer::Schema(Arc::new(string), 8);
+        schemas
+            .known
+            .learn(SchemaId::Number(5), string, Instant::now());
+        schemas
+    }
+
+    fn outbox_row(key: &'static [u8], value: Option<&'static [u8]>) -> Record {
+        Record {
+            origin: postrider_domain::Origin {
+                topic: "outbox.event.payment".into(),
+                partition: 0,
+                offset: 0,
+            },
+            timestamp: postrider_domain::Timestamp::from_millis(0),
+            key: Some(Bytes::from_static(key)),
+            value: value.map(Bytes::from_static),
+            headers: vec![("id".into(), Some(Bytes::from_static(b"evt_1")))],
+        }
+    }
+
+    fn ordering_key(schemas: &mut Schemas, record: &Record) -> String {
+        let rule = DecodeRule::Outbox(postrider_wire::OutboxMapping::default());
+        assert_eq!(schemas.missing(record, &rule), []);
+        let unframed = schemas.unframed(record, &rule).unwrap();
+        let event = event::decode(unframed.as_ref().unwrap_or(record), &rule).unwrap();
+        String::from(event.ordering_key.unwrap())
+    }
+
+    #[test]
+    fn a_framed_key_is_the_same_whatever_the_value_is() {
+        let mut schemas = schemas();
+        for value in [Some(&b"\0\0\0\0\x05\x04{}"[..]), None, Some(b"{}")] {
+            let row = outbox_row(b"\0\0\0\0\x05\x0apay_7", value);
+            assert_eq!(ordering_key(&mut schemas, &row), "pay_7", "{value:?}");
+        }
+        // Without a registry it is what it was.
+        let row = outbox_row(b"\0\0\0\0\x05\x0apay_7", None);
+        let mut without = Schemas::start(None, Metrics::new("test")).unwrap();
+        let key = ordering_key(&mut without, &row);
+        assert_eq!(key, "\0\0\0\0\u{5}\npay_7");
+    }
+
+    #[test]
+    fn a_key_that_only_looks_framed_stays_what_it_is_and_waits_once() {
+        let mut schemas = schemas();
+        let number = |n: u8| -> &'static [u8] { vec![0, 0, 0, 0, n, 0, 0, 9].leak() };
+        // 9 is no text of that schema.
+        let of_a_schema = outbox_row(number(5), Some(b"{}"));
+        assert_eq!(
+            ordering_key(&mut schemas, &of_a_schema),
+            "\0\0\0\0\u{5}\0\0\t"
+        );
+        let of_none = outbox_row(number(6), Some(b"{}"));
+        let rule = DecodeRule::Outbox(postrider_wire::OutboxMapping::default());
+        let id = SchemaId::Number(6);
+        assert_eq!(schemas.missing(&of_none, &rule), [id]);
+        schemas.asked.remove(&id);
+        let long_ago = Instant::now()
+            .checked_sub(NONE_FOR)
+            .expect("a clock that old");
+        schemas
+            .known
+            .learn(id, Answer::None("none".into()), long_ago);
+        assert_eq!(ordering_key(&mut schemas, &of_none), "\0\0\0\0\u{6}\0\0\t");
+        assert!(schemas.asked.contains(&id), "asked for again");
     }
 
     #[test]

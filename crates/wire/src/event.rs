@@ -137,23 +137,23 @@ pub fn reads_key(rule: &DecodeRule) -> bool {
     }
 }
 
-/// A record whose value was framed for a schema registry, with what was in the frame: `value` is
-/// JSON, whatever content type the record had before. `key`, JSON too, takes the place of a framed
-/// key: a string by its text.
+/// A record of which value or key were framed for a schema registry, with what was in the frames.
+/// `value` is JSON, whatever content type the record had before; `None` = it was not framed and stays,
+/// null too. `key`, JSON too, takes the place of a framed key: a string by its text.
 #[must_use]
-pub fn unframed(record: &Record, value: Bytes, key: Option<Bytes>) -> Record {
+pub fn unframed(record: &Record, value: Option<Bytes>, key: Option<Bytes>) -> Record {
     let text = |key: Bytes| match json::parse(&key).map(json::scalar) {
         Ok(Ok(Some(text))) => Bytes::copy_from_slice(text.as_bytes()),
         _ => key,
     };
     let headers = record.headers.iter();
-    let headers = headers.filter(|(name, _)| &**name != "content-type");
+    let headers = headers.filter(|(name, _)| value.is_none() || &**name != "content-type");
     Record {
         origin: record.origin.clone(),
         timestamp: record.timestamp,
         key: key.map(text).or_else(|| record.key.clone()),
-        value: Some(value),
         headers: headers.cloned().collect(),
+        value: value.or_else(|| record.value.clone()),
     }
 }
 

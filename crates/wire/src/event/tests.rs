@@ -367,7 +367,11 @@ fn what_was_framed_is_json_whatever_its_content_type_said() {
         Some(b"\0\0\0\0\x07"),
     );
     let json = Bytes::from_static(b"{\"type\":\"a.b\"}");
-    let record = unframed(&framed, json.clone(), Some(Bytes::from_static(b"\"k\"")));
+    let record = unframed(
+        &framed,
+        Some(json.clone()),
+        Some(Bytes::from_static(b"\"k\"")),
+    );
     let event = decode(&record, &DecodeRule::Json(mapping())).unwrap();
     assert_eq!(event.content_type.as_deref(), Some("application/json"));
     assert_eq!((&event.data, event.tenant.as_str()), (&json, "acme"));
