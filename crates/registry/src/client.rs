@@ -1,12 +1,13 @@
 //! One request to the registry, and what its answer means.
 //!
-//! Decides what counts as "not there": the registry's own error codes in a 404. Any other status is
-//! a failure that may pass, a 404 without them too, as that is what a wrong address gives. No
-//! redirect is followed and no proxy asked.
+//! Decides what counts as "not there": the registry's own error codes in a 404. A refusal in other
+//! words is in doubt: it may be about this schema, or what a wrong address and wrong rights give for
+//! all; whether the registry is well otherwise ([`Client::is_well`]) tells them apart. Any other
+//! status is a failure that may pass. No redirect is followed and no proxy asked.
 
 use std::error::Error;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -21,6 +22,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use postrider_schema::SchemaId;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
 use tokio_rustls::rustls::pki_types::CertificateDer;
@@ -64,8 +66,19 @@ pub(crate) enum Failure {
     Missing(String),
     /// It is beyond a bound.
     Unusable(String),
+    /// Refused, or an answer that cannot be read: about this one, if the registry is well.
+    Doubtful(Doubt),
     /// It may be there: no answer, or one that says nothing about it.
     Failed(String),
+}
+
+/// An answer that may be about one schema or about the registry.
+#[derive(Debug)]
+pub(crate) struct Doubt {
+    /// What the registry answered.
+    pub(crate) answer: String,
+    /// It may be that we may read nothing at all.
+    pub(crate) forbidden: bool,
 }
 
 pub(crate) struct Client {
@@ -74,6 +87,8 @@ pub(crate) struct Client {
     base: String,
     credentials: Credentials,
     requests: Semaphore,
+    /// A schema that was read lately, to see whether that still works.
+    readable: Mutex<Option<SchemaId>>,
 }
 
 impl Client {
@@ -113,14 +128,31 @@ impl Client {
             base,
             credentials: settings.credentials,
             requests: Semaphore::new(REQUESTS_MAX),
+            readable: Mutex::new(None),
         })
     }
 
     pub(crate) async fn schema(&self, id: SchemaId) -> Result<Kept, Failure> {
-        match id {
-            SchemaId::Number(number) => self.get(&format!("/schemas/ids/{number}")).await,
-            SchemaId::Guid(_) => self.get(&format!("/schemas/guids/{id}")).await,
+        let kept: Kept = match id {
+            SchemaId::Number(number) => self.get(&format!("/schemas/ids/{number}")).await?,
+            SchemaId::Guid(_) => self.get(&format!("/schemas/guids/{id}")).await?,
+        };
+        *self.readable.lock().unwrap_or_else(PoisonError::into_inner) = Some(id);
+        Ok(kept)
+    }
+
+    /// Whether the registry answers now, so that a doubtful answer is about the one schema: one
+    /// that was read before can be read; or, unless we may read none, it says which types it knows,
+    /// as only a registry does.
+    pub(crate) async fn is_well(&self, doubt: &Doubt) -> bool {
+        let readable = *self.readable.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(id) = readable
+            && self.schema(id).await.is_ok()
+        {
+            return true;
         }
+        let types = "/schemas/types";
+        !doubt.forbidden && self.get::<Vec<String>>(types).await.is_ok()
     }
 
     /// A deleted one too: what refers to it is still in use.
@@ -133,7 +165,7 @@ impl Client {
         .await
     }
 
-    async fn get(&self, path: &str) -> Result<Kept, Failure> {
+    async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
         let _permit = self.requests.acquire().await.map_err(failed)?;
         match tokio::time::timeout(TIMEOUT, self.exchange(path)).await {
             Ok(outcome) => outcome,
@@ -141,7 +173,7 @@ impl Client {
         }
     }
 
-    async fn exchange(&self, path: &str) -> Result<Kept, Failure> {
+    async fn exchange<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
         let mut request = Request::get(format!("{}{path}", self.base));
         if let Some(headers) = request.headers_mut() {
             headers.insert(
@@ -167,19 +199,26 @@ impl Client {
             }
             Err(error) => return Err(Failure::Failed(innermost(&*error))),
         };
+        let doubtful = |answer: String| {
+            let forbidden = status == StatusCode::FORBIDDEN;
+            Failure::Doubtful(Doubt { answer, forbidden })
+        };
         match status {
             StatusCode::OK => serde_json::from_slice(&body)
-                .map_err(|error| Failure::Failed(format!("the answer is no schema: {error}"))),
-            StatusCode::NOT_FOUND => match error_code(&body) {
-                Some(code @ 40_401..=40_403) => Err(Failure::Missing(format!(
-                    "the registry has none (error code {code})"
-                ))),
-                _ => Err(Failure::Failed(
+                .map_err(|error| doubtful(format!("status 200, but what is no schema: {error}"))),
+            StatusCode::NOT_FOUND => Err(match error_code(&body) {
+                Some(code @ 40_401..=40_403) => {
+                    Failure::Missing(format!("the registry has none (error code {code})"))
+                }
+                _ => doubtful(
                     "status 404, but not as a schema registry says it: is schema_registry.url \
                      right?"
                         .to_owned(),
-                )),
-            },
+                ),
+            }),
+            StatusCode::FORBIDDEN => Err(doubtful(format!(
+                "status {status}: may schema_registry's user read this schema?"
+            ))),
             other => Err(Failure::Failed(format!("status {other}"))),
         }
     }

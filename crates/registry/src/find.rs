@@ -1,6 +1,7 @@
 //! Asking for one schema until there is an answer.
 //!
-//! Decides how often it is asked for, and when "not there" is believed.
+//! Decides how often it is asked for, and when "not there" is believed: a producer chooses what is
+//! asked for, so an answer about one schema alone must not keep its partition for ever.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -47,6 +48,17 @@ async fn asked(client: Arc<Client>, id: SchemaId, reports: Sender<Event>) -> Opt
                     let why = format!("{why}, nor had it for {CONFIRM:?}");
                     return Some(Answer::None(why.into()));
                 }
+            }
+            Err(Failure::Doubtful(doubt)) => {
+                let since = *missing_since.get_or_insert_with(Instant::now);
+                if since.elapsed() >= CONFIRM && client.is_well(&doubt).await {
+                    let why = format!(
+                        "the registry answers otherwise, but to this for {CONFIRM:?} {}",
+                        doubt.answer
+                    );
+                    return Some(Answer::None(why.into()));
+                }
+                reports.send(Event::Failed(doubt.answer)).ok()?;
             }
             Err(Failure::Failed(reason)) => {
                 reports.send(Event::Failed(reason)).ok()?;

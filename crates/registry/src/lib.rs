@@ -1,7 +1,7 @@
 //! Schemas from a schema registry.
 //!
 //! Decides how the registry is asked, that a schema is asked for until there is an answer (a registry
-//! that is away or refuses is no answer), and how long a schema that is not there is looked for, as
+//! that is away, or refuses everything, is no answer), and how long a schema that is not there is looked for, as
 //! replicas of a registry learn of a new one late. Leaves who waits, and what is remembered, to the
 //! router; what a schema means to `schema`.
 //!
@@ -95,7 +95,7 @@ pub enum Event {
 pub enum Answer {
     /// This, which takes so many bytes of memory, about.
     Schema(Arc<Schema>, usize),
-    /// Not there, nor was it for 30 s; or there, but of no use. Why.
+    /// Not there, or refused though others are not, for 30 s; or there, but of no use. Why.
     None(Arc<str>),
 }
 

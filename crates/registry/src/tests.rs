@@ -111,6 +111,84 @@ fn a_registry_that_is_away_or_refuses_is_asked_until_it_answers() {
     assert!(matches!(answer(&registry).1, Answer::Schema(..)));
 }
 
+/// As long as a doubtful answer has to last, and the next request after it.
+const DOUBTED: Duration = Duration::from_secs(60);
+
+/// The answers to so many questions, by schema.
+fn answers(registry: &Registry, count: usize) -> Vec<(SchemaId, String)> {
+    let deadline = Instant::now() + DOUBTED;
+    let mut answers = Vec::new();
+    while answers.len() < count {
+        match registry.events().recv_deadline(deadline).expect("an event") {
+            Event::Answer(id, Answer::None(why)) => answers.push((id, why.to_string())),
+            Event::Answer(id, Answer::Schema(..)) => panic!("a schema {id}"),
+            Event::Failed(_) => {}
+        }
+    }
+    answers.sort_by_key(|(id, _)| id.to_string());
+    answers
+}
+
+#[test]
+fn one_schema_that_is_refused_while_others_are_read_is_given_up() {
+    let stub = SchemaRegistry::start();
+    stub.keep(7, "JSON", "{}", &json!([]));
+    for (id, status, body) in [(1, 403, ""), (2, 404, "<html>"), (3, 200, "<html>")] {
+        stub.answer(&format!("/schemas/ids/{id}"), status, body);
+    }
+    let registry = start(&stub);
+    registry.ask(SchemaId::Number(7));
+    assert!(matches!(answer(&registry).1, Answer::Schema(..)));
+    for id in 1..=3 {
+        registry.ask(SchemaId::Number(id));
+    }
+    let answers = answers(&registry, 3);
+    for ((id, why), status) in answers.iter().zip(["403", "404", "200"]) {
+        assert!(why.contains(status) && why.contains("30s"), "{id}: {why}");
+    }
+}
+
+#[test]
+fn while_nothing_can_be_read_a_refusal_is_no_answer_unless_it_is_a_registry() {
+    // A wrong address, and a right one that may only not read: both wait.
+    let (wrong, forbidden) = (SchemaRegistry::start(), SchemaRegistry::start());
+    // One that is a registry, and has no such path.
+    let known = SchemaRegistry::start();
+    let path = "/schemas/ids/1";
+    wrong.answer(path, 404, "<html>");
+    wrong.answer("/schemas/types", 404, "<html>");
+    forbidden.answer(path, 403, "");
+    known.answer(path, 404, "<html>");
+    for stub in [&forbidden, &known] {
+        stub.answer("/schemas/types", 200, r#"["AVRO"]"#);
+    }
+    let registries = [&wrong, &forbidden, &known].map(start);
+    for registry in &registries {
+        registry.ask(SchemaId::Number(1));
+    }
+    let [wrong_one, forbidden_one, known_one] = &registries;
+    let asked = |stub: &SchemaRegistry, path: &str| {
+        let requests = stub.requests();
+        requests.iter().filter(|line| line.contains(path)).count()
+    };
+    assert!(answers(known_one, 1)[0].1.contains("404"));
+    // Those have been asked for as long, and are asked on.
+    let deadline = Instant::now() + DOUBTED;
+    while asked(&wrong, "/schemas/types") == 0 {
+        assert!(Instant::now() < deadline, "not asked whether it is one");
+        thread::yield_now();
+    }
+    let before = (asked(&wrong, path), asked(&forbidden, path));
+    while asked(&wrong, path) == before.0 || asked(&forbidden, path) == before.1 {
+        assert!(Instant::now() < deadline, "given up");
+        thread::yield_now();
+    }
+    for registry in [wrong_one, forbidden_one] {
+        let mut events = registry.events().try_iter();
+        assert!(events.all(|event| matches!(event, Event::Failed(_))));
+    }
+}
+
 #[test]
 fn a_schema_that_comes_late_is_found() {
     let stub = SchemaRegistry::start();
