@@ -108,6 +108,8 @@ fn section_of(path: &'static str) -> &'static str {
         Some("kafka") => "[kafka]",
         Some("dispatcher") => "[dispatcher]",
         Some("egress") => "[egress]",
+        Some("secrets") => "[secrets]",
+        Some("registration") => "[registration]",
         _ => "[telemetry]",
     }
 }

@@ -73,3 +73,22 @@ fn used_with_examples(without: &[&str]) -> BTreeSet<String> {
         .map(|row| row.path.replace("[0]", "[]").replace("[1]", "[]"))
         .collect()
 }
+
+#[test]
+fn every_key_stands_under_its_section() {
+    let page = reference_markdown();
+    let mut section = "";
+    let mut keys = 0;
+    for line in page.lines() {
+        if let Some(heading) = line.strip_prefix("## ") {
+            section = heading.trim_matches(['[', ']']);
+        }
+        let Some(key) = line.strip_prefix("### `") else {
+            continue;
+        };
+        let first = key.split_once('.').map_or(key, |(first, _)| first);
+        assert_eq!(first.trim_end_matches("[]"), section, "{line}");
+        keys += 1;
+    }
+    assert_eq!(keys, reference().len());
+}
