@@ -137,7 +137,8 @@ pub struct AttemptRecord<'a> {
     /// The slice of the endpoint.
     #[serde(default)]
     pub slice: u16,
-    /// Which ownership of the slice it was made under, counted by the worker from its start.
+    /// Which ownership of the slice it was made under: of two attempts in one slice the higher is the
+    /// later ownership, whichever worker had it (ADR 0023).
     #[serde(default)]
     pub epoch: u64,
 }
@@ -165,7 +166,8 @@ pub struct PhasesRecord {
 pub struct RequestRecord<'a> {
     /// Where it went.
     pub url: Cow<'a, str>,
-    /// In the order they were sent; what signs or authenticates is `[redacted]`.
+    /// In the order they were sent; what signs or authenticates is `[redacted]`, and so are the
+    /// values of the endpoint's own headers.
     #[serde(default)]
     pub headers: Vec<HeaderRecord<'a>>,
 }

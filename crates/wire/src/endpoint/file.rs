@@ -104,7 +104,7 @@ fn check_record(endpoint: &Endpoint, mistakes: &mut Mistakes) {
     if bytes > most {
         let message = format!(
             "as a record it has {bytes} bytes, at most {most} are taken: shorten metadata, \
-             headers or types"
+             headers, types, template, auth or certificates"
         );
         mistakes.push("", message);
     }

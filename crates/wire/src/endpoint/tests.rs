@@ -745,6 +745,10 @@ fn the_largest_endpoint_fits_a_record_unless_it_is_all_escapes() {
         found[0].starts_with("document 1: as a record it has"),
         "{found:?}"
     );
+    assert!(
+        found[0].ends_with("shorten metadata, headers, types, template, auth or certificates"),
+        "{found:?}"
+    );
 }
 
 fn any_duration(max_ms: u64) -> impl Strategy<Value = Duration> {
