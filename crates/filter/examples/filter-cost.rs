@@ -19,6 +19,7 @@ fn main() {
     keeping();
     reading();
     asking();
+    asking_all();
 }
 
 /// The fastest of several runs, each of `count` calls, for one call.
@@ -237,5 +238,30 @@ fn asking() {
             Decision::Undecided(why) => why.to_string(),
         };
         println!("  {name:24} {took:>10.1?}  {end}");
+    }
+}
+
+fn asking_all() {
+    println!("asking ten thousand about one event");
+    let wide = format!("data.exists(x, x in [{}])", vec!["2"; 300].join(","));
+    let doubled = "data.all(x, string(double(x)) != 'a')";
+    for (name, source, data) in [
+        ("typical", TYPICAL, payment()),
+        ("lists of 300", &wide, full("1")),
+        ("numbers as texts", doubled, full("1")),
+        (
+            "each of each",
+            "data.all(x, data.all(y, x == y))",
+            full("1"),
+        ),
+    ] {
+        let (event, filter) = (event(data), Filter::compile(source).expect("a filter"));
+        let took = time(1, || {
+            let mut seen = Seen::default();
+            for _ in 0..10_000 {
+                black_box(filter.decide(&event, &mut seen));
+            }
+        });
+        println!("  {name:24} {took:>10.1?}");
     }
 }

@@ -49,6 +49,25 @@ pub enum Undecided {
         crate::STEPS_MAX
     )]
     TooCostly,
+    /// The evaluation took more steps than those before it left of the event's.
+    #[error(
+        "the filters of all endpoints together take too long on this event: of {} steps for all, \
+         {steps} were left for this one and not enough; make the costly ones simpler",
+        crate::EVENT_STEPS_MAX
+    )]
+    EventTooCostly {
+        /// What it had, at least [`crate::SHARE`].
+        steps: u64,
+    },
+    /// The filters asked before it have so much text that it is not compiled.
+    #[error(
+        "the filters of all endpoints for this event have too much text: beyond {} bytes each, {} \
+         bytes of different filters are compiled, and this one would be more; make it shorter, or \
+         let endpoints have the same",
+        crate::SHORT_TEXT_MAX,
+        crate::EVENT_TEXT_MAX
+    )]
+    TooMuchText,
     /// An operator or function met values it is not for: its name and their types.
     #[error("the filter does not fit the event's data: {0}")]
     Mismatch(String),

@@ -15,9 +15,11 @@
 //! | its size and depth once parsed | 500 nodes, 24 deep | `allowed` |
 //! | data it looks at | [`DATA_BYTES_MAX`], read once for all filters of an event | `data` |
 //! | one evaluation | [`STEPS_MAX`], counted where data is touched | `meter` |
+//! | all evaluations for an event | [`EVENT_STEPS_MAX`], and [`SHARE`] for each | `meter` |
+//! | long texts that are compiled for an event | [`EVENT_TEXT_MAX`], each counted once | `seen` |
 //!
-//! The same expression on the same event always comes to the same decision: there is no clock in
-//! it, and steps are counted, not timed.
+//! The same expression on the same event always comes to the same decision, behind the same other
+//! ones: there is no clock in it, and steps are counted, not timed.
 #![warn(missing_docs)]
 
 mod allowed;
@@ -37,8 +39,8 @@ use postrider_domain::Event;
 
 pub use data::DATA_BYTES_MAX;
 pub use decision::{Decision, Undecided};
-pub use meter::STEPS_MAX;
-pub use seen::Seen;
+pub use meter::{EVENT_STEPS_MAX, SHARE, STEPS_MAX};
+pub use seen::{EVENT_TEXT_MAX, SHORT_TEXT_MAX, Seen};
 pub use source::{InvalidFilter, SOURCE_BYTES_MAX};
 
 /// The functions of the standard library; which of them a filter may call is `allowed`'s.
@@ -89,8 +91,12 @@ impl Filter {
             context.set_variable_resolver(&variables);
             decision::of(Value::resolve_val(&self.expression, &context))
         }));
+        seen.meter.end(self.uses.nodes);
         if seen.meter.is_spent() {
-            return Decision::Undecided(Undecided::TooCostly);
+            return Decision::Undecided(match seen.meter.given() {
+                STEPS_MAX => Undecided::TooCostly,
+                steps => Undecided::EventTooCostly { steps },
+            });
         }
         decided.unwrap_or(Decision::Undecided(Undecided::Broken))
     }

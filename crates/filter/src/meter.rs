@@ -7,6 +7,10 @@
 //! name is not asked for again, so each later round costs as much as if it used the longest such
 //! text at every node.
 //!
+//! An event has steps for all its filters together, as each endpoint has one: what is left of them
+//! bounds an evaluation too, but for a share that every filter has, so that the costly ones of some
+//! endpoints take nothing from cheap ones of others.
+//!
 //! When the steps are spent, loops end at once and the rest of the expression runs to its end on
 //! what there is; its result is not used.
 
@@ -14,6 +18,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Most steps of one evaluation.
 pub const STEPS_MAX: u64 = 50_000;
+
+/// Most steps of all evaluations for one event, about, but for [`SHARE`] each: about 100 ms.
+pub const EVENT_STEPS_MAX: u64 = 2_500_000;
+
+/// Steps that each evaluation may take however many the others took: about 20 µs at most.
+pub const SHARE: u64 = 500;
 
 /// Bytes of text that are handled in the time of one step.
 const BYTES_PER_STEP: u64 = 64;
@@ -23,6 +33,10 @@ const BYTES_PER_STEP: u64 = 64;
 #[derive(Debug, Default)]
 pub(crate) struct Meter {
     left: AtomicU64,
+    /// What this evaluation had at its beginning.
+    given: AtomicU64,
+    /// What evaluations for this event took, those that are over.
+    taken: AtomicU64,
     /// Nodes of the largest loop: what one round costs at least.
     round: AtomicU64,
     /// How often a text may be copied into a longer one.
@@ -35,7 +49,10 @@ impl Meter {
     /// The evaluation of an expression begins whose largest loop has so many nodes, and which has
     /// so many additions: each may copy all texts before it once more.
     pub(crate) fn begin(&self, loop_nodes: usize, additions: usize) {
-        self.left.store(STEPS_MAX, Ordering::Relaxed);
+        let of_event = EVENT_STEPS_MAX.saturating_sub(self.taken.load(Ordering::Relaxed));
+        let given = of_event.clamp(SHARE, STEPS_MAX);
+        self.given.store(given, Ordering::Relaxed);
+        self.left.store(given, Ordering::Relaxed);
         self.round.store(count(loop_nodes), Ordering::Relaxed);
         self.copies.store(1 + count(additions), Ordering::Relaxed);
         self.bound.store(0, Ordering::Relaxed);
@@ -57,6 +74,19 @@ impl Meter {
         let bound = self.bound.load(Ordering::Relaxed).max(count(bytes));
         self.bound.store(bound, Ordering::Relaxed);
         self.take(self.round.load(Ordering::Relaxed) * (1 + bound / BYTES_PER_STEP));
+    }
+
+    /// The evaluation is over. An expression costs something too that touches no data: a step for
+    /// each of its nodes.
+    pub(crate) fn end(&self, nodes: usize) {
+        let given = self.given.load(Ordering::Relaxed);
+        let took = given - self.left.load(Ordering::Relaxed);
+        self.taken.fetch_add(took + count(nodes), Ordering::Relaxed);
+    }
+
+    /// The steps that this evaluation had at its beginning.
+    pub(crate) fn given(&self) -> u64 {
+        self.given.load(Ordering::Relaxed)
     }
 
     pub(crate) fn is_spent(&self) -> bool {

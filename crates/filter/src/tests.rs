@@ -586,3 +586,67 @@ proptest! {
         }
     }
 }
+
+/// As costly as a filter can be on [`numbers`].
+const COSTLY: &str = "data.all(x, data.all(y, x == y))";
+
+fn numbers() -> Event {
+    event(format!("[{}]", vec!["1"; 5_000].join(",")))
+}
+
+#[test]
+fn costly_filters_of_an_event_end_together_and_cheap_ones_are_decided_all_the_same() {
+    let (costly, cheap) = (Filter::compile(COSTLY), Filter::compile("data[0] == 1"));
+    let (costly, cheap) = (costly.unwrap(), cheap.unwrap());
+    let event = numbers();
+    let decisions = || {
+        let mut seen = Seen::default();
+        let mut decide = |filter: &Filter| filter.decide(&event, &mut seen);
+        let costly: Vec<_> = (0..1_000).map(|_| decide(&costly)).collect();
+        (costly, decide(&cheap))
+    };
+    let (found, cheap) = decisions();
+    let alone = Decision::Undecided(Undecided::TooCostly);
+    let on_their_own = found.iter().take_while(|found| **found == alone).count();
+    assert!((45..=50).contains(&on_their_own), "{on_their_own}");
+    let spent = Undecided::EventTooCostly { steps: SHARE };
+    assert!(
+        found[on_their_own + 1..]
+            .iter()
+            .all(|found| *found == Decision::Undecided(spent.clone()))
+    );
+    assert!(
+        spent
+            .to_string()
+            .contains("2500000 steps for all, 500 were left")
+    );
+    assert_eq!(cheap, Decision::Matches);
+    assert_eq!(decisions(), (found, cheap), "again the same");
+}
+
+#[test]
+fn ten_thousand_usual_filters_are_decided() {
+    let filter = Filter::compile("data.items.exists(i, i.sku == 'B')").unwrap();
+    let items = vec![r#"{"sku":"A"}"#; 20].join(",");
+    let event = event(format!(r#"{{"items":[{items}]}}"#));
+    let mut seen = Seen::default();
+    for n in 0..10_000 {
+        assert_eq!(filter.decide(&event, &mut seen), Decision::Differs, "{n}");
+    }
+}
+
+#[test]
+fn so_much_long_text_of_different_filters_is_compiled_for_an_event() {
+    let (mut seen, width) = (Seen::default(), SHORT_TEXT_MAX + 1_014);
+    let long = |n: usize| -> Arc<str> { format!("data == '{n:0>width$}'").into() };
+    let beyond = long(0).len() - SHORT_TEXT_MAX;
+    let most = EVENT_TEXT_MAX / beyond;
+    for n in 0..most {
+        assert_eq!(seen.admit(&long(n)), Ok(()), "{n}");
+    }
+    assert_eq!(seen.admit(&long(most)), Err(Undecided::TooMuchText));
+    assert_eq!(seen.admit(&long(0)), Ok(()), "the same as another's");
+    let short = format!("data == '{}'", "a".repeat(SHORT_TEXT_MAX - 10));
+    assert_eq!(short.len(), SHORT_TEXT_MAX);
+    assert_eq!(seen.admit(&short.into()), Ok(()));
+}

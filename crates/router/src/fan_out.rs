@@ -357,6 +357,36 @@ mod tests {
     }
 
     #[test]
+    fn past_what_is_compiled_for_an_event_an_endpoint_is_undecided_not_left_out() {
+        let long = "a".repeat(2_000);
+        let endpoints = (0..400).map(|n| Endpoint {
+            filter: Some(format!("data.amount == 1 || subject == '{n}{long}'").into()),
+            ..endpoint(&format!("ep_{n:03}"), "acme", &[])
+        });
+        let usual = Endpoint {
+            filter: Some("data.amount == 1".into()),
+            ..endpoint("f_usual", "acme", &[])
+        };
+        let catalog = catalog(endpoints.chain([usual]));
+        let mut fan_out = fan_out(event("payment.captured"), &catalog).unwrap();
+        let mut filters = Filters::default();
+        let (mut wanted, mut undecided) = (Vec::new(), 0);
+        while let Some(asked) = fan_out.ask(&mut filters) {
+            match asked {
+                Asked::Wanted { endpoint, .. } => wanted.push(endpoint.to_string()),
+                Asked::Undecided { why, .. } => {
+                    assert_eq!(why, Undecided::TooMuchText);
+                    undecided += 1;
+                }
+                Asked::Unwanted => panic!("all want it"),
+            }
+        }
+        assert_eq!(wanted.len() + undecided, 401);
+        assert!((280..310).contains(&wanted.len()), "{}", wanted.len());
+        assert_eq!(wanted.last().unwrap(), "f_usual");
+    }
+
+    #[test]
     fn when_every_filter_says_no_the_event_is_unwanted() {
         let mut none = endpoint("a", "acme", &[]);
         none.filter = Some("data.amount > 1".into());

@@ -43,6 +43,9 @@ struct Generation {
 impl Filters {
     /// Whether an endpoint with this filter wants the event.
     pub fn decide(&mut self, text: &Arc<str>, event: &Event, seen: &mut Seen) -> Decision {
+        if let Err(undecided) = seen.admit(text) {
+            return Decision::Undecided(undecided);
+        }
         match &*self.compiled(text) {
             Ok(filter) => filter.decide(event, seen),
             // No such endpoint gets through `wire`; if one did, its events must not be lost.
