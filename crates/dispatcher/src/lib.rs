@@ -16,6 +16,7 @@
 //! Only records can wait: their channels are bounded and readers stop when they are full. All else
 //! is an answer to something the engine ordered within its bounds.
 
+mod bodies;
 mod clock;
 mod endpoints;
 mod followed;

@@ -1,12 +1,10 @@
 //! From an attempt the engine wants to the facts of the exchange.
 //!
-//! Decides the headers of a request (`docs/reference/request.md`), where its body is made, and signs
-//! it at send time. Leaves what the body is to `payload`, the exchange to `egress` and the verdict to
+//! Decides the headers of a request (`docs/reference/request.md`), and signs it at send time, and that
+//! nothing starts too late. Leaves the body to `bodies`, the exchange to `egress` and the verdict to
 //! `engine`.
 
-use std::num::NonZero;
 use std::sync::Arc;
-use std::thread::available_parallelism;
 
 use http::Method;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
@@ -16,11 +14,10 @@ use postrider_domain::{
 use postrider_egress::{Egress, Request};
 use postrider_engine::io::StartAttempt;
 use postrider_guard::consent::REQUEST_ORIGIN;
-use postrider_payload::{Rendered, Renderer, Unrenderable, takes_long};
+use postrider_payload::{Rendered, Renderer};
 use postrider_signing::{ID_HEADER, Message, TIMESTAMP_HEADER};
-use tokio::sync::Semaphore;
-use tokio::task::spawn_blocking;
 
+use crate::bodies::Bodies;
 use crate::clock::{Clock, wall_time};
 
 /// Number of the attempt, from 1.
@@ -35,18 +32,16 @@ pub(crate) struct Requests {
     clock: Clock,
     /// Sent with every request, if receivers agreed to it.
     origin: Option<HeaderValue>,
-    /// As many as there are processors: more at a time would end no sooner, and each takes memory.
-    makers: Arc<Semaphore>,
+    bodies: Bodies,
 }
 
 impl Requests {
     pub(crate) fn new(egress: Egress, clock: Clock, origin: Option<HeaderValue>) -> Self {
-        let processors = available_parallelism().map_or(1, NonZero::get);
         Self {
             egress,
             clock,
             origin,
-            makers: Arc::new(Semaphore::new(processors)),
+            bodies: Bodies::new(),
         }
     }
 
@@ -56,66 +51,49 @@ impl Requests {
         start: &StartAttempt,
         renderer: Arc<Renderer>,
     ) -> Option<AttemptReport> {
-        let request = match self.rendered(start, renderer).await {
-            Ok(rendered) => request(start, rendered, self.origin.clone(), wall_time()),
-            Err(failure) => Err(failure),
+        let wait = start.not_after.since(self.clock.now());
+        let rendered = match self.bodies.of(start, renderer, wait).await? {
+            Ok(rendered) => rendered,
+            Err(failure) => return Some(self.unmade(start, failure)),
+        };
+        let request = match request(start, &rendered, self.origin.clone(), wall_time()) {
+            Ok(request) => request,
+            Err(failure) => return Some(self.unmade(start, failure)),
         };
         // As late as it can be looked at: whatever follows is on its way.
         let started_at = self.clock.now();
         if started_at > start.not_after {
+            self.bodies.keep(start, rendered);
             return None;
         }
-        match request {
-            Ok(request) => {
-                let nothing = Auth::NONE;
-                let auth = start.endpoint.auth.as_deref().unwrap_or(&nothing);
-                Some(self.egress.send_as(started_at, request, auth).await)
-            }
-            Err((kind, message)) => Some(report(start, started_at, kind, &message)),
-        }
+        drop(rendered);
+        let nothing = Auth::NONE;
+        let auth = start.endpoint.auth.as_deref().unwrap_or(&nothing);
+        Some(self.egress.send_as(started_at, request, auth).await)
     }
 
-    /// What the endpoint gets. What takes long is made where nobody waits for the thread.
-    async fn rendered<'a>(
-        &self,
-        start: &'a StartAttempt,
-        renderer: Arc<Renderer>,
-    ) -> Result<Rendered<'a>, Failure> {
-        let unrenderable = |error: Unrenderable| (ErrorKind::Unrenderable, error.to_string());
-        let internal = |message: String| (ErrorKind::Internal, message);
-        if !takes_long(&start.endpoint, &start.delivery) {
-            let rendered = renderer.render(&start.endpoint, &start.delivery);
-            return rendered.map_err(unrenderable);
-        }
-        let permit = self.makers.acquire().await;
-        let _permit = permit.map_err(|closed| internal(closed.to_string()))?;
-        let (endpoint, delivery) = (Arc::clone(&start.endpoint), Arc::clone(&start.delivery));
-        let made = spawn_blocking(move || {
-            let rendered = renderer.render(&endpoint, &delivery);
-            rendered.map(Rendered::into_owned)
-        });
-        // It ends without a result when the runtime ends.
-        let made = made.await.map_err(|error| internal(error.to_string()))?;
-        made.map_err(unrenderable)
+    /// Nothing is sent, so it can be said at any time: started again, it would fail the same way.
+    fn unmade(&self, start: &StartAttempt, (kind, message): Failure) -> AttemptReport {
+        report(start, self.clock.now(), kind, &message)
     }
 }
 
 /// Why there is no request.
-type Failure = (ErrorKind, String);
+pub(crate) type Failure = (ErrorKind, String);
 
 /// The request of an attempt; `wall` stamps the signature.
 fn request(
     start: &StartAttempt,
-    rendered: Rendered<'_>,
+    rendered: &Rendered<'_>,
     origin: Option<HeaderValue>,
     wall: Timestamp,
 ) -> Result<Request, Failure> {
-    let headers = headers(start, &rendered, origin, wall);
+    let headers = headers(start, rendered, origin, wall);
     Ok(Request {
         method: Method::POST,
         url: start.endpoint.url.clone(),
         headers: headers.map_err(|message| (ErrorKind::Internal, message))?,
-        body: rendered.body,
+        body: rendered.body.clone(),
         timeout: start.timeout,
     })
 }
@@ -267,7 +245,7 @@ mod tests {
     fn requested(start: &StartAttempt) -> Request {
         let rendered = Renderer::default().render(&start.endpoint, &start.delivery);
         let rendered = rendered.map(Rendered::into_owned).unwrap();
-        request(start, rendered, None, WALL).unwrap()
+        request(start, &rendered, None, WALL).unwrap()
     }
 
     fn template(source: &str) -> Format {
@@ -322,8 +300,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_cannot_be_made_is_not_sent_and_says_why() {
-        let policy = Policy::default();
-        let requests = Requests::new(Egress::new(policy, "test").unwrap(), Clock::start(), None);
+        let requests = requests();
         for format in [template("{{ data.missing }}"), Format::Form] {
             let start = start(format, b"[1]");
             let report = requests.send(&start, Arc::default()).await.unwrap();
@@ -340,5 +317,48 @@ mod tests {
             matches!(&report.result, AttemptResult::Error(e) if e.kind != ErrorKind::Unrenderable)
         );
         assert!(!report.request.headers.is_empty());
+    }
+
+    fn requests() -> Requests {
+        let egress = Egress::new(Policy::default(), "test").unwrap();
+        Requests::new(egress, Clock::start(), None)
+    }
+
+    /// Started again and again, each time too late.
+    #[tokio::test]
+    async fn why_a_request_cannot_be_made_is_said_however_late_it_is() {
+        let requests = requests();
+        let mut start = start(template("{{ data.missing }}"), b"[1]");
+        start.not_after = Timestamp::default();
+        let said = async {
+            loop {
+                if let Some(report) = requests.send(&start, Arc::default()).await {
+                    return report.result;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        let said = tokio::time::timeout(Duration::from_secs(30), said).await;
+        let Ok(AttemptResult::Error(error)) = said else {
+            panic!("it is never said");
+        };
+        assert_eq!(error.kind, ErrorKind::Unrenderable);
+    }
+
+    #[tokio::test]
+    async fn what_is_too_late_is_not_sent_and_its_body_kept() {
+        let requests = requests();
+        let mut start = start(template("{{ data }}"), b"[1]");
+        start.not_after = Timestamp::default();
+        let renderer = Renderer::default();
+        let rendered = renderer.render(&start.endpoint, &start.delivery).unwrap();
+        requests.bodies.keep(&start, rendered.into_owned());
+        for _ in 0..3 {
+            assert!(requests.send(&start, Arc::default()).await.is_none());
+            assert_eq!(requests.bodies.kept(), 1);
+        }
+        start.not_after = Timestamp::MAX;
+        assert!(requests.send(&start, Arc::default()).await.is_some());
+        assert_eq!(requests.bodies.kept(), 0);
     }
 }

@@ -105,21 +105,21 @@ impl Renderer {
         };
         Ok(match &endpoint.format {
             Format::Raw => rendered(media::of(event), event.data.clone()),
-            Format::Standard => rendered("application/json", standard::envelope(event).into()),
+            Format::Standard => rendered("application/json", exact(standard::envelope(event))),
             Format::CloudEvents => {
-                rendered(cloudevents::MEDIA_TYPE, cloudevents::envelope(event).into())
+                rendered(cloudevents::MEDIA_TYPE, exact(cloudevents::envelope(event)))
             }
             Format::CloudEventsBinary => Rendered {
                 headers: cloudevents::headers(event)?,
                 ..rendered(media::of(event), event.data.clone())
             },
-            Format::Form => rendered(form::MEDIA_TYPE, form::encode(&event.data)?.into()),
+            Format::Form => rendered(form::MEDIA_TYPE, exact(form::encode(&event.data)?)),
             Format::Template(template) => {
                 let compiled = self
                     .0
                     .get_or_init(|| Compiled::new(template, &endpoint.signing));
                 let compiled = compiled.as_ref().map_err(Clone::clone)?;
-                rendered(&template.content_type, compiled.render(delivery)?.into())
+                rendered(&template.content_type, exact(compiled.render(delivery)?))
             }
         })
     }
@@ -138,6 +138,39 @@ pub fn takes_long(endpoint: &Endpoint, delivery: &Delivery) -> bool {
             delivery.event.data.len() > DATA_BYTES
         }
     }
+}
+
+/// Most bytes of the body that is made, and of its memory; `None` where it is the event's own data.
+#[must_use]
+pub fn bytes_at_most(endpoint: &Endpoint, delivery: &Delivery) -> Option<usize> {
+    /// A byte as `\u0000`.
+    const ESCAPED: usize = 6;
+    /// Names of members, and what stands between them.
+    const AROUND: usize = 1 << 10;
+    let event = &delivery.event;
+    match endpoint.format {
+        Format::Raw | Format::CloudEventsBinary => None,
+        Format::Template(_) | Format::Form => Some(BODY_BYTES_MAX),
+        Format::Standard | Format::CloudEvents => {
+            let named = [&event.id, &event.source, &event.event_type].map(|text| text.len());
+            let said = [&event.time, &event.ordering_key, &event.content_type];
+            let said = said.map(|text| text.as_deref().map_or(0, str::len));
+            let extensions = event.extensions.iter();
+            let extensions = extensions.map(|(name, value)| name.len() + value.len() + 1);
+            let text = named
+                .into_iter()
+                .chain(said)
+                .chain(extensions)
+                .sum::<usize>();
+            let text = text + event.tenant.as_str().len();
+            Some(AROUND + ESCAPED * (text + event.data.len()))
+        }
+    }
+}
+
+/// Without the room that was left to grow into.
+fn exact(bytes: impl Into<Vec<u8>>) -> Bytes {
+    bytes.into().into_boxed_slice().into()
 }
 
 #[cfg(test)]

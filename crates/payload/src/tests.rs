@@ -308,3 +308,31 @@ fn the_reference_shows_what_is_sent() {
         assert_eq!(shown, sent, "{format:?}");
     }
 }
+
+#[test]
+fn no_body_is_larger_than_was_thought() {
+    for data in [&b""[..], b"{\"a\":1}", &[1; 2_000], &[0xff; 2_000], b"[[[["] {
+        for content_type in [
+            None,
+            Some("application/json"),
+            Some("text/plain"),
+            Some("\u{1}"),
+        ] {
+            let mut event = event(content_type, b"");
+            event.data = Bytes::copy_from_slice(data);
+            event.id = "\u{1}".repeat(2_000).into();
+            event.extensions = vec![("note".into(), "\"".repeat(2_000).into()); 5];
+            for format in [Format::Standard, Format::CloudEvents] {
+                let most = bytes_at_most(&endpoint(format.clone()), &delivery(event.clone()));
+                let (_, _, body) = made(format, event.clone()).unwrap();
+                assert!(Some(body.len()) <= most, "{} {most:?}", body.len());
+            }
+        }
+    }
+    for own in [Format::Raw, Format::CloudEventsBinary] {
+        assert_eq!(
+            bytes_at_most(&endpoint(own), &delivery(event(None, b"1"))),
+            None
+        );
+    }
+}
