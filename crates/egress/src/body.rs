@@ -55,6 +55,8 @@ pub(crate) struct Progress {
     making: Mutex<Option<Making>>,
     /// Something of the request was never written out.
     unwritten: AtomicBool,
+    /// For a request that may have to be sent again, until its answer begins.
+    again: Mutex<Option<Bytes>>,
 }
 
 impl Progress {
@@ -66,6 +68,7 @@ impl Progress {
             head: OnceLock::new(),
             making: Mutex::default(),
             unwritten: AtomicBool::new(false),
+            again: Mutex::default(),
         }
     }
 
@@ -87,12 +90,24 @@ impl Progress {
         *sent != Sent::Never
     }
 
-    /// The receiver says that it did not process what was sent to it.
-    pub(crate) fn take_back(&self) {
+    /// The body, if the receiver may say that it did not process it.
+    pub(crate) fn keep(&self, body: Option<Bytes>) {
+        *self.again() = body;
+    }
+
+    fn again(&self) -> MutexGuard<'_, Option<Bytes>> {
+        self.again.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The receiver says that it did not process what was sent to it: all begins again, with the
+    /// body that was kept.
+    pub(crate) fn take_back(&self) -> Bytes {
         let mut sent = self.sent();
         if matches!(*sent, Sent::At(_)) {
             *sent = Sent::NotYet;
         }
+        self.unwritten.store(false, Ordering::Relaxed);
+        self.again().take().unwrap_or_default()
     }
 
     /// Whether the time for the exchange is up.
@@ -113,6 +128,7 @@ impl Progress {
     /// The head of the response is there.
     pub(crate) fn on_head(&self) {
         self.head.get_or_init(Instant::now);
+        self.keep(None);
     }
 
     /// How far the connection is; `None` when it stands.
@@ -173,6 +189,11 @@ impl TrackedBody {
         let data = Some(data).filter(|data| !data.is_empty());
         Self { data, progress }
     }
+
+    /// What was not asked for.
+    pub(crate) fn into_data(self) -> Bytes {
+        self.data.unwrap_or_default()
+    }
 }
 
 impl Body for TrackedBody {
@@ -227,6 +248,34 @@ mod tests {
         assert!(!progress.end());
         assert!(matches!(ask(&mut body), Poll::Ready(Some(Err(Over)))));
         assert!(!progress.end(), "the answer stays");
+    }
+
+    #[test]
+    fn what_is_taken_back_begins_again() {
+        let (mut body, progress) = body();
+        assert!(matches!(ask(&mut body), Poll::Ready(Some(Ok(_)))));
+        progress.keep(Some(Bytes::from_static(b"x")));
+        progress.on_unwritten();
+        assert_eq!(progress.awaited(), Awaited::Taking);
+        assert_eq!(progress.take_back(), "x");
+        assert_eq!(progress.awaited(), Awaited::Connection(Making::Tcp));
+        assert!(!progress.end(), "nothing of it counts as sent");
+    }
+
+    #[test]
+    fn a_body_is_let_go_when_its_answer_begins() {
+        let room = Arc::new(());
+        struct Held(#[expect(dead_code, reason = "counted")] Arc<()>);
+        impl AsRef<[u8]> for Held {
+            fn as_ref(&self) -> &[u8] {
+                b"x"
+            }
+        }
+        let (_, progress) = body();
+        progress.keep(Some(Bytes::from_owner(Held(Arc::clone(&room)))));
+        assert_eq!(Arc::strong_count(&room), 2);
+        progress.on_head();
+        assert_eq!(Arc::strong_count(&room), 1);
     }
 
     #[test]

@@ -48,8 +48,8 @@ pub(crate) struct Http1 {
 pub(crate) enum Sent {
     /// Answered. The connection, if it can be used again.
     Answer(Answer, Option<Box<Http1>>),
-    /// The connection was closed before anything of the request was written to it.
-    Untouched(Ended),
+    /// The connection was closed before anything of the request was written to it. The body again.
+    Untouched(Ended, Bytes),
 }
 
 impl Http1 {
@@ -107,12 +107,11 @@ impl Http1 {
         let response = match self.sender.try_send_request(request).await {
             Ok(response) => response,
             Err(mut error) => {
-                let untouched = error.take_message().is_some();
+                let untouched = error.take_message();
                 let ended = Ended::Http1(error.into_error());
-                return if untouched {
-                    Ok(Sent::Untouched(ended))
-                } else {
-                    Err(ended)
+                return match untouched {
+                    Some(request) => Ok(Sent::Untouched(ended, request.into_body().into_data())),
+                    None => Err(ended),
                 };
             }
         };

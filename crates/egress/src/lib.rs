@@ -1,4 +1,5 @@
-//! The only place an HTTP client exists.
+//! The only way to merchants' receivers and their token endpoints. (`registry` has a client of its
+//! own, for the one address in the configuration: ADR 0032.)
 //!
 //! Decides how a request is put on the wire: HTTP/2 or HTTP/1.1, whichever the receiver prefers, no
 //! redirect, no decompression, a deadline for each step and one over the whole exchange, caps on
@@ -306,7 +307,7 @@ impl Client {
             method,
             url,
             mut headers,
-            data,
+            mut data,
         } = outgoing;
         let url = self.policy.check_url(url)?;
         let uri = Uri::try_from(url.as_str()).map_err(http::Error::from)?;
@@ -326,7 +327,7 @@ impl Client {
                 Ready::Http1(line) => {
                     let headers = with_host(headers.clone(), &uri)?;
                     match line
-                        .send(method.clone(), &uri, headers, data.clone(), progress)
+                        .send(method.clone(), &uri, headers, data, progress)
                         .await?
                     {
                         Sent::Answer(answer, again) => {
@@ -335,20 +336,22 @@ impl Client {
                             }
                             return Ok(answer);
                         }
-                        Sent::Untouched(_) if waited => {}
-                        Sent::Untouched(ended) => return Err(ended),
+                        Sent::Untouched(_, body) if waited => data = body,
+                        Sent::Untouched(ended, _) => return Err(ended),
                     }
                 }
                 Ready::Http2(promise) => {
                     let mut headers = headers.clone();
                     headers.insert(CONTENT_LENGTH, HeaderValue::from(data.len()));
-                    let sent = promise.send(method.clone(), &uri, headers, data.clone(), progress);
+                    let repeats = waited && may_repeat;
+                    progress.keep(repeats.then(|| data.clone()));
+                    let sent = promise.send(method.clone(), &uri, headers, data, progress);
                     let sent = sent.await;
                     match sent {
                         // As closing an idle connection is in HTTP/1.1.
-                        Err(Ended::Unprocessed { leaving: true, .. }) if waited && may_repeat => {
+                        Err(Ended::Unprocessed { leaving: true, .. }) if repeats => {
                             may_repeat = false;
-                            progress.take_back();
+                            data = progress.take_back();
                         }
                         sent => return sent,
                     }

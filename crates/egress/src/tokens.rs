@@ -2,7 +2,8 @@
 //!
 //! Decides how a token is asked for, how long it is used, that one attempt at a time asks for the
 //! same one, and that a token which a receiver refused (401) is forgotten: the next attempt asks
-//! anew, this one is not sent twice. Tokens are known by who asks whom for what, so endpoints that
+//! anew, this one is not sent twice; and that whatever happens a token is asked for at most every
+//! [`PAUSE`]. Tokens are known by who asks whom for what, so endpoints that
 //! ask for the same share one. Leaves the exchange itself, with all its limits, to the client.
 
 use std::collections::HashMap;
@@ -37,7 +38,8 @@ const LIFE_MAX: Duration = Duration::from_secs(86_400);
 /// A new one is asked for this long before the end of the old one, or a tenth of its life.
 const RENEWED_BEFORE: Duration = Duration::from_secs(30);
 
-/// After a failure nobody asks for this long: those who waited for the same token fail with it.
+/// After it was asked nobody asks for this long: those who waited for the same token fail with its
+/// failure, and those whose receiver does not take the tokens it gets do not flood who gives them.
 const PAUSE: Duration = Duration::from_secs(2);
 
 /// The errors of RFC 6749, 5.2: only these are repeated to whoever reads the attempt.
@@ -72,7 +74,9 @@ pub(crate) struct Slot {
 #[derive(Default)]
 struct State {
     token: Option<Token>,
-    failed: Option<(Instant, AttemptError)>,
+    /// When it was asked for last.
+    asked: Option<Instant>,
+    failed: Option<AttemptError>,
 }
 
 #[derive(Clone)]
@@ -163,9 +167,10 @@ impl Slot {
         if let Some(token) = self.token(|token, now| now < token.renew_at) {
             return Ok(token);
         }
-        if let Some(failure) = self.recent_failure() {
+        if let Some(failure) = self.pause() {
             return self.token(|_, _| true).ok_or(failure);
         }
+        self.state().asked = Some(Instant::now());
         let got = asking.await.and_then(|response| granted(&response));
         let mut state = self.state();
         match got {
@@ -177,7 +182,8 @@ impl Slot {
             }
             Err(error) => {
                 let (now, error) = (Instant::now(), none(error));
-                state.failed = Some((now, error.clone()));
+                state.asked = Some(now);
+                state.failed = Some(error.clone());
                 let old = state.token.as_ref().filter(|token| now < token.until);
                 old.map(|token| token.header.clone()).ok_or(error)
             }
@@ -191,10 +197,16 @@ impl Slot {
         (now < token.until && wanted(token, now)).then(|| token.header.clone())
     }
 
-    fn recent_failure(&self) -> Option<AttemptError> {
+    /// Why nobody asks now.
+    fn pause(&self) -> Option<AttemptError> {
         let state = self.state();
-        let (at, error) = state.failed.as_ref()?;
-        (at.elapsed() < PAUSE).then(|| error.clone())
+        state.asked.filter(|at| at.elapsed() < PAUSE)?;
+        Some(state.failed.clone().unwrap_or_else(|| AttemptError {
+            kind: ErrorKind::Token,
+            message:
+                "no access token: the last one was asked for a moment ago and not taken".into(),
+            ambiguous: false,
+        }))
     }
 
     /// The receiver did not take it.
@@ -344,6 +356,7 @@ mod tests {
             token.renew_at -= by;
             token.until -= by;
             state.failed = None;
+            state.asked = None;
         };
         assert_eq!(ask(&slot, "one").await.expect("a token"), "Bearer one");
         assert_eq!(ask(&slot, "two").await.expect("a token"), "Bearer one");
@@ -363,6 +376,9 @@ mod tests {
         let slot = Slot::default();
         let one = ask(&slot, "one").await.expect("a token");
         slot.refused(&one);
+        let pause = ask(&slot, "two").await.expect_err("a pause");
+        assert_eq!(pause.kind, ErrorKind::Token);
+        slot.state().asked = Instant::now().checked_sub(PAUSE);
         assert_eq!(ask(&slot, "two").await.expect("a token"), "Bearer two");
         slot.refused(&one);
         assert_eq!(ask(&slot, "three").await.expect("a token"), "Bearer two");
