@@ -6,9 +6,9 @@
 
 use std::time::Duration;
 
-use postrider_domain::{Endpoint, RateLimit};
+use postrider_domain::{Credentials, Endpoint, RateLimit};
 use subtle::ConstantTimeEq as _;
-use url::Url;
+use url::{Origin, Url};
 
 /// Header that asks: whose requests they would be, a DNS name. Sent with every delivery afterwards.
 pub const REQUEST_ORIGIN: &str = "webhook-request-origin";
@@ -43,10 +43,16 @@ pub enum NoConsent {
     /// The status is not 2xx.
     #[error("its answer to the challenge is not 2xx")]
     Status,
+    /// Tokens are asked for elsewhere.
+    #[error(
+        "its auth.oauth2.token_url has another scheme, host or port than its url, for which it cannot agree"
+    )]
+    Token,
 }
 
 /// Whether a receiver has to be asked before `wanted` replaces `known`: when it is new, or when
-/// scheme, host, port or path of its URL are others. With `with_rate` also when a limit there was
+/// scheme, host, port or path of its URL are others, or scheme, host or port of where its access
+/// tokens are asked for. With `with_rate` also when a limit there was
 /// is changed, which the receiver may have set.
 #[must_use]
 pub fn is_needed(known: Option<&Endpoint>, wanted: &Endpoint, with_rate: bool) -> bool {
@@ -60,7 +66,32 @@ pub fn is_needed(known: Option<&Endpoint>, wanted: &Endpoint, with_rate: bool) -
     };
     let moved = known.url != wanted.url && place(&known.url) != place(&wanted.url);
     let limit_changed = known.rate_limit.is_some() && known.rate_limit != wanted.rate_limit;
-    moved || (with_rate && limit_changed)
+    let token = token_origin(wanted);
+    let asks_elsewhere = token.is_some() && token != token_origin(known);
+    moved || asks_elsewhere || (with_rate && limit_changed)
+}
+
+/// Whether a receiver's consent can cover all that is sent for an endpoint: access tokens have to
+/// be asked for at its own scheme, host and port. Another's token endpoint has no way to agree, and
+/// would be sent requests, the asking for consent among them.
+///
+/// # Errors
+/// [`NoConsent::Token`].
+pub fn covers(endpoint: &Endpoint) -> Result<(), NoConsent> {
+    let own = Url::parse(&endpoint.url).ok().map(|url| url.origin());
+    match token_origin(endpoint) {
+        Some(token) if own.as_ref() != Some(&token) => Err(NoConsent::Token),
+        _ => Ok(()),
+    }
+}
+
+/// Where access tokens are asked for. One that cannot be read is like no other.
+fn token_origin(endpoint: &Endpoint) -> Option<Origin> {
+    let Some(Credentials::OAuth2(oauth)) = &endpoint.auth.as_ref()?.credentials else {
+        return None;
+    };
+    let url = Url::parse(&oauth.token_url).ok();
+    Some(url.map_or_else(Origin::new_opaque, |url| url.origin()))
 }
 
 /// What the answer to `OPTIONS` says, by its headers alone: the status means nothing.
@@ -200,6 +231,48 @@ mod tests {
             "https://shop.example/in/?v=1",
         ] {
             assert!(asks(other), "{other}");
+        }
+    }
+
+    #[test]
+    fn where_tokens_are_asked_for_is_the_receivers_own_and_asked_about() {
+        let asking = |token_url: &str| {
+            let oauth = postrider_domain::OAuth2 {
+                token_url: token_url.into(),
+                client_id: "id".into(),
+                client_secret: postrider_domain::Secret::new(*b"secret"),
+                scopes: Vec::new(),
+                audience: None,
+            };
+            let auth = postrider_domain::Auth {
+                credentials: Some(Credentials::OAuth2(oauth)),
+                ..postrider_domain::Auth::NONE
+            };
+            let mut endpoint = endpoint("https://shop.example/in", None);
+            endpoint.auth = Some(auth.into());
+            endpoint
+        };
+        let (none, own) = (
+            endpoint("https://shop.example/in", None),
+            asking("https://shop.example:443/token"),
+        );
+        assert!(is_needed(Some(&none), &own, false));
+        assert!(!is_needed(Some(&own), &none, false));
+        let path = asking("https://shop.example/oauth?a=b");
+        assert!(!is_needed(Some(&own), &path, false));
+        for fine in [&none, &own, &path] {
+            assert_eq!(covers(fine), Ok(()));
+        }
+        for other in [
+            "http://shop.example/token",
+            "https://shop.example:8443/token",
+            "https://id.shop.example/token",
+            "https://victim.example/token",
+            "none",
+        ] {
+            let other = asking(other);
+            assert!(is_needed(Some(&own), &other, false));
+            assert_eq!(covers(&other), Err(NoConsent::Token));
         }
     }
 

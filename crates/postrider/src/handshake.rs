@@ -77,6 +77,7 @@ pub(crate) fn ask(
 }
 
 async fn ask_one(egress: &Egress, registration: &Registration, endpoint: &Endpoint) -> Answer {
+    consent::covers(endpoint).map_err(|none| none.to_string())?;
     match registration.handshake {
         Handshake::None => Ok(Consent { per_minute: None }),
         Handshake::CloudEvents => {
