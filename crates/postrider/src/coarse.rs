@@ -1,8 +1,8 @@
 //! What a merchant may know of how a request to its endpoint ended.
 //!
 //! Decides the few words. A merchant chooses the URL, so whoever may have requests sent could ask
-//! our network about itself: a refused connection, a name that does not resolve and a failed TLS
-//! handshake are one word, none tells an address, a port or a cause, and only a response says how
+//! our network about itself: a refused connection, a name that does not resolve, one that resolves to
+//! a denied address and a failed TLS handshake are one word, none tells an address, a port or a cause, and only a response says how
 //! long it took. Operators read the cause in `attempts`.
 
 use std::fmt;
@@ -18,9 +18,9 @@ pub(crate) enum Coarse {
     Delivered,
     /// The receiver answered otherwise.
     Refused,
-    /// There was no connection, or it broke.
+    /// There was no connection, or it broke, or it would have led where nothing is sent.
     NotReachable,
-    /// Nothing is sent to that URL.
+    /// Nothing is sent to that URL, as its text says.
     NotAllowed,
     /// No complete answer came in time.
     TimedOut,
@@ -55,7 +55,8 @@ impl Coarse {
         let (class, _) = kind.split_once('_').unwrap_or((kind, ""));
         match class {
             "timeout" => Self::TimedOut,
-            "denied" | "bad" => Self::NotAllowed,
+            // What a name resolves to is not told: names of inner networks could be tried out.
+            _ if matches!(kind, "denied_url" | "bad_url") => Self::NotAllowed,
             "unrenderable" => Self::Unrenderable,
             "internal" => Self::Internal,
             _ => Self::NotReachable,
@@ -171,7 +172,7 @@ mod tests {
             let (class, _) = kind.as_str().split_once('_').unwrap_or((kind.as_str(), ""));
             let expected = match class {
                 "timeout" => "timed out",
-                "denied" | "bad" => "not allowed",
+                _ if [ErrorKind::DeniedUrl, ErrorKind::BadUrl].contains(&kind) => "not allowed",
                 "unrenderable" => "not sent: the endpoint's format cannot be made of the event",
                 "internal" => "not sent: the platform itself failed",
                 _ => "not reachable",
