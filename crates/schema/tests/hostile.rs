@@ -12,7 +12,7 @@ const LIMIT: usize = 1 << 20;
 fn compiled(kind: Kind, text: String) -> Result<Schema, String> {
     let compile = move || Schema::new(kind, &text, &[]).map_err(|unusable| unusable.to_string());
     let thread = thread::Builder::new().stack_size(2 << 20).spawn(compile);
-    thread.unwrap().join().unwrap()
+    thread.expect("a thread").join().expect("no panic")
 }
 
 fn read(schema: &Schema, body: &[u8]) -> Result<String, Unreadable> {
@@ -190,7 +190,7 @@ fn long_decimals_are_written_in_a_moment() {
     let schema = r#"{"type":"array","items":{"type":"bytes","logicalType":"decimal"}}"#;
     let schema = compiled(Kind::Avro, schema.to_owned()).unwrap();
     let count = 3_200_u16;
-    let header = [(count * 2) as u8 | 0x80, (count * 2 >> 7) as u8];
+    let header = [(count * 2) as u8 | 0x80, ((count * 2) >> 7) as u8];
     let decimal = [&[0x80, 2], &[0x7f; 128][..]].concat();
     let body = [&header[..], &decimal.repeat(count.into()), &[0]].concat();
     // the best of some, as others use the machine too
