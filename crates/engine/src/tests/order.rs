@@ -205,7 +205,8 @@ fn one_that_cannot_be_made_is_tried_on_release_though_its_schedule_is_over() {
 
 #[test]
 fn one_that_cannot_be_made_does_not_wait_for_what_is_over() {
-    let changes: [(fn(&mut Endpoint), usize); 2] = [
+    type Change = fn(&mut Endpoint);
+    let changes: [(Change, usize); 2] = [
         (|e| e.ordering = Ordering::None, 1),
         (|e| e.state = EndpointState::Disabled, 0),
     ];
