@@ -24,7 +24,7 @@ pub enum Zone {
     HasOverTcp(Vec<IpAddr>),
     /// A failure.
     Fails(ResponseCode),
-    /// [`FAILURES`] for each family, then these.
+    /// `FAILURES` for each family, then these.
     FailsAndThen(Vec<IpAddr>),
     /// Nothing.
     Silent,
