@@ -7,6 +7,7 @@
 # is one substitution that must change its file. The first, `none`, is the tree as it is: both must
 # find nothing in it. Of all together the simulator itself must find ten.
 # SEEDS: seeds per mutant, 1000 by default. Not part of CI: it builds the engine once per mutant.
+# shellcheck disable=SC2016 # the dollars are perl's
 set -euo pipefail
 
 root=$(git -C "$(dirname "$0")" rev-parse --show-toplevel)
