@@ -13,8 +13,12 @@ main() {
   ((${#targets[@]})) || mapfile -t targets < <(cargo +nightly fuzz list --fuzz-dir libfuzzer)
   local target
   for target in "${targets[@]}"; do
+    local sanitizer=address
+    # It keeps every stack it has seen, and the parser of filters makes new ones without an end: a
+    # gigabyte after 100 000 runs, where the process without it stays at 54 MB after 950 000.
+    [[ $target != filter ]] || sanitizer=none
     mkdir -p "libfuzzer/found/$target"
-    cargo +nightly fuzz run --fuzz-dir libfuzzer "$target" \
+    cargo +nightly fuzz run --fuzz-dir libfuzzer --sanitizer "$sanitizer" "$target" \
       "libfuzzer/found/$target" "corpus/$target" -- \
       -max_total_time="$seconds" -timeout=10 -rss_limit_mb=1024 -max_len=16384 -print_final_stats=1
   done
