@@ -156,3 +156,53 @@ fn signed(endpoint: &Endpoint, id: &str, body: &Bytes) -> Result<HeaderMap, Stri
 fn value(text: &str) -> Result<HeaderValue, String> {
     HeaderValue::from_str(text).map_err(|_| "a header value is not printable text".to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use postrider_domain::{Credentials, OAuth2, Secret};
+    use postrider_guard::Policy;
+
+    use super::*;
+
+    #[test]
+    fn nobody_is_asked_where_tokens_are_asked_for_elsewhere() {
+        let trap = || {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            listener.set_nonblocking(true).unwrap();
+            listener
+        };
+        let (receiver, elsewhere) = (trap(), trap());
+        let url = |trap: &TcpListener| format!("http://{}/", trap.local_addr().unwrap());
+        let (id, tenant) = ("ep_1".parse().unwrap(), "acme".parse().unwrap());
+        let mut endpoint = Endpoint::new(id, tenant, url(&receiver));
+        let oauth = OAuth2 {
+            token_url: url(&elsewhere).into(),
+            client_id: "me".into(),
+            client_secret: Secret::new(*b"hunter2"),
+            scopes: Vec::new(),
+            audience: None,
+        };
+        endpoint.auth = Some(Box::new(Auth {
+            credentials: Some(Credentials::OAuth2(oauth)),
+            ..Auth::NONE
+        }));
+        let policy = Policy {
+            allow_http: true,
+            allow_ranges: vec!["127.0.0.0/8".parse().unwrap()],
+            ..Policy::default()
+        };
+        let registration = Registration {
+            handshake: Handshake::Challenge,
+            origin: String::new(),
+        };
+        let answer = runtime().ok().unwrap().block_on(async {
+            let egress = Egress::new(policy, "test").unwrap();
+            ask_one(&egress, &registration, &endpoint).await
+        });
+        let expected = consent::covers(&endpoint).unwrap_err().to_string();
+        assert_eq!(answer.err(), Some(expected));
+        assert!(receiver.accept().is_err() && elsewhere.accept().is_err());
+    }
+}
