@@ -6,6 +6,7 @@
 //!
 //! ```sh
 //! cargo build --release -p postrider -p postrider-bench
+//! target/release/bench max        # how much it takes, beside bare signed requests; 2 min
 //! target/release/bench sick       # 10 % hang, 5 % fail: what the healthy feel of it; 8 min
 //! target/release/bench down       # one is away while 200 000 deliveries for it come; 12 min
 //! target/release/bench retries    # 1 000 000 retries wait; 80 min
@@ -35,6 +36,7 @@
 //! order, and the marks.
 
 pub mod audit;
+pub mod baseline;
 pub mod load;
 pub mod plan;
 pub mod profiles;

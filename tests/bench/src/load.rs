@@ -109,16 +109,29 @@ impl Load {
     /// Not all of it was acknowledged in the end.
     pub fn run(&mut self, plan: &[Planned]) -> anyhow::Result<Range<usize>> {
         let first = self.events.len();
-        {
-            let mut acks = self.acks.write().unwrap_or_else(PoisonError::into_inner);
-            acks.resize_with(first + plan.len(), AtomicU64::default);
-        }
+        self.expect(plan.len());
         let (began, began_us) = (Instant::now(), now_us());
         for planned in plan {
             let due = began + Duration::from_micros(planned.at_us);
             thread::sleep(due.saturating_duration_since(Instant::now()));
             self.send(began_us + planned.at_us, planned.endpoint);
         }
+        self.settle(first)
+    }
+
+    /// Writes an event for each of these endpoints at once.
+    pub fn send_now(&mut self, endpoints: &[u32]) {
+        self.expect(endpoints.len());
+        for endpoint in endpoints {
+            self.send(now_us(), *endpoint);
+        }
+    }
+
+    /// Waits until all from `first` on are acknowledged; their numbers.
+    ///
+    /// # Errors
+    /// Not all of them were in the end.
+    pub fn settle(&self, first: usize) -> anyhow::Result<Range<usize>> {
         self.producer.flush(FLUSH_WITHIN);
         let acks = self.acks.read().unwrap_or_else(PoisonError::into_inner);
         let missing = acks[first..].iter().filter(|ack| {
@@ -128,6 +141,12 @@ impl Load {
         let missing = missing.count();
         ensure!(missing == 0, "{missing} events were not acknowledged");
         Ok(first..self.events.len())
+    }
+
+    /// Makes room for the acknowledgements of so many more.
+    fn expect(&self, more: usize) {
+        let mut acks = self.acks.write().unwrap_or_else(PoisonError::into_inner);
+        acks.resize_with(self.events.len() + more, AtomicU64::default);
     }
 
     fn send(&mut self, intended_us: u64, endpoint: u32) {

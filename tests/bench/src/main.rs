@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use postrider_bench::profiles::{down, retries, sick};
+use postrider_bench::profiles::{down, max, retries, sick};
 use postrider_bench::report::Folder;
 use postrider_bench::rig::{Place, Setting};
-use postrider_bench::sink;
+use postrider_bench::{baseline, sink};
 
 /// Load experiments against real workers on a real broker
 #[derive(Parser)]
@@ -25,10 +25,15 @@ struct Arguments {
 enum Profile {
     /// 10 % of the endpoints hang, 5 % fail: what the healthy feel of it
     Sick(sick::Sick),
+    /// How much it takes, and what a delivery costs beside a bare signed request
+    Max(max::Max),
     /// One endpoint is away while very many deliveries for it arrive
     Down(down::Down),
     /// Very many retries wait: whether memory depends on how many
     Retries(retries::Retries),
+    /// Signed requests with nothing around them, as a process of its own
+    #[command(hide = true)]
+    Bare(baseline::Bare),
     /// The receivers, as a process of their own
     #[command(hide = true)]
     Sink {
@@ -42,8 +47,10 @@ impl Profile {
     fn name(&self) -> &'static str {
         match self {
             Self::Sick(_) => "sick",
+            Self::Max(_) => "max",
             Self::Down(_) => "down",
             Self::Retries(_) => "retries",
+            Self::Bare(_) => "bare",
             Self::Sink { .. } => "sink",
         }
     }
@@ -51,18 +58,26 @@ impl Profile {
     fn setting(&self) -> Option<Setting> {
         match self {
             Self::Sick(plan) => Some(plan.setting),
+            Self::Max(plan) => Some(plan.setting),
             Self::Down(plan) => Some(plan.setting),
             Self::Retries(plan) => Some(plan.setting),
-            Self::Sink { .. } => None,
+            Self::Bare(_) | Self::Sink { .. } => None,
         }
     }
 }
 
 fn main() -> anyhow::Result<ExitCode> {
     let Arguments { folder, profile } = Arguments::parse();
-    if let Profile::Sink { log } = &profile {
-        sink::run(log)?;
-        return Ok(ExitCode::SUCCESS);
+    match &profile {
+        Profile::Sink { log } => {
+            sink::run(log)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Profile::Bare(bare) => {
+            baseline::run(bare)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        _ => {}
     }
     let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/bench");
     let folder = Folder::new(&folder.unwrap_or_else(|| target.join(profile.name())))?;
@@ -77,9 +92,10 @@ fn main() -> anyhow::Result<ExitCode> {
     };
     let report = match &profile {
         Profile::Sick(plan) => sick::run(plan, &place)?,
+        Profile::Max(plan) => max::run(plan, &place)?,
         Profile::Down(plan) => down::run(plan, &place)?,
         Profile::Retries(plan) => retries::run(plan, &place)?,
-        Profile::Sink { .. } => return Ok(ExitCode::SUCCESS),
+        Profile::Bare(_) | Profile::Sink { .. } => return Ok(ExitCode::SUCCESS),
     };
     report.save(&place.folder)?;
     write!(io::stdout().lock(), "{report}")?;

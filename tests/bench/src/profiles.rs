@@ -1,6 +1,7 @@
 //! One experiment per file: its load, its course, its marks.
 
 pub mod down;
+pub mod max;
 pub mod retries;
 pub mod sick;
 

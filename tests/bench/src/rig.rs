@@ -15,10 +15,11 @@ use postrider_test_support::Broker;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::baseline::FIRST_RECEIVER;
 use crate::load::{Load, tenant};
 use crate::plan::{Stream, plan};
 use crate::report::Folder;
-use crate::samples::Sampler;
+use crate::samples::{Sampler, cpu_seconds};
 use crate::sink::log::{Arrival, Reader};
 use crate::sink::{Door, Sink};
 
@@ -28,6 +29,8 @@ const START_WITHIN: Duration = Duration::from_secs(60);
 const STOP_WITHIN: Duration = Duration::from_secs(90);
 /// How often the sink's log is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// The same, while as many are written as were delivered.
+const FLOOD_EVERY: Duration = Duration::from_millis(5);
 /// Between session and the longest deadline that fits into it; with 2 s it is the 15 s of the
 /// tests' broker.
 const SESSION_MARGIN_MS: u64 = 13_000;
@@ -123,6 +126,7 @@ pub struct Rig {
     reader: Reader,
     arrivals: Vec<Arrival>,
     delivered: Vec<bool>,
+    delivered_count: usize,
     setting: Setting,
 }
 
@@ -171,6 +175,7 @@ impl Rig {
             installation,
             arrivals: Vec::new(),
             delivered: Vec::new(),
+            delivered_count: 0,
             setting,
         })
     }
@@ -182,6 +187,30 @@ impl Rig {
     pub fn run(&mut self, streams: &[Stream]) -> anyhow::Result<Range<usize>> {
         let planned = plan(streams, self.setting.seed + self.load.events().len() as u64);
         self.load.run(&planned)
+    }
+
+    /// Events to these endpoints in turn for a time, as fast as they are delivered: never more than
+    /// `open_max` that are not; the numbers of the events.
+    ///
+    /// # Errors
+    /// Not all was acknowledged in the end, or the sink's log cannot be read.
+    pub fn flood(
+        &mut self,
+        endpoints: Range<u32>,
+        open_max: usize,
+        time: Duration,
+    ) -> anyhow::Result<Range<usize>> {
+        let first = self.load.events().len();
+        let end = Instant::now() + time;
+        let mut turn = endpoints.clone().cycle();
+        while Instant::now() < end {
+            self.look()?;
+            let open = self.load.events().len() - self.delivered_count;
+            let more = turn.by_ref().take(open_max.saturating_sub(open));
+            self.load.send_now(&more.collect::<Vec<_>>());
+            thread::sleep(FLOOD_EVERY);
+        }
+        self.load.settle(first)
     }
 
     /// An event for each of these endpoints: from then on they are known to be well.
@@ -234,16 +263,28 @@ impl Rig {
     }
 
     fn look(&mut self) -> anyhow::Result<()> {
-        let more = self.reader.more()?;
+        let mut more = self.reader.more()?;
+        more.retain(|arrival| arrival.receiver < FIRST_RECEIVER || arrival.receiver == u32::MAX);
         self.delivered.resize(self.load.events().len(), false);
         for arrival in more.iter().filter(|arrival| arrival.is_success()) {
             let number = usize::try_from(arrival.event).unwrap_or(usize::MAX);
-            if let Some(delivered) = self.delivered.get_mut(number) {
-                *delivered = true;
+            if let Some(delivered) = self.delivered.get_mut(number)
+                && !std::mem::replace(delivered, true)
+            {
+                self.delivered_count += 1;
             }
         }
         self.arrivals.extend(more);
         Ok(())
+    }
+
+    /// The CPU that all workers have used so far, user and system, seconds.
+    ///
+    /// # Errors
+    /// One of them is gone.
+    pub fn workers_cpu_seconds(&self) -> anyhow::Result<f64> {
+        let each = self.workers.iter().map(|worker| cpu_seconds(worker.pid()));
+        Ok(each.sum::<std::io::Result<f64>>()?)
     }
 
     /// Ends the workers in order, so that all they know is written.

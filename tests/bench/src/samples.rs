@@ -156,6 +156,16 @@ impl Drop for Sampler {
     }
 }
 
+/// The CPU a process has used so far, user and system, seconds.
+///
+/// # Errors
+/// It is gone.
+pub fn cpu_seconds(pid: u32) -> io::Result<f64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let (user, system) = ticks(&stat).ok_or(io::ErrorKind::InvalidData)?;
+    Ok((user + system) / TICKS)
+}
+
 fn usage(name: &str, samples: &[&Sample]) -> Usage {
     let (first, last) = (samples.first(), samples.last());
     let seconds = |from: &Sample, to: &Sample| (to.at_us - from.at_us) as f64 / 1e6;

@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use postrider_bench::profiles::{down, retries, sick};
+use postrider_bench::profiles::{down, max, retries, sick};
 use postrider_bench::report::{Folder, Report, Verdict};
 use postrider_bench::rig::{Place, Setting};
 use postrider_test_support::Broker;
@@ -54,6 +54,20 @@ fn run(
         assert!(size > 0, "{file} is empty");
     }
     (folder, report)
+}
+
+#[test]
+fn max() {
+    let plan = max::Max {
+        endpoints: 20,
+        seconds: 1.0,
+        rounds: 1,
+        open: 50,
+        in_flight: 4,
+        setting: SETTING,
+    };
+    let needed = ["CPU, delivery ÷ bare request", "strays"];
+    run(&needed, |place| max::run(&plan, place));
 }
 
 #[test]
