@@ -9,7 +9,8 @@ use std::sync::Arc;
 use http::Method;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use postrider_domain::{
-    AttemptError, AttemptReport, AttemptResult, Auth, ErrorKind, Phases, RequestSummary, Timestamp,
+    AttemptError, AttemptReport, AttemptResult, Auth, ErrorKind, Fields, Phases, RequestSummary,
+    Timestamp,
 };
 use postrider_egress::{Egress, Request};
 use postrider_engine::io::StartAttempt;
@@ -119,7 +120,7 @@ fn report(
         phases: Phases::default(),
         request: RequestSummary {
             url: start.endpoint.url.clone(),
-            headers: Vec::new(),
+            headers: Fields::new(),
         },
         result: AttemptResult::Error(error),
     }

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::shown::{Host, Length, Names};
+use crate::fields::Fields;
+use crate::shown::{Host, Length};
 use crate::time::Timestamp;
 
 /// The raw facts of one HTTP exchange, judged by nobody yet.
@@ -47,7 +48,7 @@ pub struct RequestSummary {
     /// Where it went.
     pub url: Arc<str>,
     /// What was sent; values that sign or authenticate are replaced by `[redacted]`.
-    pub headers: Vec<(Box<str>, Box<str>)>,
+    pub headers: Fields,
 }
 
 /// Which host, and which headers.
@@ -55,7 +56,7 @@ impl fmt::Debug for RequestSummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RequestSummary")
             .field("url", &Host(&self.url))
-            .field("headers", &Names(&self.headers))
+            .field("headers", &self.headers)
             .finish()
     }
 }
@@ -75,7 +76,7 @@ pub struct Response {
     /// HTTP status.
     pub status: u16,
     /// Header fields; at most 64 fields and 8 KiB in all.
-    pub headers: Vec<(Box<str>, Box<str>)>,
+    pub headers: Fields,
     /// The first bytes of the body, at most 16 KiB.
     pub body: Bytes,
     /// Whether the body went on after them.
@@ -87,7 +88,7 @@ impl fmt::Debug for Response {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Response")
             .field("status", &self.status)
-            .field("headers", &Names(&self.headers))
+            .field("headers", &self.headers)
             .field("body", &Length(self.body.len()))
             .field("truncated", &self.truncated)
             .finish()

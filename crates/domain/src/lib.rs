@@ -13,6 +13,7 @@ pub mod auth;
 pub mod delivery;
 pub mod endpoint;
 pub mod event;
+pub mod fields;
 pub mod ids;
 pub mod lane;
 pub mod network;
@@ -36,6 +37,7 @@ pub use endpoint::{
     Signing, SigningKey, SigningSecret, Template, TypePattern,
 };
 pub use event::Event;
+pub use fields::Fields;
 pub use ids::{DeliveryId, EndpointId, InvalidId, Tenant};
 pub use lane::{Lane, Rung};
 pub use network::{Network, ProxyServer};

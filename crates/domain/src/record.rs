@@ -25,7 +25,7 @@ pub struct Record {
     /// Its value; `None` = null (a tombstone), which is not the same as empty.
     pub value: Option<Bytes>,
     /// Its headers in order; a name may repeat, a value may be null.
-    pub headers: Vec<(Box<str>, Option<Bytes>)>,
+    pub headers: Vec<(Arc<str>, Option<Bytes>)>,
 }
 
 impl Record {
@@ -36,7 +36,7 @@ impl Record {
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&[u8]> {
         let with_value =
-            |(key, value): &'_ (Box<str>, Option<Bytes>)| &**key == name && value.is_some();
+            |(key, value): &'_ (Arc<str>, Option<Bytes>)| &**key == name && value.is_some();
         let index = self.headers.iter().rposition(with_value)?;
         self.headers[index].1.as_deref()
     }

@@ -48,8 +48,9 @@ pub(crate) struct Http1 {
 pub(crate) enum Sent {
     /// Answered. The connection, if it can be used again.
     Answer(Answer, Option<Box<Http1>>),
-    /// The connection was closed before anything of the request was written to it. The body again.
-    Untouched(Ended, Bytes),
+    /// The connection was closed before anything of the request was written to it. Its headers and
+    /// body again.
+    Untouched(Ended, Box<(HeaderMap, Bytes)>),
 }
 
 impl Http1 {
@@ -90,14 +91,14 @@ impl Http1 {
     pub(crate) async fn send(
         mut self: Box<Self>,
         method: Method,
-        uri: &Uri,
+        path: &Uri,
         headers: HeaderMap,
         data: Bytes,
         progress: &Arc<Progress>,
     ) -> Result<Sent, Ended> {
         let mut request = Request::new(TrackedBody::new(data, Arc::clone(progress)));
         *request.method_mut() = method;
-        *request.uri_mut() = origin_form(uri)?;
+        *request.uri_mut() = path.clone();
         *request.headers_mut() = headers;
         let _tell = Tell {
             traffic: Arc::clone(&self.traffic),
@@ -110,7 +111,11 @@ impl Http1 {
                 let untouched = error.take_message();
                 let ended = Ended::Http1(error.into_error());
                 return match untouched {
-                    Some(request) => Ok(Sent::Untouched(ended, request.into_body().into_data())),
+                    Some(request) => {
+                        let (head, body) = request.into_parts();
+                        let unsent = Box::new((head.headers, body.into_data()));
+                        Ok(Sent::Untouched(ended, unsent))
+                    }
                     None => Err(ended),
                 };
             }
@@ -149,11 +154,6 @@ impl Drop for Tell<'_> {
             self.progress.on_unwritten();
         }
     }
-}
-
-fn origin_form(uri: &Uri) -> Result<Uri, Ended> {
-    let path = uri.path_and_query().map_or("/", |path| path.as_str());
-    Ok(Uri::try_from(path).map_err(http::Error::from)?)
 }
 
 /// Reads as much as is kept; whether that was all.

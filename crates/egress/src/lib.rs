@@ -38,6 +38,7 @@ mod pool;
 mod proxy;
 mod source;
 mod summary;
+mod target;
 mod tokens;
 
 use std::net::IpAddr;
@@ -45,16 +46,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use http::Method;
 use http::header::{
     ACCEPT, AUTHORIZATION, CONTENT_LENGTH, HOST, HeaderMap, HeaderValue, USER_AGENT,
 };
-use http::{Method, Uri};
 use postrider_domain::{
     AttemptReport, AttemptResult, Auth, Credentials, Network, OAuth2, Phases, RequestSummary,
     Timestamp,
 };
 use postrider_guard::Policy;
-use url::Url;
 use zeroize::Zeroizing;
 
 use answer::Answer;
@@ -70,6 +70,7 @@ pub use pool::CONNECTIONS_KEPT_MAX;
 use pool::{Key, Pool, Ready};
 use proxy::Proxy;
 use source::Sources;
+use target::{Target, Targets};
 use tokens::{Slot, Tokens};
 
 /// Bytes of a response body that are kept; what follows is not read.
@@ -146,6 +147,7 @@ struct Client {
     connector: Connector,
     identities: Identities,
     tokens: Tokens,
+    targets: Targets,
     pool: Arc<Pool>,
 }
 
@@ -199,6 +201,7 @@ impl Egress {
             connector,
             identities,
             tokens: Tokens::default(),
+            targets: Targets::default(),
             pool: Arc::default(),
         }))
     }
@@ -309,43 +312,42 @@ impl Client {
             mut headers,
             mut data,
         } = outgoing;
-        let url = self.policy.check_url(url)?;
-        let uri = Uri::try_from(url.as_str()).map_err(http::Error::from)?;
+        let target = self.targets.of(&self.policy, url)?;
         let any = || HeaderValue::from_static("*/*");
         headers.entry(ACCEPT).or_insert_with(any);
-        let key = Key::new(identity.id, &url);
+        let key = Key::new(identity.id, &target.origin);
         let mut may_repeat = true;
         loop {
             let (ready, waited) = match self.pool.take(&key, Instant::now()) {
                 Some(ready) => (ready, true),
                 None => (
-                    self.connect(&key, &url, identity, phases, progress).await?,
+                    self.connect(&key, &target, identity, phases, progress)
+                        .await?,
                     false,
                 ),
             };
             match ready {
                 Ready::Http1(line) => {
-                    let headers = with_host(headers.clone(), &uri)?;
-                    match line
-                        .send(method.clone(), &uri, headers, data, progress)
-                        .await?
-                    {
+                    headers.insert(HOST, target.host.clone());
+                    let sent = line.send(method.clone(), &target.path, headers, data, progress);
+                    match sent.await? {
                         Sent::Answer(answer, again) => {
                             if let Some(line) = again {
                                 self.pool.keep_http1(key, line);
                             }
                             return Ok(answer);
                         }
-                        Sent::Untouched(_, body) if waited => data = body,
+                        Sent::Untouched(_, unsent) if waited => (headers, data) = *unsent,
                         Sent::Untouched(ended, _) => return Err(ended),
                     }
                 }
                 Ready::Http2(promise) => {
-                    let mut headers = headers.clone();
+                    headers.remove(HOST);
                     headers.insert(CONTENT_LENGTH, HeaderValue::from(data.len()));
                     let repeats = waited && may_repeat;
                     progress.keep(repeats.then(|| data.clone()));
-                    let sent = promise.send(method.clone(), &uri, headers, data, progress);
+                    let sent =
+                        promise.send(method.clone(), &target.uri, headers.clone(), data, progress);
                     let sent = sent.await;
                     match sent {
                         // As closing an idle connection is in HTTP/1.1.
@@ -399,12 +401,14 @@ impl Client {
     async fn connect(
         &self,
         key: &Key,
-        url: &Url,
+        target: &Target,
         identity: &Identity,
         phases: &mut Phases,
         progress: &Progress,
     ) -> Result<Ready, Ended> {
-        let connecting = self.connector.connect(url, &identity.tls, phases, progress);
+        let connecting = self
+            .connector
+            .connect(&target.url, &identity.tls, phases, progress);
         let line = connecting.await?;
         if !line.is_http2() {
             return Ok(Ready::Http1(Box::new(Http1::new(line).await?)));
@@ -427,15 +431,6 @@ fn authorization(auth: &Auth) -> Option<Result<HeaderValue, http::Error>> {
         Credentials::Bearer(token) => tokens::authorization("Bearer", token.expose()),
         Credentials::OAuth2(_) => tokens::authorization("Bearer", b""),
     })
-}
-
-fn with_host(mut headers: HeaderMap, uri: &Uri) -> Result<HeaderMap, Ended> {
-    let host = uri.authority().map_or("", |authority| authority.as_str());
-    headers.insert(
-        HOST,
-        HeaderValue::from_str(host).map_err(http::Error::from)?,
-    );
-    Ok(headers)
 }
 
 #[cfg(test)]

@@ -9,8 +9,6 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use url::Url;
-
 use crate::http1::Http1;
 use crate::http2::{Http2, Promise};
 use crate::identity::IdentityId;
@@ -38,8 +36,8 @@ pub(crate) struct Key {
 }
 
 impl Key {
-    pub(crate) fn new(identity: IdentityId, url: &Url) -> Self {
-        let origin = url.origin().ascii_serialization().into();
+    pub(crate) fn new(identity: IdentityId, origin: &Arc<str>) -> Self {
+        let origin = Arc::clone(origin);
         Self { identity, origin }
     }
 }
@@ -147,9 +145,12 @@ impl Pool {
     /// The connection used last that can take a request.
     pub(crate) fn take(&self, key: &Key, now: Instant) -> Option<Ready> {
         let mut state = self.state();
-        let ids = state.of_host.get(key)?.clone();
-        for id in ids.into_iter().rev() {
-            let Some(waiting) = state.remove(id) else {
+        let mut left = state.of_host.get(key)?.len();
+        while left > 0 {
+            left -= 1;
+            // what is put back below comes behind those that are left
+            let id = state.of_host.get(key).and_then(|ids| ids.get(left));
+            let Some(waiting) = id.copied().and_then(|id| state.remove(id)) else {
                 continue;
             };
             if !waiting.connection.is_usable(now) {

@@ -163,9 +163,7 @@ async fn a_request_is_sent_byte_for_byte_and_reported_redacted() {
     assert_eq!(&*report.request.url, url);
     let shown = |name: &str| {
         let mut fields = report.request.headers.iter();
-        fields
-            .find(|(n, _)| &**n == name)
-            .map(|(_, value)| &**value)
+        fields.find(|(n, _)| &**n == name).map(|(_, value)| value)
     };
     assert_eq!(shown("webhook-id"), Some("dlv_1"));
     assert_eq!(shown("webhook-signature"), Some("[redacted]"));
@@ -216,7 +214,8 @@ async fn a_redirect_is_not_followed() {
         let url = format!("http://{address}/");
         let response = response(send(&url, Duration::from_secs(2)).await);
         assert_eq!(response.status, status);
-        assert_eq!(&*response.headers[0].0, "location");
+        let (name, _) = response.headers.iter().next().expect("one at least");
+        assert_eq!(name, "location");
     }
     assert!(!caught(&trap));
 }

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use postrider_domain::{AttemptResult, Timestamp};
+use postrider_domain::{AttemptResult, Fields, Timestamp};
 
 use crate::io::{Write, WriteId};
 
@@ -87,7 +87,7 @@ pub(crate) fn smaller(mut write: Write) -> Result<Write, Write> {
                 Ok(write)
             }
             Some(AttemptResult::Response(response)) if !response.headers.is_empty() => {
-                response.headers.clear();
+                response.headers = Fields::new();
                 Ok(write)
             }
             _ => Err(write),

@@ -7,7 +7,7 @@
 use std::time::{Duration, SystemTime};
 
 use httpdate::HttpDate;
-use postrider_domain::Timestamp;
+use postrider_domain::{Fields, Timestamp};
 
 /// Longest wait a receiver can ask for. A hostile or mistaken one asks for years.
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 60 * 60);
@@ -16,7 +16,7 @@ pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// `now`; from zero, where the date has passed, to [`RETRY_AFTER_MAX`]. A date is compared with
 /// our clock, not with the receiver's.
 #[must_use]
-pub fn retry_after(headers: &[(Box<str>, Box<str>)], now: Timestamp) -> Option<Duration> {
+pub fn retry_after(headers: &Fields, now: Timestamp) -> Option<Duration> {
     let mut values = headers
         .iter()
         .filter(|(name, _)| name.eq_ignore_ascii_case("retry-after"));
@@ -51,7 +51,7 @@ mod tests {
     const EXAMPLE: u64 = 784_111_777;
 
     fn asked(value: &str, now: u64) -> Option<u64> {
-        let headers = [("retry-after".into(), value.into())];
+        let headers = Fields::from_iter([("retry-after", value)]);
         let wait = retry_after(&headers, Timestamp::from_secs(now));
         wait.map(|wait| wait.as_secs())
     }
@@ -135,10 +135,12 @@ mod tests {
             ("RETRY-AFTER", "2"),
             ("retry-after", "3"),
         ];
-        let headers = headers.map(|(name, value)| (name.into(), value.into()));
-        let wait = retry_after(&headers, Timestamp::default());
-        assert_eq!(wait, Some(Duration::from_secs(2)));
-        assert_eq!(retry_after(&headers[..2], Timestamp::default()), None);
+        let wait = |headers: &[_]| {
+            let headers = headers.iter().copied().collect();
+            retry_after(&headers, Timestamp::default())
+        };
+        assert_eq!(wait(&headers), Some(Duration::from_secs(2)));
+        assert_eq!(wait(&headers[..2]), None);
     }
 
     proptest! {
@@ -147,7 +149,7 @@ mod tests {
             value in ".*",
             now in any::<u64>(),
         ) {
-            let headers = [("retry-after".into(), value.into())];
+            let headers = Fields::from_iter([("retry-after", value)]);
             let wait = retry_after(&headers, Timestamp::from_micros(now));
             prop_assert!(wait.is_none_or(|wait| wait <= RETRY_AFTER_MAX));
         }
@@ -163,7 +165,7 @@ mod tests {
             let mut damaged = date.to_string().into_bytes();
             damaged[at] = byte;
             let value = String::from_utf8(damaged).expect("ASCII");
-            let headers = [("retry-after".into(), value.into())];
+            let headers = Fields::from_iter([("retry-after", value)]);
             let wait = retry_after(&headers, Timestamp::from_secs(secs / 2));
             prop_assert!(wait.is_none_or(|wait| wait <= RETRY_AFTER_MAX));
         }

@@ -162,6 +162,8 @@ const fn failed(kind: FailureKind) -> Verdict {
 
 #[cfg(test)]
 mod tests {
+    use postrider_domain::Fields;
+
     use std::time::Duration;
 
     use bytes::Bytes;
@@ -172,7 +174,7 @@ mod tests {
     const NOW: Timestamp = Timestamp::from_secs(784_111_777);
 
     fn answered(status: u16, retry_after: Option<&str>) -> Verdict {
-        let headers = retry_after.map(|value| ("Retry-After".into(), value.into()));
+        let headers = retry_after.map(|value| ("Retry-After", value));
         let response = Response {
             status,
             headers: headers.into_iter().collect(),
@@ -291,7 +293,7 @@ mod tests {
     fn ruled(status: u16, body: &'static [u8], rule: &Success) -> (Verdict, Option<Unmet>) {
         let response = Response {
             status,
-            headers: vec![("retry-after".into(), "60".into())],
+            headers: Fields::from_iter([("retry-after", "60")]),
             body: Bytes::from_static(body),
             truncated: false,
         };

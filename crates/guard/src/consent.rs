@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use postrider_domain::{Credentials, Endpoint, RateLimit};
+use postrider_domain::{Credentials, Endpoint, Fields, RateLimit};
 use subtle::ConstantTimeEq as _;
 use url::{Origin, Url};
 
@@ -98,10 +98,7 @@ fn token_origin(endpoint: &Endpoint) -> Option<Origin> {
 ///
 /// # Errors
 /// [`NoConsent`].
-pub fn by_cloudevents(
-    origin: &str,
-    headers: &[(Box<str>, Box<str>)],
-) -> Result<Consent, NoConsent> {
+pub fn by_cloudevents(origin: &str, headers: &Fields) -> Result<Consent, NoConsent> {
     let values = |name: &'static str| {
         let of = headers
             .iter()
@@ -204,10 +201,7 @@ mod tests {
     }
 
     fn answer(fields: &[(&str, &str)]) -> Result<Option<u32>, NoConsent> {
-        let fields: Vec<(Box<str>, Box<str>)> = fields
-            .iter()
-            .map(|(name, value)| ((*name).into(), (*value).into()))
-            .collect();
+        let fields = fields.iter().copied().collect();
         by_cloudevents("Hooks.Psp.example", &fields).map(|consent| consent.per_minute)
     }
 

@@ -14,12 +14,17 @@ use rdkafka::bindings::{rd_kafka_header_get_all, rd_kafka_headers_t, rd_kafka_me
 use rdkafka::message::{BorrowedMessage, Header, Message, OwnedHeaders};
 use rdkafka::types::RDKafkaRespErr;
 
+/// How many names are remembered.
+const NAMES_MAX: usize = 64;
+
 /// Turns messages of one consumer into records; remembers topic names so that they are allocated
 /// once per topic.
 #[derive(Default)]
 pub(crate) struct RecordReader {
     topics: Vec<Arc<str>>,
     last: usize,
+    /// Names of headers by their place: records of one topic have the same in the same order.
+    names: Vec<Arc<str>>,
 }
 
 impl RecordReader {
@@ -40,7 +45,8 @@ impl RecordReader {
             value: take(message.payload()),
             headers: headers
                 .iter()
-                .map(|(name, value)| (name.to_string_lossy().into(), take(*value)))
+                .enumerate()
+                .map(|(place, (name, value))| (self.name(place, name), take(*value)))
                 .collect(),
             origin: Origin {
                 topic: self.topic(message.topic()),
@@ -49,6 +55,20 @@ impl RecordReader {
             },
             timestamp: timestamp(message.timestamp()),
         }
+    }
+
+    fn name(&mut self, place: usize, name: &CStr) -> Arc<str> {
+        let known = self.names.get(place);
+        if let Some(known) = known.filter(|known| known.as_bytes() == name.to_bytes()) {
+            return Arc::clone(known);
+        }
+        let name: Arc<str> = name.to_string_lossy().into();
+        if let Some(known) = self.names.get_mut(place) {
+            known.clone_from(&name);
+        } else if place < NAMES_MAX {
+            self.names.push(Arc::clone(&name));
+        }
+        name
     }
 
     fn topic(&mut self, name: &str) -> Arc<str> {

@@ -21,6 +21,12 @@ use std::panic;
 use std::process::ExitCode;
 
 use exit::{Code, Failure};
+use mimalloc::MiMalloc;
+
+/// Also of librdkafka. A delivery has some hundred allocations, most of them freed by another
+/// thread: the system's allocator took a quarter of its CPU (`docs/performance.md`).
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
     let outcome = panic::catch_unwind(cli::run).unwrap_or_else(|_| {

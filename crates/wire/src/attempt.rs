@@ -15,8 +15,8 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use postrider_domain::shown::{Host, Length};
 use postrider_domain::{
-    AttemptReport, AttemptResult, Delivery, NewRecord, Origin, Outcome, Phases, RequestSummary,
-    Response, Slice, Timestamp, Unmet,
+    AttemptReport, AttemptResult, Delivery, Fields, NewRecord, Origin, Outcome, Phases,
+    RequestSummary, Response, Slice, Timestamp, Unmet,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -26,6 +26,9 @@ use crate::shared::{EventSummary, Place};
 
 /// The version of the form that is written.
 const VERSION: u32 = 1;
+
+/// Room for a record with an empty body, in most cases.
+const BYTES_USUAL: usize = 1_536;
 
 /// What is to be recorded.
 #[derive(Clone, Copy, Debug)]
@@ -58,7 +61,9 @@ pub struct Attempt<'a> {
 #[must_use]
 pub fn encode(attempt: &Attempt<'_>, topic: Arc<str>) -> NewRecord {
     let record = AttemptRecord::of(attempt);
-    let json = serde_json::to_vec(&record).expect("a record is made of texts, numbers and lists");
+    let body = record.response.as_ref().and_then(|r| r.body.as_deref());
+    let mut json = Vec::with_capacity(BYTES_USUAL + body.map_or(0, str::len));
+    serde_json::to_writer(&mut json, &record).expect("a record is made of texts and numbers");
     NewRecord {
         topic,
         partition: attempt.slice.0.into(),
@@ -319,10 +324,10 @@ impl<'a> ResponseRecord<'a> {
 }
 
 impl<'a> HeaderRecord<'a> {
-    fn all(headers: &'a [(Box<str>, Box<str>)]) -> Vec<Self> {
-        let record = |(name, value): &'a (Box<str>, Box<str>)| Self {
-            name: (&**name).into(),
-            value: (&**value).into(),
+    fn all(headers: &'a Fields) -> Vec<Self> {
+        let record = |(name, value): (&'a str, &'a str)| Self {
+            name: name.into(),
+            value: value.into(),
         };
         headers.iter().map(record).collect()
     }

@@ -63,7 +63,7 @@ pub enum Content {
         /// Its value.
         value: Option<Bytes>,
         /// Its headers.
-        headers: Vec<(Box<str>, Option<Bytes>)>,
+        headers: Vec<(Arc<str>, Option<Bytes>)>,
     },
 }
 
@@ -130,9 +130,8 @@ pub fn of_record(
     topic: Arc<str>,
     slices: SliceCount,
 ) -> NewRecord {
-    let own = |(name, value): &(Box<str>, Option<Bytes>)| {
-        (Cow::Owned(name.clone().into_string()), value.clone())
-    };
+    let own =
+        |(name, value): &(Arc<str>, Option<Bytes>)| (Cow::Owned(name.to_string()), value.clone());
     let kept = check_headers(record).is_ok();
     let theirs = record.headers.iter().filter(|_| kept);
     let mut headers: Vec<Header> = theirs.map(own).collect();

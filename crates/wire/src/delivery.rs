@@ -4,9 +4,10 @@
 //! delivery is written to, and when, to `engine`.
 
 use std::borrow::Cow;
+use std::fmt::{self, Write as _};
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use postrider_domain::{Delivery, DeliveryId, EndpointId, Event, NewRecord, Record, Timestamp};
 use sha2::{Digest, Sha256};
 
@@ -63,6 +64,9 @@ pub fn decode(record: &Record) -> Result<Delivery, Undeliverable> {
     read.into_delivery(record)
 }
 
+/// Room for the values of all headers, in most cases.
+const HEADER_BYTES_USUAL: usize = 512;
+
 /// A header as it is written.
 pub(crate) type Header = (Cow<'static, str>, Option<Bytes>);
 
@@ -73,40 +77,46 @@ pub(crate) fn text(text: &str) -> Bytes {
 fn headers(delivery: &Delivery, attempts: u32, due: Option<Timestamp>) -> Vec<Header> {
     let event = &delivery.event;
     let mut headers: Vec<Header> = Vec::with_capacity(16 + event.extensions.len());
+    // all values in one piece of memory
+    let mut shared = BytesMut::with_capacity(HEADER_BYTES_USUAL);
+    let mut value = |text: fmt::Arguments<'_>| {
+        shared.write_fmt(text).expect("it grows");
+        shared.split().freeze()
+    };
     let mut put =
         |name: &'static str, value: Bytes| headers.push((Cow::Borrowed(name), Some(value)));
     put("pr_v", Bytes::from_static(VERSION.as_bytes()));
-    put("pr_delivery", delivery.id.to_string().into());
-    put("pr_endpoint", text(delivery.endpoint.as_str()));
-    put("pr_attempt", attempts.to_string().into());
+    put("pr_delivery", value(format_args!("{}", delivery.id)));
+    put("pr_endpoint", value(format_args!("{}", delivery.endpoint)));
+    put("pr_attempt", value(format_args!("{attempts}")));
     if let Some(due) = due {
-        put("pr_due", due.as_micros().div_ceil(1_000).to_string().into());
+        let millis = due.as_micros().div_ceil(1_000);
+        put("pr_due", value(format_args!("{millis}")));
     }
     if delivery.test {
         put("pr_test", Bytes::from_static(b"1"));
     }
-    put(
-        "pr_accepted",
-        event.accepted_at.as_millis().to_string().into(),
-    );
+    let accepted = event.accepted_at.as_millis();
+    put("pr_accepted", value(format_args!("{accepted}")));
     put("ce_specversion", Bytes::from_static(b"1.0"));
-    put("ce_id", text(&event.id));
-    put("ce_source", text(&event.source));
-    put("ce_type", text(&event.event_type));
-    put("ce_tenant", text(event.tenant.as_str()));
+    put("ce_id", value(format_args!("{}", event.id)));
+    put("ce_source", value(format_args!("{}", event.source)));
+    put("ce_type", value(format_args!("{}", event.event_type)));
+    put("ce_tenant", value(format_args!("{}", event.tenant)));
     let optional = [
         ("ce_time", &event.time),
         ("ce_partitionkey", &event.ordering_key),
         ("content-type", &event.content_type),
         ("traceparent", &event.traceparent),
     ];
-    for (name, value) in optional {
-        if let Some(value) = value {
-            put(name, text(value));
+    for (name, text) in optional {
+        if let Some(text) = text {
+            put(name, value(format_args!("{text}")));
         }
     }
-    for (name, value) in &event.extensions {
-        headers.push((Cow::Owned(format!("ce_{name}")), Some(text(value))));
+    for (name, text) in &event.extensions {
+        let value = value(format_args!("{text}"));
+        headers.push((Cow::Owned(format!("ce_{name}")), Some(value)));
     }
     headers
 }
@@ -195,7 +205,7 @@ fn missing(header: &str) -> Undeliverable {
     Undeliverable::undecodable(format!("not a delivery: header {header} is missing"))
 }
 
-fn parse<T: std::str::FromStr<Err: std::fmt::Display>>(
+fn parse<T: std::str::FromStr<Err: fmt::Display>>(
     header: &str,
     value: &[u8],
 ) -> Result<T, Undeliverable> {

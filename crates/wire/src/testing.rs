@@ -35,7 +35,7 @@ pub(crate) fn read_back(written: NewRecord) -> Record {
         headers: written
             .headers
             .into_iter()
-            .map(|(name, value)| (name.into_owned().into_boxed_str(), value))
+            .map(|(name, value)| (name.into(), value))
             .collect(),
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Input: lines, each a value; all together are the headers of one response.
 
-use postrider_domain::{AttemptResult, Response, Timestamp};
+use postrider_domain::{AttemptResult, Fields, Response, Timestamp};
 use postrider_engine::retry_after::{RETRY_AFTER_MAX, retry_after as asked};
 use postrider_engine::verdict::{Verdict, judge};
 
@@ -12,10 +12,7 @@ use crate::text::head_and_body;
 pub(crate) fn retry_after(input: &[u8]) {
     let now = Timestamp::from_secs(1_674_087_231);
     let (lines, _) = head_and_body(input);
-    let headers: Vec<_> = lines
-        .iter()
-        .map(|line| ("Retry-After".into(), line.as_str().into()))
-        .collect();
+    let headers: Fields = lines.iter().map(|line| ("Retry-After", line)).collect();
     let wait = asked(&headers, now);
     assert!(wait.is_none_or(|wait| wait <= RETRY_AFTER_MAX), "{wait:?}");
     for status in [429, 503] {

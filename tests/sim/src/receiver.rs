@@ -97,9 +97,8 @@ impl Mood {
 }
 
 fn status(status: u16, after: Micros, headers: &[(&str, u32)]) -> Reaction {
-    let headers = headers
-        .iter()
-        .map(|(name, value)| ((*name).into(), value.to_string().into()));
+    let headers = headers.iter();
+    let headers = headers.map(|(name, value)| (name, value.to_string()));
     Reaction {
         result: AttemptResult::Response(Response {
             status,

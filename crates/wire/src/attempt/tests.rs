@@ -18,10 +18,10 @@ fn report(result: AttemptResult) -> AttemptReport {
         },
         request: RequestSummary {
             url: "https://acme.example/webhooks".into(),
-            headers: vec![
-                ("webhook-id".into(), "dlv_c343".into()),
-                ("webhook-signature".into(), "[redacted]".into()),
-            ],
+            headers: Fields::from_iter([
+                ("webhook-id", "dlv_c343"),
+                ("webhook-signature", "[redacted]"),
+            ]),
         },
         result,
     }
@@ -30,10 +30,7 @@ fn report(result: AttemptResult) -> AttemptReport {
 fn response(body: &[u8], truncated: bool) -> AttemptResult {
     AttemptResult::Response(Response {
         status: 503,
-        headers: vec![
-            ("set-cookie".into(), "a=1".into()),
-            ("set-cookie".into(), "b=\"2\"".into()),
-        ],
+        headers: Fields::from_iter([("set-cookie", "a=1"), ("set-cookie", "b=\"2\"")]),
         body: Bytes::copy_from_slice(body),
         truncated,
     })
@@ -186,7 +183,7 @@ proptest! {
             response(&body, truncated)
         });
         report.phases.total = Duration::from_micros(total);
-        report.request.headers.push((header.0.into(), header.1.into()));
+        report.request.headers.push(&header.0, &header.1);
         let delivery = testing::delivery();
         let origin = record(&[], None).origin;
         let attempt = Attempt {

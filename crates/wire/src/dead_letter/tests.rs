@@ -127,7 +127,7 @@ fn every_field_is_in_the_schema() {
 
 #[test]
 fn more_headers_than_are_read_are_left_out_and_the_value_is_kept() {
-    let letter = |headers: Vec<(Box<str>, Option<Bytes>)>| {
+    let letter = |headers: Vec<(Arc<str>, Option<Bytes>)>| {
         let mut input = record(&[], Some(b"\xff value"));
         input.key = Some(Bytes::from_static(b"key"));
         input.headers = headers;

@@ -146,7 +146,7 @@ fn wait_asked_for(result: &AttemptResult) -> Option<std::time::Duration> {
     let AttemptResult::Response(response) = result else {
         return None;
     };
-    let (_, value) = response.headers.first().filter(|_| is_ask(result))?;
+    let (_, value) = response.headers.iter().next().filter(|_| is_ask(result))?;
     value.parse().ok().map(std::time::Duration::from_secs)
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use postrider_domain::{
-    AttemptError, AttemptReport, AttemptResult, DeliveryId, EndpointId, ErrorKind, Phases,
+    AttemptError, AttemptReport, AttemptResult, DeliveryId, EndpointId, ErrorKind, Fields, Phases,
     RequestSummary, Response, Timestamp,
 };
 
@@ -40,7 +40,7 @@ impl Answer {
             Self::RetryAfter(secs, latency) => {
                 let response = Response {
                     status: 429,
-                    headers: vec![("retry-after".into(), secs.to_string().into())],
+                    headers: Fields::from_iter([("retry-after", secs.to_string())]),
                     ..Response::default()
                 };
                 (AttemptResult::Response(response), latency)

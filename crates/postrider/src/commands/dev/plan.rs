@@ -298,7 +298,7 @@ mod tests {
             partition: 7,
             offset: 1 << 40,
         };
-        let header = |name: &str| (name.into(), "x".repeat(48).into());
+        let header = |name| (name, "x".repeat(48));
         let names = [
             "content-type",
             "user-agent",
@@ -317,7 +317,7 @@ mod tests {
             },
             result: AttemptResult::Response(Response {
                 status: 404,
-                headers: ["content-length", "date"].map(header).into(),
+                headers: ["content-length", "date"].into_iter().map(header).collect(),
                 body: Bytes::new(),
                 truncated: false,
             }),
