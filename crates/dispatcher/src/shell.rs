@@ -514,7 +514,6 @@ impl Shell {
     }
 
     fn write(&mut self, id: WriteId, write: Write) {
-        self.count(&write);
         let record = self.encoder.encode(self.clock.now(), id.slice, &write);
         if let Err((error, (id, write))) = self.producer.send(&record, (id, write)) {
             drop(self.answer.send(Answer::WriteFailed(id, write, error)));
@@ -709,6 +708,47 @@ mod tests {
         assert_eq!(shell.run(), Ended::Failed("for good".to_owned()));
         let order = shell.worker.poll_order();
         assert!(order.is_some(), "what it was to do is not done");
+    }
+
+    #[test]
+    fn a_write_is_counted_once_when_it_is_acknowledged() {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let mut shell = shell(&runtime);
+        let origin = postrider_domain::Origin {
+            topic: "deliveries".into(),
+            partition: 0,
+            offset: 7,
+        };
+        let record = postrider_domain::Record {
+            origin,
+            timestamp: Timestamp::default(),
+            key: None,
+            value: None,
+            headers: Vec::new(),
+        };
+        let write = || Write::Unreadable {
+            record: Arc::new(record.clone()),
+            reason: postrider_domain::DeadLetterReason::Undecodable,
+            message: "".into(),
+            without_value: false,
+        };
+        let id = WriteId {
+            slice: Slice(0),
+            claim: Claim(1),
+            number: 1,
+        };
+        let counted = |shell: &Shell| {
+            let text = shell.metrics.render();
+            let line = text
+                .lines()
+                .find(|line| line.starts_with("postrider_dead_letters_total{"));
+            line.map(|line| line.rsplit(' ').next().unwrap().to_owned())
+        };
+        shell.write(id, write());
+        assert_eq!(counted(&shell), None, "it may have to be written again");
+        let now = shell.clock.now();
+        shell.take_answer(now, Answer::Acked(id, write(), Some(0)));
+        assert_eq!(counted(&shell).as_deref(), Some("1"));
     }
 
     #[test]
