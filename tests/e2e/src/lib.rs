@@ -13,6 +13,7 @@ pub mod kcat;
 pub mod kill_and_stop;
 pub mod process;
 pub mod records;
+mod senders;
 
 use std::fmt::Display;
 use std::io::{self, Write};

@@ -1,20 +1,13 @@
 //! What the experiment showed, and whether it is as promised.
-//!
-//! Who sent a request is told by its attempt record; a request that no other worker's record
-//! accounts for was sent by the killed worker.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::fmt;
 
 use postrider_test_support::Receipt;
 
 use super::{INTAKE, Plan};
 use crate::Attempt;
-
-/// Work that a crash may repeat beside what was in flight (`docs/delivery.md`).
-const REPEATED_MS: u64 = 1_000;
-/// Longest time an acknowledgement and a commit may take on a busy machine, beside it.
-const COMMIT_MS: u64 = 500;
+use crate::senders::{Killed, REPEATABLE_MS, Senders, repeated};
 
 /// Everything that was seen.
 pub(super) struct Observed {
@@ -39,6 +32,15 @@ pub(super) struct Ended {
     /// When it was found gone.
     pub(super) gone_ms: u64,
     pub(super) code: Option<i32>,
+}
+
+impl From<Ended> for Killed {
+    fn from(ended: Ended) -> Self {
+        Self {
+            pid: ended.pid,
+            at_ms: ended.at_ms,
+        }
+    }
 }
 
 /// What came out.
@@ -92,7 +94,7 @@ impl Report {
         let arrived = pairs(receipts);
         let senders = Senders::new(&observed.attempts);
         let repeatable: BTreeSet<&str> = killed
-            .map(|killed| senders.repeatable(receipts, killed))
+            .map(|killed| senders.repeatable(receipts, killed.into()))
             .unwrap_or_default();
         let retried = senders.retried();
         let repeated = repeated(receipts);
@@ -100,7 +102,7 @@ impl Report {
         let unexcused = repeated.keys().filter(|id| !excused(id));
         let unexcused: Vec<String> = unexcused.map(|id| (*id).to_owned()).collect();
         let age_ms = |killed: Ended| {
-            let finished = |id: &&str| senders.finished_ms(id, killed);
+            let finished = |id: &&str| senders.finished_ms(id, killed.into());
             let oldest = repeated.keys().filter_map(finished).min()?;
             Some(killed.at_ms.saturating_sub(oldest))
         };
@@ -118,7 +120,7 @@ impl Report {
             bound: repeatable.union(&retried).count(),
             retried: retried.len(),
             oldest_repeat_ms: killed.and_then(age_ms).unwrap_or_default(),
-            stop: stopped.map(|stopped| senders.stop(stopped, &unexcused)),
+            stop: stopped.map(|stopped| stop(&senders, stopped, &unexcused)),
             unexcused,
             seconds: seconds(observed.published_ms, last_ms),
             undisturbed: undisturbed(observed),
@@ -202,7 +204,7 @@ impl fmt::Display for Report {
              the oldest repeated one {} ms before), without an excuse {}",
                 self.duplicates,
                 self.bound,
-                REPEATED_MS + COMMIT_MS,
+                REPEATABLE_MS,
                 self.retried,
                 self.oldest_repeat_ms,
                 self.unexcused.len()
@@ -225,68 +227,21 @@ impl fmt::Display for Report {
     }
 }
 
-/// Attempt records by delivery.
-struct Senders<'a>(HashMap<&'a str, Vec<&'a Attempt>>);
-
-impl<'a> Senders<'a> {
-    fn new(attempts: &'a [Attempt]) -> Self {
-        let mut by_delivery: HashMap<&str, Vec<&Attempt>> = HashMap::new();
-        for attempt in attempts {
-            by_delivery
-                .entry(&attempt.delivery_id)
-                .or_default()
-                .push(attempt);
-        }
-        Self(by_delivery)
-    }
-
-    /// What the killed worker had in flight when it died, or had finished too late for a commit.
-    fn repeatable<'r>(&self, receipts: &'r [Receipt], killed: Ended) -> BTreeSet<&'r str> {
-        let since = killed.at_ms - REPEATED_MS - COMMIT_MS;
-        let is_repeatable = |receipt: &Receipt, id: &str| {
-            let mut attempts = self.0.get(id).into_iter().flatten();
-            let by_another = attempts.any(|attempt| {
-                !attempt.is_by(killed.pid) && attempt.started_ms() <= receipt.arrived_ms
-            });
-            !by_another && self.finished_ms(id, killed).is_none_or(|at| at >= since)
-        };
-        receipts
-            .iter()
-            .filter_map(|receipt| Some((receipt, receipt.id.as_deref()?)))
-            .filter(|(receipt, id)| is_repeatable(receipt, id))
-            .map(|(_, id)| id)
-            .collect()
-    }
-
-    /// Deliveries with an attempt that got no answer in time: the receiver always answers 200.
-    fn retried(&self) -> BTreeSet<&'a str> {
-        let failed = |attempts: &&Vec<&Attempt>| attempts.iter().any(|a| a.outcome == "retry");
-        let of = self.0.iter().filter(|(_, attempts)| failed(attempts));
-        of.map(|(id, _)| *id).collect()
-    }
-
-    /// When the killed worker finished this delivery; `None` = it did not get to say so.
-    fn finished_ms(&self, id: &str, killed: Ended) -> Option<u64> {
-        let attempts = self.0.get(id).into_iter().flatten();
-        let mut its_own = attempts.filter(|attempt| attempt.is_by(killed.pid));
-        its_own.next().map(|attempt| attempt.written_ms)
-    }
-
-    fn stop(&self, stopped: Ended, unexcused: &[String]) -> Stop {
-        let its_own = |attempt: &&&Attempt| attempt.is_by(stopped.pid);
-        let under_way = self.0.values().flatten().filter(its_own);
-        let repeated = unexcused.iter().filter(|id| {
-            let attempts = self.0.get(id.as_str()).into_iter().flatten();
-            attempts.filter(its_own).count() > 0
-        });
-        Stop {
-            code: stopped.code,
-            took_ms: stopped.gone_ms - stopped.at_ms,
-            under_way: under_way
-                .filter(|attempt| attempt.ended_ms() >= stopped.at_ms)
-                .count(),
-            repeated: repeated.count(),
-        }
+/// What became of the stopped worker's deliveries; `unexcused` are those that were repeated.
+fn stop(senders: &Senders<'_>, stopped: Ended, unexcused: &[String]) -> Stop {
+    let its_own = |attempt: &&&Attempt| attempt.is_by(stopped.pid);
+    let repeated = unexcused
+        .iter()
+        .filter(|id| senders.of(id).iter().any(|a| a.is_by(stopped.pid)));
+    Stop {
+        code: stopped.code,
+        took_ms: stopped.gone_ms - stopped.at_ms,
+        under_way: senders
+            .all()
+            .filter(its_own)
+            .filter(|attempt| attempt.ended_ms() >= stopped.at_ms)
+            .count(),
+        repeated: repeated.count(),
     }
 }
 
@@ -296,17 +251,6 @@ pub(super) fn unrecorded(attempts: &[Attempt], receipts: &[Receipt]) -> usize {
     let delivered: BTreeSet<&str> = delivered.map(|a| a.delivery_id.as_str()).collect();
     let taken: BTreeSet<&str> = receipts.iter().filter_map(|r| r.id.as_deref()).collect();
     taken.difference(&delivered).count()
-}
-
-/// When each delivery that was taken more than once arrived.
-fn repeated(receipts: &[Receipt]) -> BTreeMap<&str, Vec<u64>> {
-    let mut arrivals: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
-    for receipt in receipts.iter().filter(|r| (200..300).contains(&r.status)) {
-        let id = receipt.id.as_deref().unwrap_or_default();
-        arrivals.entry(id).or_default().push(receipt.arrived_ms);
-    }
-    arrivals.retain(|_, arrivals| arrivals.len() > 1);
-    arrivals
 }
 
 pub(super) fn pairs(receipts: &[Receipt]) -> BTreeSet<(String, String)> {
