@@ -13,6 +13,7 @@ use postrider_telemetry::{IgnoredEndpoint, Metrics};
 use postrider_wire::endpoint::{self, Recorded, Unused};
 use tracing::{error, warn};
 
+use crate::faults;
 use crate::followed::Followed;
 
 /// What a table event means to the worker.
@@ -97,6 +98,7 @@ impl Endpoints {
     }
     fn to_send(&self, recorded: Recorded) -> Endpoint {
         let (endpoint, unopened) = recorded.to_send();
+        let endpoint = faults::endpoint(endpoint);
         if let Some(first) = unopened.first() {
             self.metrics.endpoint_secrets_unopened();
             error!(

@@ -19,6 +19,7 @@
 mod bodies;
 mod clock;
 mod endpoints;
+mod faults;
 mod followed;
 mod formats;
 mod records;
@@ -26,6 +27,7 @@ mod request;
 mod settings;
 mod shell;
 mod states;
+mod steps;
 
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};

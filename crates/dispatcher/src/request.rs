@@ -16,10 +16,12 @@ use postrider_egress::{Egress, Request};
 use postrider_engine::io::StartAttempt;
 use postrider_guard::consent::REQUEST_ORIGIN;
 use postrider_payload::{Rendered, Renderer};
+use postrider_points as points;
 use postrider_signing::{ID_HEADER, Message, TIMESTAMP_HEADER};
 
 use crate::bodies::Bodies;
 use crate::clock::{Clock, wall_time};
+use crate::faults;
 
 /// Number of the attempt, from 1.
 const ATTEMPT: HeaderName = HeaderName::from_static("postrider-attempt");
@@ -68,9 +70,15 @@ impl Requests {
             return None;
         }
         drop(rendered);
+        points::reach!("dispatcher.request.signed");
         let nothing = Auth::NONE;
         let auth = start.endpoint.auth.as_deref().unwrap_or(&nothing);
-        Some(self.egress.send_as(started_at, request, auth).await)
+        let again = faults::sends_again(start).then(|| request.clone());
+        let report = self.egress.send_as(started_at, request, auth).await;
+        if let Some(again) = again {
+            self.egress.send_as(started_at, again, auth).await;
+        }
+        Some(report)
     }
 
     /// Nothing is sent, so it can be said at any time: started again, it would fail the same way.

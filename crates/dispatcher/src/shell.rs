@@ -22,6 +22,7 @@ use postrider_kafka::lanes::{LaneEvent, LaneReader};
 use postrider_kafka::membership::{CommitOffset, CommitResult, Membership, MembershipEvent};
 use postrider_kafka::offsets::{Log, OffsetReader, Standing};
 use postrider_kafka::{Producer, TableEvent, TableReader, WriteError};
+use postrider_points as points;
 use postrider_telemetry::Metrics;
 use postrider_wire::topics::Topics;
 use tokio::runtime::Handle;
@@ -34,7 +35,7 @@ use crate::records::Encoder;
 use crate::request::{self, Requests};
 use crate::settings::DispatcherSettings;
 use crate::states::{Read, States};
-use crate::{Ended, StartError, records};
+use crate::{Ended, StartError, faults, records, steps};
 
 /// Records between a reader and the engine.
 const RECORDS_MAX: usize = 256;
@@ -267,6 +268,7 @@ impl Shell {
     fn take_inputs(&mut self) {
         // A handle that was dropped has nobody left to say stop.
         if self.stopping.try_recv() != Err(TryRecvError::Empty) {
+            points::reach!("dispatcher.drain.begun");
             info!("draining");
             self.stopping = never();
             self.worker.handle_shutdown(self.clock.now());
@@ -305,11 +307,14 @@ impl Shell {
                 Some(Read::Entry(slice, claim, entry)) => {
                     self.worker.handle_state(now, slice, claim, entry);
                 }
-                Some(Read::Loaded(slice, claim)) => self.worker.handle_state_loaded(slice, claim),
+                Some(Read::Loaded(slice, claim)) => {
+                    points::reach!("dispatcher.state.loaded");
+                    self.worker.handle_state_loaded(slice, claim);
+                }
                 None => {}
             }
         }
-        for event in hot.into_iter().chain(cold) {
+        for event in faults::swapped(hot).into_iter().chain(cold) {
             self.take_record(now, event);
         }
         if self.worker.next_deadline().is_some_and(|at| at <= now) {
@@ -325,6 +330,7 @@ impl Shell {
                     .handle_endpoint(now, slice, id, endpoint.map(|boxed| *boxed));
             }
             Known::Loaded(slice, claim) => {
+                points::reach!("dispatcher.endpoints.loaded");
                 self.worker.handle_endpoints_loaded(now, slice, claim);
             }
         }
@@ -338,6 +344,7 @@ impl Shell {
                 self.worker.handle_write_failed(now, id, write, failure);
             }
             Answer::Acked(id, write, offset) => {
+                steps::acked(&write);
                 self.count(&write);
                 let offset = offset.unwrap_or_default();
                 self.worker.handle_write_acked(now, id, offset);
@@ -348,6 +355,7 @@ impl Shell {
             }
             Answer::WriteFailed(id, write, error) => self.take_failure(now, id, write, &error),
             Answer::Report(ticket, report) => {
+                points::reach!("dispatcher.report.come");
                 self.metrics.attempt_ended();
                 self.worker.handle_report(now, ticket, *report);
             }
@@ -357,6 +365,7 @@ impl Shell {
                     backlog_end,
                     faulty,
                 } = *standings;
+                points::reach!("dispatcher.offsets.fetched");
                 self.worker
                     .handle_offsets(now, slice, claim, committed, backlog_end, &faulty);
             }
@@ -384,6 +393,7 @@ impl Shell {
     fn take_membership(&mut self, now: Timestamp, event: MembershipEvent) {
         match event {
             MembershipEvent::Assigned(partitions) => {
+                points::reach!("dispatcher.slice.assigned");
                 self.worker.handle_assigned(slices(&partitions));
                 self.metrics.rebalanced(self.worker.owned().count());
             }
@@ -404,6 +414,7 @@ impl Shell {
     fn take_commit(&mut self, now: Timestamp, result: CommitResult) {
         let answer = match result {
             CommitResult::Accepted => {
+                points::reach!("dispatcher.commit.accepted");
                 if let Some((topic, partition, offset)) = &self.committing {
                     debug!(%topic, partition, offset, "commit accepted");
                 }
@@ -434,6 +445,7 @@ impl Shell {
     fn take_record(&mut self, now: Timestamp, event: LaneEvent<Reading>) {
         match event {
             LaneEvent::Record(reading, record) => {
+                points::reach!("dispatcher.record.read");
                 self.worker
                     .handle_record(now, records::decode(reading, record));
             }
@@ -495,8 +507,14 @@ impl Shell {
                 self.states.leave(slice);
                 self.metrics.rebalanced(self.worker.owned().count());
             }
-            Order::HandBack => self.membership.hand_back(self.revocation),
-            Order::Leave => self.membership.leave(),
+            Order::HandBack => {
+                points::reach!("dispatcher.hand_back.unsent");
+                self.membership.hand_back(self.revocation);
+            }
+            Order::Leave => {
+                points::reach!("dispatcher.leave.unsent");
+                self.membership.leave();
+            }
             Order::Observe(observation) => self.observe(&observation),
         }
     }
@@ -514,7 +532,13 @@ impl Shell {
     }
 
     fn write(&mut self, id: WriteId, write: Write) {
+        if faults::drops(&write) {
+            drop(self.answer.send(Answer::Acked(id, write, Some(0))));
+            return;
+        }
+        let write = faults::changed(write, self.clock.now());
         let record = self.encoder.encode(self.clock.now(), id.slice, &write);
+        steps::unwritten(&write);
         if let Err((error, (id, write))) = self.producer.send(&record, (id, write)) {
             drop(self.answer.send(Answer::WriteFailed(id, write, error)));
         }
@@ -531,6 +555,7 @@ impl Shell {
         let place =
             |first: &CommitOffset| (Arc::clone(&first.topic), first.partition, first.offset);
         self.committing = offsets.first().map(place);
+        points::reach!("dispatcher.commit.unsent");
         self.membership.commit(offsets);
     }
 
@@ -547,6 +572,7 @@ impl Shell {
             started_at,
             sent: false,
         };
+        points::reach!("dispatcher.attempt.started");
         let renderer = self.formats.of(&answer.start.endpoint);
         let requests = self.requests.clone();
         self.runtime.spawn(async move {

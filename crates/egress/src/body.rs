@@ -128,6 +128,7 @@ impl Progress {
     /// The head of the response is there.
     pub(crate) fn on_head(&self) {
         self.head.get_or_init(Instant::now);
+        postrider_points::reach!("egress.head.read");
         self.keep(None);
     }
 

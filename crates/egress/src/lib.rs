@@ -55,6 +55,7 @@ use postrider_domain::{
     Timestamp,
 };
 use postrider_guard::Policy;
+use postrider_points as points;
 use zeroize::Zeroizing;
 
 use answer::Answer;
@@ -259,6 +260,7 @@ impl Egress {
             };
             let sent = self.0.exchange(outgoing, &identity, &progress, &mut phases);
             let answer = sent.await?;
+            points::reach!("egress.answer.read");
             if let Some((slot, header)) = token.filter(|_| answer.status == 401) {
                 slot.refused(&header);
             }
@@ -406,10 +408,12 @@ impl Client {
         phases: &mut Phases,
         progress: &Progress,
     ) -> Result<Ready, Ended> {
+        points::reach!("egress.connection.unmade");
         let connecting = self
             .connector
             .connect(&target.url, &identity.tls, phases, progress);
         let line = connecting.await?;
+        points::reach!("egress.connection.made");
         if !line.is_http2() {
             return Ok(Ready::Http1(Box::new(Http1::new(line).await?)));
         }

@@ -174,6 +174,7 @@ impl AsyncWrite for Line {
             Stream::Plain(tcp) => Pin::new(tcp).poll_flush(cx),
             Stream::Tls(tls) => Pin::new(tls).poll_flush(cx),
         })?;
+        postrider_points::reach!("egress.request.written", if self.traffic.is_unwritten());
         self.traffic.unwritten.store(false, Ordering::Release);
         Poll::Ready(Ok(()))
     }

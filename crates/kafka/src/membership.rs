@@ -292,6 +292,8 @@ impl Member {
         }
         if !commit_queued(&self.consumer, &list) {
             self.refused("librdkafka took no commit".to_owned());
+        } else {
+            postrider_points::reach!("kafka.commit.sent");
         }
     }
 
@@ -308,6 +310,7 @@ impl Member {
         group.answer(&consumer);
         (group.on_event)(MembershipEvent::Left);
         consumer.unsubscribe();
+        postrider_points::reach!("kafka.group.left");
     }
 }
 

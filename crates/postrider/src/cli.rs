@@ -18,13 +18,18 @@ use crate::output::{Format, Output};
 
 /// Kafka events in, signed webhooks out
 #[derive(Parser)]
-#[command(name = "postrider", version, max_term_width = 100, after_help = EXIT_CODES)]
+#[command(name = "postrider", version = VERSION, max_term_width = 100, after_help = EXIT_CODES)]
 pub(crate) struct Cli {
     #[command(flatten)]
     global: Global,
     #[command(subcommand)]
     command: Command,
 }
+
+#[cfg(not(feature = "points"))]
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+#[cfg(feature = "points")]
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), ", a test build with kill points");
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 done, 1 the answer is no, 64 wrong usage or configuration, 69 a server cannot be \

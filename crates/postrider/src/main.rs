@@ -16,6 +16,8 @@ mod leaderless;
 mod output;
 mod rebootstrap;
 mod receiver;
+#[cfg(feature = "points")]
+mod test_build;
 
 use std::panic;
 use std::process::ExitCode;

@@ -165,6 +165,13 @@ impl Progress {
         }
     }
 
+    /// Whether an intake record waits for acknowledgements still.
+    #[must_use]
+    pub fn is_open(&self, ticket: Ticket) -> bool {
+        let held = self.held.get(&ticket.epoch);
+        held.is_some_and(|held| held.open.contains_key(&ticket.offset))
+    }
+
     /// Whether everything that was read is settled in the partitions that drain.
     #[must_use]
     pub fn is_drained(&self) -> bool {

@@ -16,6 +16,7 @@ use crossbeam_channel::{Receiver, TryRecvError};
 use postrider_domain::Record;
 use postrider_kafka::ClientError;
 use postrider_kafka::intake::{Intake, IntakeEvent, SourcePartition};
+use postrider_points as points;
 use postrider_schema::SchemaId;
 use postrider_telemetry::{FilterDecision, Metrics};
 use postrider_wire::event;
@@ -220,6 +221,7 @@ impl Router {
     fn handle(&mut self, event: IntakeEvent) -> Result<(), Ended> {
         match event {
             IntakeEvent::Record(record) => {
+                points::reach!("router.record.read");
                 if self.has_room_for(record.len()) {
                     self.begin(record);
                 } else {
@@ -371,6 +373,7 @@ impl Router {
         };
         match event {
             Ok(event) => {
+                points::reach!("router.event.decoded");
                 let (topic, slices) = (self.settings.topics.deliveries(), self.settings.slices);
                 let catalog = self.endpoints.catalog();
                 match FanOut::new(event, &record.origin, catalog, topic, slices) {
@@ -424,8 +427,16 @@ impl Router {
                 } => {
                     self.progress.expect(ticket);
                     let template = Arc::clone(&template);
+                    let dropped = points::has_fault!("router.delivery.dropped")
+                        && template.event().id.ends_with('3');
                     let what = What::Delivery { template, endpoint };
-                    self.writes.send(record, Write::new(ticket, what));
+                    points::reach!("router.delivery.unwritten");
+                    if dropped {
+                        self.progress.acknowledge(ticket);
+                    } else {
+                        self.writes.send(record, Write::new(ticket, what));
+                    }
+                    points::reach!("router.delivery.written");
                     filtered.then_some(FilterDecision::Matched)
                 }
                 Asked::Unwanted => Some(FilterDecision::Differed),
@@ -469,11 +480,15 @@ impl Router {
     fn take_answer(&mut self, answer: Answer) -> Result<(), Ended> {
         match answer {
             Answer::Written(write) => {
+                points::reach!("router.delivery.acked");
                 match &write.what {
                     What::Delivery { .. } => self.metrics.delivery_written(),
                     What::DeadLetter(letter) => self.metrics.dead_lettered(letter.reason),
                 }
                 self.progress.acknowledge(write.ticket);
+                let progress = &self.progress;
+                points::reach!("router.fan_out.partly_acked", if progress.is_open(write.ticket));
+                points::reach!("router.fan_out.acked", if !progress.is_open(write.ticket));
             }
             Answer::TooLarge(write) => {
                 let letter = reject::refused(&write.what, &self.settings.topics);
@@ -510,7 +525,9 @@ impl Router {
             self.commit_at = now;
         }
         let offsets = frontiers.iter().map(|f| (&*f.topic, f.partition, f.offset));
+        points::reach!("router.commit.unsent");
         if self.intake.commit(offsets) {
+            points::reach!("router.commit.sent");
             self.sent = frontiers;
         } else {
             self.refused_at = now;
@@ -520,7 +537,10 @@ impl Router {
     fn committed(&mut self, result: Result<(), String>) {
         let sent = std::mem::take(&mut self.sent);
         match result {
-            Ok(()) => self.progress.committed(&sent),
+            Ok(()) => {
+                points::reach!("router.commit.accepted");
+                self.progress.committed(&sent);
+            }
             Err(error) => {
                 warn!(
                     error,
@@ -565,6 +585,7 @@ impl Router {
 
     /// Settles and commits everything begun, as far as the time allows.
     fn finish(&mut self, deadline: Instant) -> Ended {
+        points::reach!("router.stop.begun");
         self.held.clear();
         self.standing.clear();
         self.metrics.awaiting_schema(0);
@@ -580,7 +601,10 @@ impl Router {
                 return Ended::Stopped;
             }
             match self.finish_turn(now) {
-                Ok(true) => return Ended::Stopped,
+                Ok(true) => {
+                    points::reach!("router.stop.committed");
+                    return Ended::Stopped;
+                }
                 Ok(false) => {}
                 Err(ended) => return ended,
             }

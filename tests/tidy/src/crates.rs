@@ -27,19 +27,28 @@ const TEST_SUPPORT: &str = "test-support";
 fn allowed(name: &str) -> Option<Vec<&'static str>> {
     let shell_free = |others: &[&'static str]| Some([&PURE, others].concat());
     match name {
-        "domain" | "schema" => Some(vec![]),
+        "domain" | "schema" | "points" => Some(vec![]),
         "guard" | "catalog" | "filter" | "signing" | "payload" => Some(vec!["domain"]),
         "engine" => Some(vec!["domain", "catalog"]),
         "config" => Some(vec!["domain", "guard"]),
         // signing knows how secrets are written, and endpoint records hold secrets; filter and
         // payload know what an expression and a template may say, and a bad one must not get in
         "wire" => Some(vec!["domain", "guard", "signing", "filter", "payload"]),
-        "kafka" | "telemetry" => Some(vec!["domain"]),
-        "egress" => Some(vec!["domain", "guard"]),
+        "telemetry" => Some(vec!["domain"]),
+        // points are steps of shells and roles, never of what decides
+        "kafka" => Some(vec!["domain", "points"]),
+        "egress" => Some(vec!["domain", "guard", "points"]),
         "registry" => Some(vec!["domain", "schema"]),
-        "router" => shell_free(&["kafka", "registry", "telemetry"]),
-        "dispatcher" => shell_free(&["kafka", "egress", "telemetry"]),
-        "postrider" => shell_free(&["kafka", "egress", "telemetry", "router", "dispatcher"]),
+        "router" => shell_free(&["kafka", "registry", "telemetry", "points"]),
+        "dispatcher" => shell_free(&["kafka", "egress", "telemetry", "points"]),
+        "postrider" => shell_free(&[
+            "kafka",
+            "egress",
+            "telemetry",
+            "points",
+            "router",
+            "dispatcher",
+        ]),
         _ => None,
     }
 }
@@ -132,7 +141,7 @@ fn reached_by(package: &str) -> BTreeSet<String> {
     names
 }
 
-fn cargo(arguments: &[&str]) -> String {
+pub(super) fn cargo(arguments: &[&str]) -> String {
     let output = Command::new(env!("CARGO"))
         .args(arguments)
         .args(["--locked", "--offline"])

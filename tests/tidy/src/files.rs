@@ -139,7 +139,7 @@ fn relative_links(document: &str) -> Vec<String> {
 }
 
 /// All files of ours with one of these extensions, sorted; `""` stands for none.
-fn files_with(extensions: &[&str]) -> Vec<PathBuf> {
+pub(super) fn files_with(extensions: &[&str]) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut folders = vec![root().to_owned(), root().join(".ci")];
     while let Some(folder) = folders.pop() {
@@ -160,7 +160,7 @@ fn files_with(extensions: &[&str]) -> Vec<PathBuf> {
     found
 }
 
-fn read(path: &Path) -> String {
+pub(super) fn read(path: &Path) -> String {
     let bytes = fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     String::from_utf8_lossy(&bytes).into_owned()
 }

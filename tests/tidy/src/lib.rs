@@ -1,10 +1,12 @@
 //! Rules about the repository itself, run as tests: which crate may know which (`crates`) and
-//! what every file owes its reader (`files`).
+//! what every file owes its reader (`files`), that kill points stay out of releases (`points`).
 
 #[cfg(test)]
 mod crates;
 #[cfg(test)]
 mod files;
+#[cfg(test)]
+mod points;
 
 /// The workspace's folder.
 #[cfg(test)]

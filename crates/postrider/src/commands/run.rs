@@ -38,6 +38,9 @@ pub(crate) struct Arguments {
     /// Roles to run in this process; none = all of them
     #[arg(value_enum, env = "POSTRIDER_ROLES", value_delimiter = ',')]
     roles: Vec<Role>,
+    #[cfg(feature = "points")]
+    #[command(flatten)]
+    test_build: crate::test_build::TestBuild,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -54,6 +57,8 @@ pub(crate) fn run(arguments: &Arguments, at: &Where, no_color: bool) -> Result<(
     let nothing_runs = runtime.spawn(exit_when_told(Signals::of(&runtime)?));
     let installation = at.load()?;
     start_logs(&installation.config.telemetry, no_color)?;
+    #[cfg(feature = "points")]
+    arguments.test_build.arm();
     let has = |role| arguments.roles.is_empty() || arguments.roles.contains(&role);
     if has(Role::Router) && installation.config.sources.is_empty() {
         return Err(installation.refuse(Failure::usage(
