@@ -179,6 +179,15 @@ allow_ranges = ["127.0.0.0/8"]
         self.worker_logging_to(roles, self.new_path("worker.log"))
     }
 
+    /// As [`Installation::worker`], of the test build with kill points, with flags of its own.
+    pub fn test_build(&self, role: &str, flags: &[&str]) -> Process {
+        let config = self.config();
+        let first = ["--config", text(&config), "run", role];
+        let arguments = first.iter().chain(flags).copied();
+        let log = self.new_path("test-build.log");
+        Process::start(&beside("postrider-points"), arguments, log)
+    }
+
     /// As [`Installation::worker`], with the file that it logs to.
     pub fn worker_logging_to(&self, roles: &[&str], log: PathBuf) -> Process {
         let config = self.config();
@@ -307,8 +316,13 @@ impl Answer {
 
 /// The binary beside this one.
 pub fn binary() -> PathBuf {
+    beside("postrider")
+}
+
+/// The binary of that name beside this one: `postrider`, or the test build `postrider-points`.
+pub fn beside(name: &str) -> PathBuf {
     let this = std::env::current_exe().expect("this program has a path");
-    let beside = |folder: &Path| Some(folder.join("postrider")).filter(|path| path.is_file());
+    let beside = |folder: &Path| Some(folder.join(name)).filter(|path| path.is_file());
     // tests are one folder deeper
     this.ancestors()
         .skip(1)
@@ -316,7 +330,7 @@ pub fn binary() -> PathBuf {
         .find_map(beside)
         .unwrap_or_else(|| {
             panic!(
-                "no binary beside {}: run cargo build -p postrider first",
+                "no {name} beside {}: build it first, as scripts/test does",
                 this.display()
             )
         })

@@ -11,6 +11,7 @@ pub mod churn;
 pub mod installation;
 pub mod kcat;
 pub mod kill_and_stop;
+pub mod kill_points;
 pub mod process;
 pub mod records;
 mod senders;

@@ -7,7 +7,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use crate::wait_until;
+use crate::{millis, wait_until};
 
 /// Clock ticks per second in `/proc`: what Linux shows to programs on every architecture.
 const TICKS: f64 = 100.0;
@@ -54,6 +54,12 @@ impl Process {
     /// What it logged so far.
     pub fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// When it logged last, ms since the epoch; `None` = its log is gone.
+    pub fn last_word_ms(&self) -> Option<u64> {
+        let modified = fs::metadata(&self.log).and_then(|of| of.modified());
+        modified.ok().map(millis)
     }
 
     /// Waits until a part of its log satisfies.

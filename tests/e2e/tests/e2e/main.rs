@@ -9,6 +9,7 @@ mod formats;
 mod handshake;
 mod intake;
 mod kill_and_stop;
+mod kill_points;
 mod refusals;
 mod retries;
 mod schemes;
