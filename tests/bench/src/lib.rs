@@ -18,7 +18,9 @@
 //! | `report.md`, `report.json` | settings, tables, marks |
 //! | `events.csv` | every event: when it was meant to be written, was sent, was acknowledged |
 //! | `requests.bin` | every request in order of arrival ([`sink::log`]) |
-//! | `samples.csv` | memory, CPU and file descriptors of every process, once a second |
+//! | `samples.csv` | CPU, memory and file descriptors of every process, the broker's too, once a second; every 5 s context switches and sockets |
+//! | `threads.csv` | CPU by name of thread, where it has changed |
+//! | `machine.csv` | CPU of the whole machine |
 //! | `router.log`, `dispatcher-N.log` | what the workers logged |
 //!
 //! How it measures:

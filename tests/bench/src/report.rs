@@ -149,29 +149,54 @@ impl Report {
         self.table(title, &columns, rows.collect());
     }
 
-    /// Adds what processes used.
+    /// Adds what processes used, and their threads that used a hundredth of all of it.
     pub fn usage(&mut self, title: &str, usage: &[Usage]) {
         let rows = usage.iter().map(|usage| {
+            // of what is not sampled there is only CPU
+            let sampled = |shown: String| {
+                let is = usage.rss_max_mib > 0.0;
+                if is { shown } else { String::new() }
+            };
             vec![
                 usage.process.clone(),
-                format!("{:.1}", usage.rss_first_mib),
-                format!("{:.1}", usage.rss_max_mib),
-                format!("{:+.1}", usage.rss_mib_per_hour),
                 format!("{:.1}", usage.cpu_seconds),
+                sampled(format!("{:.1}", usage.system_seconds)),
                 format!("{:.2}", usage.cores),
-                usage.descriptors_max.to_string(),
+                sampled(format!("{:.1}", usage.rss_first_mib)),
+                sampled(format!("{:.1}", usage.rss_max_mib)),
+                sampled(format!("{:+.1}", usage.rss_mib_per_hour)),
+                sampled(usage.descriptors_max.to_string()),
+                sampled(usage.connections_max.to_string()),
+                sampled(format!("{:.0}", usage.voluntary_per_second)),
+                sampled(format!("{:.0}", usage.involuntary_per_second)),
             ]
         });
         let columns = [
             "process",
+            "CPU s",
+            "in kernel s",
+            "cores",
             "RSS first MiB",
             "RSS max MiB",
             "RSS MiB/h",
-            "CPU s",
-            "cores",
             "fds max",
+            "open TCP max",
+            "waits/s",
+            "preempted/s",
         ];
         self.table(title, &columns, rows.collect());
+        let all: f64 = usage.iter().map(|usage| usage.cpu_seconds).sum();
+        let mut rows = Vec::new();
+        for usage in usage {
+            let most = usage.threads.iter().filter(|(_, cpu)| *cpu >= all / 100.0);
+            rows.extend(most.map(|(name, cpu)| {
+                let share = 100.0 * cpu / usage.cpu_seconds.max(f64::MIN_POSITIVE);
+                let (cpu, share) = (format!("{cpu:.1}"), format!("{share:.0} %"));
+                vec![usage.process.clone(), name.clone(), cpu, share]
+            }));
+        }
+        let columns = ["process", "threads", "CPU s", "of the process"];
+        self.table(&format!("{title}: threads"), &columns, rows);
     }
 
     /// Whether no mark was missed.

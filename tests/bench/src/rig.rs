@@ -165,6 +165,8 @@ impl Rig {
             .collect();
         sampled.push(("sink".to_owned(), sink.pid()));
         sampled.push(("bench".to_owned(), std::process::id()));
+        let broker = place.broker.pid().map(|pid| ("broker".to_owned(), pid));
+        sampled.extend(broker);
         let client = installation.client();
         Ok(Self {
             sampler: Sampler::start(sampled),
@@ -308,7 +310,7 @@ impl Rig {
     /// The folder cannot be written to.
     pub fn save(&self, folder: &Folder) -> anyhow::Result<()> {
         self.load.save(&folder.file("events.csv"))?;
-        self.sampler.save(&folder.file("samples.csv"))?;
+        self.sampler.save(folder)?;
         Ok(())
     }
 }

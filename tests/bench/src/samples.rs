@@ -1,28 +1,38 @@
-//! What processes use, from `/proc`, once a second.
+//! What processes, and everything else on the machine, use: from `/proc`, once a second.
 //!
-//! Decides what is sampled. Leaves what it may be to the profiles.
+//! Decides what is sampled and what it comes to. Leaves what it may be to the profiles, reading one
+//! process to [`watched`].
 
-use std::fs::{self, File};
+pub mod watched;
+
+use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::ops::Range;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use procfs::ProcResult;
 use serde::Serialize;
 
 use crate::now_us;
+use crate::report::Folder;
 use crate::stats::slope;
+use watched::{Cpu, Machine, Sockets, Switches, Table, Watched};
 
-/// Clock ticks per second in `/proc`: what Linux shows to programs on every architecture.
-const TICKS: f64 = 100.0;
 const EVERY: Duration = Duration::from_secs(1);
+/// Sockets and switches cost a look at each descriptor and thread: only in one round of so many.
+const ROUNDS_OF_MORE: u64 = 5;
 const MIB: f64 = (1 << 20) as f64;
+/// The row of whatever is not sampled.
+pub const OTHERS: &str = "others";
+/// The row of what the host did not give to this machine.
+pub const STOLEN: &str = "stolen by the host";
 
 /// A process at a time.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Sample {
     /// When, microseconds since the epoch.
     pub at_us: u64,
@@ -30,18 +40,36 @@ pub struct Sample {
     pub process: usize,
     /// Resident memory, bytes.
     pub rss: u64,
-    /// Seconds of CPU in user mode so far.
-    pub user: f64,
-    /// Seconds of CPU in the kernel so far.
-    pub system: f64,
+    /// CPU so far.
+    pub cpu: Cpu,
     /// Open file descriptors, sockets among them.
     pub descriptors: usize,
+    /// In some rounds.
+    pub more: Option<More>,
+}
+
+/// What is looked at less often.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct More {
+    /// So far.
+    pub switches: Switches,
+    /// Its sockets.
+    pub sockets: Sockets,
+}
+
+/// CPU of a family of threads at a time. There is none where nothing has changed.
+#[derive(Clone, Debug, PartialEq)]
+struct ThreadSample {
+    at_us: u64,
+    process: usize,
+    name: Arc<str>,
+    cpu: Cpu,
 }
 
 /// What a process used in an interval.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Usage {
-    /// Its name here.
+    /// Its name here; [`OTHERS`] and [`STOLEN`] are none of ours, and have CPU only.
     pub process: String,
     /// Memory at the beginning, MiB.
     pub rss_first_mib: f64,
@@ -51,28 +79,48 @@ pub struct Usage {
     pub rss_mib_per_hour: f64,
     /// Seconds of CPU, user and system.
     pub cpu_seconds: f64,
+    /// Of them, in the kernel.
+    pub system_seconds: f64,
     /// In cores.
     pub cores: f64,
     /// The most file descriptors.
     pub descriptors_max: usize,
+    /// The most open connections.
+    pub connections_max: usize,
+    /// Times a second that a thread had nothing to do.
+    pub voluntary_per_second: f64,
+    /// Times a second that something else got its core.
+    pub involuntary_per_second: f64,
+    /// Seconds of CPU by name of thread, user and system, most first.
+    pub threads: Vec<(String, f64)>,
 }
 
 /// Samples processes from [`Sampler::start`] until dropped.
 pub struct Sampler {
-    names: Vec<String>,
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
 }
 
 #[derive(Default)]
 struct Shared {
-    samples: Mutex<Vec<Sample>>,
+    taken: Mutex<Taken>,
     stopped: AtomicBool,
 }
 
+#[derive(Default)]
+struct Taken {
+    /// Of all processes there ever were, by number.
+    names: Vec<String>,
+    /// Those that are not looked at yet.
+    new: Vec<(usize, u32)>,
+    samples: Vec<Sample>,
+    threads: Vec<ThreadSample>,
+    machine: Vec<(u64, Machine)>,
+}
+
 impl Shared {
-    fn samples(&self) -> MutexGuard<'_, Vec<Sample>> {
-        self.samples.lock().unwrap_or_else(PoisonError::into_inner)
+    fn taken(&self) -> MutexGuard<'_, Taken> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -80,68 +128,47 @@ impl Sampler {
     /// Of processes by name and id.
     pub fn start(processes: Vec<(String, u32)>) -> Self {
         let shared: Arc<Shared> = Arc::default();
-        let (names, pids): (_, Vec<u32>) = processes.into_iter().unzip();
         let told = Arc::clone(&shared);
-        let thread = thread::spawn(move || {
-            let mut next = Instant::now();
-            while !told.stopped.load(Ordering::Relaxed) {
-                let taken = pids.iter().enumerate();
-                // one that ended has no more samples
-                let taken = taken.filter_map(|(process, pid)| sample(process, *pid).ok());
-                let taken: Vec<Sample> = taken.collect();
-                told.samples().extend(taken);
-                next += EVERY;
-                thread::park_timeout(next.saturating_duration_since(Instant::now()));
-            }
-        });
-        Self {
-            names,
+        let sampler = Self {
             shared,
-            thread: Some(thread),
+            thread: Some(thread::spawn(move || run(&told))),
+        };
+        for (name, pid) in processes {
+            sampler.watch(&name, pid);
         }
+        sampler
+    }
+
+    /// One more process. One that took the place of another needs a name of its own.
+    pub fn watch(&self, name: &str, pid: u32) {
+        let mut taken = self.shared.taken();
+        let number = taken.names.len();
+        taken.names.push(name.to_owned());
+        taken.new.push((number, pid));
     }
 
     /// The samples so far of the processes whose name begins so, in order of time.
     pub fn of(&self, name: &str) -> Vec<Sample> {
-        let samples = self.shared.samples();
-        let of_them = |sample: &&Sample| self.names[sample.process].starts_with(name);
-        samples.iter().filter(of_them).copied().collect()
+        let taken = self.shared.taken();
+        let of_them = |sample: &&Sample| taken.names[sample.process].starts_with(name);
+        taken.samples.iter().filter(of_them).copied().collect()
     }
 
-    /// What each process used between two times, microseconds since the epoch.
+    /// What each process used between two times, microseconds since the epoch, and what else the
+    /// machine did. A process that has no sample there is left out.
     pub fn usage(&self, between: &Range<u64>) -> Vec<Usage> {
-        let samples = self.shared.samples();
-        let usage = self.names.iter().enumerate().map(|(process, name)| {
-            let within =
-                |sample: &&Sample| sample.process == process && between.contains(&sample.at_us);
-            usage(name, &samples.iter().filter(within).collect::<Vec<_>>())
-        });
-        usage.collect()
+        self.shared.taken().usage(between)
     }
 
     /// Writes every sample as a line.
     ///
     /// # Errors
-    /// The file cannot be written.
-    pub fn save(&self, path: &Path) -> io::Result<()> {
-        let mut out = BufWriter::new(File::create(path)?);
-        writeln!(out, "at_us,process,rss_bytes,user_s,system_s,descriptors")?;
-        for sample in self.shared.samples().iter() {
-            let Sample {
-                at_us,
-                process,
-                rss,
-                user,
-                system,
-                descriptors,
-            } = sample;
-            let name = &self.names[*process];
-            writeln!(
-                out,
-                "{at_us},{name},{rss},{user:.2},{system:.2},{descriptors}"
-            )?;
-        }
-        out.flush()
+    /// The folder cannot be written to.
+    pub fn save(&self, folder: &Folder) -> io::Result<()> {
+        let taken = self.shared.taken();
+        taken.write_processes(File::create(folder.file("samples.csv"))?)?;
+        taken.write_threads(File::create(folder.file("threads.csv"))?)?;
+        taken.write_machine(File::create(folder.file("machine.csv"))?)
     }
 }
 
@@ -156,113 +183,228 @@ impl Drop for Sampler {
     }
 }
 
+fn run(shared: &Shared) {
+    let mut watched: Vec<(usize, Watched)> = Vec::new();
+    let mut next = Instant::now();
+    for round in 0.. {
+        if shared.stopped.load(Ordering::Relaxed) {
+            return;
+        }
+        for (number, pid) in std::mem::take(&mut shared.taken().new) {
+            // one that is gone already has no samples
+            watched.extend(Watched::new(pid).ok().map(|process| (number, process)));
+        }
+        let table = (round % ROUNDS_OF_MORE == 0)
+            .then(Table::read)
+            .and_then(Result::ok);
+        // nor has one that has ended since
+        watched
+            .retain_mut(|(number, process)| look(*number, process, table.as_ref(), shared).is_ok());
+        if let Ok(machine) = Machine::look() {
+            shared.taken().machine.push((now_us(), machine));
+        }
+        next += EVERY;
+        thread::park_timeout(next.saturating_duration_since(Instant::now()));
+    }
+}
+
+fn look(
+    number: usize,
+    process: &mut Watched,
+    table: Option<&Table>,
+    shared: &Shared,
+) -> ProcResult<()> {
+    let at_us = now_us();
+    let seen = process.look()?;
+    let more = match table {
+        Some(table) => Some(More {
+            switches: process.look_at_switches()?,
+            sockets: process.look_at_sockets(table)?,
+        }),
+        None => None,
+    };
+    let threads = process.look_at_threads()?;
+    let mut taken = shared.taken();
+    taken.samples.push(Sample {
+        at_us,
+        process: number,
+        rss: seen.rss,
+        cpu: seen.cpu,
+        descriptors: seen.descriptors,
+        more,
+    });
+    taken
+        .threads
+        .extend(threads.into_iter().map(|(name, cpu)| ThreadSample {
+            at_us,
+            process: number,
+            name,
+            cpu,
+        }));
+    Ok(())
+}
+
+impl Taken {
+    fn usage(&self, between: &Range<u64>) -> Vec<Usage> {
+        let mut all = Vec::new();
+        for (process, name) in self.names.iter().enumerate() {
+            let within =
+                |sample: &&Sample| sample.process == process && between.contains(&sample.at_us);
+            let samples: Vec<&Sample> = self.samples.iter().filter(within).collect();
+            if !samples.is_empty() {
+                all.push(Usage {
+                    threads: self.thread_usage(process, between),
+                    ..usage(name, &samples)
+                });
+            }
+        }
+        let ours: f64 = all.iter().map(|usage| usage.cpu_seconds).sum();
+        all.extend(self.rest(between, ours));
+        all
+    }
+
+    fn thread_usage(&self, process: usize, between: &Range<u64>) -> Vec<(String, f64)> {
+        // what was so when it began, and what was so at the end
+        let mut by_name: BTreeMap<&str, (f64, f64)> = BTreeMap::new();
+        for sample in &self.threads {
+            if sample.process == process && sample.at_us < between.end {
+                let total = sample.cpu.total();
+                let (first, last) = by_name.entry(&sample.name).or_insert((total, total));
+                if sample.at_us <= between.start {
+                    *first = total;
+                }
+                *last = total;
+            }
+        }
+        let used = by_name
+            .into_iter()
+            .map(|(name, (first, last))| (name.to_owned(), last - first));
+        let mut used: Vec<(String, f64)> = used.filter(|(_, used)| *used > 0.0).collect();
+        used.sort_by(|a, b| b.1.total_cmp(&a.1));
+        used
+    }
+
+    fn rest(&self, between: &Range<u64>, ours: f64) -> Vec<Usage> {
+        let mut within = self.machine.iter().filter(|(at, _)| between.contains(at));
+        let (Some((began, first)), Some((ended, last))) = (within.next(), within.next_back())
+        else {
+            return Vec::new();
+        };
+        let took = (ended - began) as f64 / 1e6;
+        let row = |name: &str, cpu_seconds: f64| Usage {
+            process: name.to_owned(),
+            cpu_seconds,
+            cores: if took > 0.0 { cpu_seconds / took } else { 0.0 },
+            ..Usage::default()
+        };
+        vec![
+            // ticks of one and of many are rounded differently
+            row(OTHERS, (last.busy - first.busy - ours).max(0.0)),
+            row(STOLEN, last.stolen - first.stolen),
+        ]
+    }
+
+    fn write_processes(&self, file: File) -> io::Result<()> {
+        let mut out = BufWriter::new(file);
+        writeln!(
+            out,
+            "at_us,process,rss_bytes,user_s,system_s,descriptors,voluntary,involuntary,\
+             opening,established,close_wait,closing"
+        )?;
+        for sample in &self.samples {
+            let name = &self.names[sample.process];
+            let (at, rss, cpu) = (sample.at_us, sample.rss, sample.cpu);
+            write!(out, "{at},{name},{rss},{:.2},{:.2},", cpu.user, cpu.system)?;
+            write!(out, "{}", sample.descriptors)?;
+            match sample.more {
+                Some(More { switches, sockets }) => writeln!(
+                    out,
+                    ",{},{},{},{},{},{}",
+                    switches.voluntary,
+                    switches.involuntary,
+                    sockets.opening,
+                    sockets.established,
+                    sockets.close_wait,
+                    sockets.closing
+                )?,
+                None => writeln!(out, ",,,,,,")?,
+            }
+        }
+        out.flush()
+    }
+
+    fn write_threads(&self, file: File) -> io::Result<()> {
+        let mut out = BufWriter::new(file);
+        writeln!(out, "at_us,process,thread,user_s,system_s")?;
+        for sample in &self.threads {
+            let (process, name) = (&self.names[sample.process], &sample.name);
+            let Cpu { user, system } = sample.cpu;
+            let at_us = sample.at_us;
+            // threads may be called anything; a comma would be another column
+            let name = name.replace(',', ";");
+            writeln!(out, "{at_us},{process},{name},{user:.2},{system:.2}")?;
+        }
+        out.flush()
+    }
+
+    fn write_machine(&self, file: File) -> io::Result<()> {
+        let mut out = BufWriter::new(file);
+        writeln!(out, "at_us,busy_s,stolen_s,idle_s")?;
+        for (at_us, machine) in &self.machine {
+            let Machine { busy, stolen, idle } = machine;
+            writeln!(out, "{at_us},{busy:.2},{stolen:.2},{idle:.2}")?;
+        }
+        out.flush()
+    }
+}
+
 /// The CPU a process has used so far, user and system, seconds.
 ///
 /// # Errors
 /// It is gone.
 pub fn cpu_seconds(pid: u32) -> io::Result<f64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    let (user, system) = ticks(&stat).ok_or(io::ErrorKind::InvalidData)?;
-    Ok((user + system) / TICKS)
+    let seen = Watched::new(pid).and_then(|process| process.look());
+    Ok(seen.map_err(io::Error::other)?.cpu.total())
 }
 
 fn usage(name: &str, samples: &[&Sample]) -> Usage {
-    let (first, last) = (samples.first(), samples.last());
-    let seconds = |from: &Sample, to: &Sample| (to.at_us - from.at_us) as f64 / 1e6;
-    let cpu = |sample: &Sample| sample.user + sample.system;
-    let (took, cpu_seconds) = match (first, last) {
-        (Some(from), Some(to)) => (seconds(from, to), cpu(to) - cpu(from)),
-        _ => (0.0, 0.0),
+    let (Some(first), Some(last)) = (samples.first(), samples.last()) else {
+        return Usage::default();
     };
+    let seconds = |from: &Sample, to: &Sample| (to.at_us - from.at_us) as f64 / 1e6;
+    let per = |much: f64, took: f64| if took > 0.0 { much / took } else { 0.0 };
+    let took = seconds(first, last);
+    let cpu_seconds = last.cpu.total() - first.cpu.total();
     let points = samples.iter().map(|sample| {
-        let hours = seconds(samples[0], sample) / 3_600.0;
+        let hours = seconds(first, sample) / 3_600.0;
         (hours, sample.rss as f64 / MIB)
     });
+    let most = |of: fn(&Sample) -> usize| samples.iter().map(|sample| of(sample)).max();
+    let connections = |sample: &Sample| sample.more.map_or(0, |more| more.sockets.established);
+    let mut more = samples.iter().filter(|sample| sample.more.is_some());
+    let (from, to) = (more.next(), more.next_back());
+    let switched = |of: fn(Switches) -> u64| {
+        let (Some(from), Some(to)) = (from, to) else {
+            return 0.0;
+        };
+        let count = |sample: &Sample| sample.more.map_or(0, |more| of(more.switches));
+        per((count(to) - count(from)) as f64, seconds(from, to))
+    };
     Usage {
         process: name.to_owned(),
-        rss_first_mib: first.map_or(0.0, |sample| sample.rss as f64 / MIB),
+        rss_first_mib: first.rss as f64 / MIB,
         rss_max_mib: samples.iter().map(|s| s.rss).max().unwrap_or_default() as f64 / MIB,
         rss_mib_per_hour: slope(&points.collect::<Vec<_>>()),
         cpu_seconds,
-        cores: if took > 0.0 { cpu_seconds / took } else { 0.0 },
-        descriptors_max: samples
-            .iter()
-            .map(|s| s.descriptors)
-            .max()
-            .unwrap_or_default(),
+        system_seconds: last.cpu.system - first.cpu.system,
+        cores: per(cpu_seconds, took),
+        descriptors_max: most(|sample| sample.descriptors).unwrap_or_default(),
+        connections_max: most(connections).unwrap_or_default(),
+        voluntary_per_second: switched(|switches| switches.voluntary),
+        involuntary_per_second: switched(|switches| switches.involuntary),
+        threads: Vec::new(),
     }
-}
-
-fn sample(process: usize, pid: u32) -> io::Result<Sample> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    let (user, system) = ticks(&stat).ok_or(io::ErrorKind::InvalidData)?;
-    Ok(Sample {
-        at_us: now_us(),
-        process,
-        rss: rss(&status).ok_or(io::ErrorKind::InvalidData)?,
-        user: user / TICKS,
-        system: system / TICKS,
-        descriptors: fs::read_dir(format!("/proc/{pid}/fd"))?.count(),
-    })
-}
-
-/// Resident memory in bytes, from `/proc/PID/status`.
-fn rss(status: &str) -> Option<u64> {
-    let mut lines = status.lines();
-    let line = lines.find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let kib: u64 = line.trim().strip_suffix(" kB")?.trim().parse().ok()?;
-    Some(kib * 1_024)
-}
-
-/// User and system time in ticks, from `/proc/PID/stat` (proc(5): fields 14 and 15).
-fn ticks(stat: &str) -> Option<(f64, f64)> {
-    // the name before may hold anything
-    let (_, fields) = stat.rsplit_once(") ")?;
-    let mut fields = fields.split(' ').skip(14 - 3);
-    Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{Sample, Sampler, rss, sample, ticks, usage};
-
-    #[test]
-    fn proc_is_read_by_field() {
-        assert_eq!(rss("Name:\tx\nVmRSS:\t  2048 kB\n"), Some(2 << 20));
-        let stat = "7 (a ) b) S 1 2 3 4 5 6 7 8 9 10 250 50 0 0";
-        assert_eq!(ticks(stat), Some((250.0, 50.0)));
-    }
-
-    #[test]
-    fn this_process_can_be_sampled() {
-        let taken = sample(0, std::process::id()).unwrap();
-        assert!(taken.rss > 0 && taken.descriptors > 2, "{taken:?}");
-    }
-
-    #[test]
-    fn usage_is_the_difference_between_first_and_last() {
-        let at = |second: u64, mib: u64, cpu: f64| Sample {
-            at_us: second * 1_000_000,
-            process: 0,
-            rss: mib << 20,
-            user: cpu,
-            system: cpu,
-            descriptors: second as usize,
-        };
-        let samples = [at(0, 10, 1.0), at(1, 30, 1.5), at(2, 20, 2.0)];
-        let usage = usage("p", &samples.iter().collect::<Vec<_>>());
-        assert_eq!((usage.rss_first_mib, usage.rss_max_mib), (10.0, 30.0));
-        assert_eq!((usage.cpu_seconds, usage.cores), (2.0, 1.0));
-        assert_eq!(usage.descriptors_max, 2);
-        assert!((usage.rss_mib_per_hour - 5.0 * 3_600.0).abs() < 1e-6);
-    }
-
-    #[test]
-    fn a_sampler_ends_at_once() {
-        let sampler = Sampler::start(vec![("this".into(), std::process::id())]);
-        let began = std::time::Instant::now();
-        drop(sampler);
-        assert!(began.elapsed().as_millis() < 900);
-    }
-}
+mod tests;

@@ -49,6 +49,8 @@ fn run(
         "events.csv",
         "requests.bin",
         "samples.csv",
+        "threads.csv",
+        "machine.csv",
     ] {
         let size = place.folder.file(file).metadata().expect(file).len();
         assert!(size > 0, "{file} is empty");

@@ -2,7 +2,7 @@
 # One Apache Kafka broker on 127.0.0.1, run for whoever holds the other end of standard input.
 #
 # A line in is an order, a line out its answer:
-#   start   ready HOST:PORT | failed LOG REASON   same port and data every time
+#   start   ready HOST:PORT PID | failed LOG REASON   same port and data every time
 #   stop    stopped     in order (SIGTERM)
 #   kill    stopped     without warning (SIGKILL)
 #   freeze  frozen      SIGSTOP: alive to the network, dead to everyone
@@ -71,7 +71,7 @@ start() {
     fi
     sleep 0.1
   done
-  answer "ready 127.0.0.1:$port"
+  answer "ready 127.0.0.1:$port $broker"
 }
 
 ready() { grep -qs 'Kafka Server started' "$log" && coordinator_answers; }

@@ -38,6 +38,8 @@ const AS_SHIPPED: [(&str, &str); 2] = [
 /// (`kafka/server.properties`).
 pub struct Broker {
     bootstrap: String,
+    /// `None`: someone else's.
+    pid: Option<u32>,
     /// `None`: someone else's broker.
     keeper: Option<Keeper>,
 }
@@ -71,9 +73,10 @@ impl Broker {
 
     fn started(settings: &[(&str, &str)], environment: &[(&str, &str)]) -> Self {
         let mut keeper = Keeper::spawn(settings, environment);
-        let bootstrap = keeper.start();
+        let (bootstrap, pid) = keeper.start();
         Self {
             bootstrap,
+            pid: Some(pid),
             keeper: Some(keeper),
         }
     }
@@ -81,6 +84,11 @@ impl Broker {
     /// What goes into `bootstrap.servers`; the same across [`Broker::start_again`].
     pub fn bootstrap(&self) -> &str {
         &self.bootstrap
+    }
+
+    /// Its process id, another one after [`Broker::start_again`]; `None` = someone else's broker.
+    pub const fn pid(&self) -> Option<u32> {
+        self.pid
     }
 
     /// Copies what it has logged since it was made into a folder, a file for each start.
@@ -113,7 +121,8 @@ impl Broker {
 
     /// Starts it with the same address and data, and waits until it is ready.
     pub fn start_again(&mut self) {
-        self.bootstrap = self.keeper().start();
+        let (bootstrap, pid) = self.keeper().start();
+        (self.bootstrap, self.pid) = (bootstrap, Some(pid));
     }
 
     /// Stops its threads (SIGSTOP): connections stay open and nothing is answered.
@@ -148,6 +157,7 @@ fn named_by_environment() -> Option<Broker> {
     );
     Some(Broker {
         bootstrap,
+        pid: None,
         keeper: None,
     })
 }
@@ -201,12 +211,13 @@ impl Keeper {
         }
     }
 
-    /// The address it is ready at.
-    fn start(&mut self) -> String {
+    /// The address it is ready at, and its process id.
+    fn start(&mut self) -> (String, u32) {
         let answer = self.ask("start");
-        match answer.split_once(' ') {
-            Some(("ready", address)) => address.to_owned(),
-            Some(("failed", what)) => panic!("{}", explain_failure(what)),
+        let words: Vec<&str> = answer.splitn(3, ' ').collect();
+        match words[..] {
+            ["ready", address, pid] => (address.to_owned(), pid.parse().expect("a process id")),
+            ["failed", log, reason] => panic!("{}", explain_failure(log, reason)),
             _ => panic!("kafka/broker.sh answered {answer:?} to \"start\""),
         }
     }
@@ -240,9 +251,7 @@ impl Drop for Keeper {
     }
 }
 
-/// `what` is the log's path and the reason.
-fn explain_failure(what: &str) -> String {
-    let (log, reason) = what.split_once(' ').unwrap_or((what, "no reason given"));
+fn explain_failure(log: &str, reason: &str) -> String {
     let path = PathBuf::from(log);
     let text = fs::read_to_string(&path).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();

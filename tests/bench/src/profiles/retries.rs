@@ -257,9 +257,7 @@ mod tests {
             at_us: second * 1_000_000 + 100,
             process,
             rss: second,
-            user: 0.0,
-            system: 0.0,
-            descriptors: 0,
+            ..Sample::default()
         };
         let arrivals = [
             arrival(0, 1, 1),
