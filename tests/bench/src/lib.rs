@@ -9,6 +9,7 @@
 //! target/release/bench max        # how much it takes, beside bare signed requests; 2 min
 //! target/release/bench sick       # 10 % hang, 5 % fail: what the healthy feel of it; 8 min
 //! target/release/bench down       # one is away while 200 000 deliveries for it come; 12 min
+//! target/release/bench soak       # a steady load and a fault every 10 min; 8 h
 //! target/release/bench retries    # 1 000 000 retries wait; 80 min
 //! target/release/bench down --deliveries 20000 --before 20 --rest 50    # smaller; see --help
 //! ```
@@ -21,7 +22,7 @@
 //! | `samples.csv` | CPU, memory and file descriptors of every process, the broker's too, once a second; every 5 s context switches and sockets |
 //! | `threads.csv` | CPU by name of thread, where it has changed |
 //! | `machine.csv` | CPU of the whole machine |
-//! | `router.log`, `dispatcher-N.log` | what the workers logged |
+//! | `router.log`, `dispatcher-N.log` | what the workers logged; `dispatcher-N.2.log` is of the next one in its place |
 //!
 //! How it measures:
 //!
@@ -39,6 +40,7 @@
 
 pub mod audit;
 pub mod baseline;
+pub mod fleet;
 pub mod load;
 pub mod plan;
 pub mod profiles;

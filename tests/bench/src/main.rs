@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use postrider_bench::profiles::{down, max, retries, sick};
+use postrider_bench::profiles::{down, max, retries, sick, soak};
 use postrider_bench::report::Folder;
 use postrider_bench::rig::{Place, Setting};
 use postrider_bench::{baseline, sink};
@@ -31,6 +31,8 @@ enum Profile {
     Down(down::Down),
     /// Very many retries wait: whether memory depends on how many
     Retries(retries::Retries),
+    /// Hours of a steady load with a fault every so many minutes
+    Soak(soak::Soak),
     /// Signed requests with nothing around them, as a process of its own
     #[command(hide = true)]
     Bare(baseline::Bare),
@@ -50,6 +52,7 @@ impl Profile {
             Self::Max(_) => "max",
             Self::Down(_) => "down",
             Self::Retries(_) => "retries",
+            Self::Soak(_) => "soak",
             Self::Bare(_) => "bare",
             Self::Sink { .. } => "sink",
         }
@@ -61,6 +64,7 @@ impl Profile {
             Self::Max(plan) => Some(plan.setting),
             Self::Down(plan) => Some(plan.setting),
             Self::Retries(plan) => Some(plan.setting),
+            Self::Soak(plan) => Some(plan.setting),
             Self::Bare(_) | Self::Sink { .. } => None,
         }
     }
@@ -95,6 +99,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Profile::Max(plan) => max::run(plan, &place)?,
         Profile::Down(plan) => down::run(plan, &place)?,
         Profile::Retries(plan) => retries::run(plan, &place)?,
+        Profile::Soak(plan) => soak::run(plan, &place)?,
         Profile::Bare(_) | Profile::Sink { .. } => return Ok(ExitCode::SUCCESS),
     };
     report.save(&place.folder)?;

@@ -4,6 +4,7 @@ pub mod down;
 pub mod max;
 pub mod retries;
 pub mod sick;
+pub mod soak;
 
 use crate::audit::{self, Attempted, Joined};
 use crate::report::Report;
@@ -11,13 +12,27 @@ use crate::rig::Rig;
 use crate::sink::log::Arrival;
 use crate::stats::Spread;
 
-/// What every experiment is held to, whatever it does: after the workers were stopped in order,
-/// nothing is lost, given up, sent to the wrong receiver or left out of the log of attempts.
+/// What every experiment is held to that ends no worker without warning: after the workers were
+/// stopped in order, nothing is lost, given up, sent to the wrong receiver or left out of the log
+/// of attempts.
 fn common_marks(
     report: &mut Report,
     rig: &Rig,
     joined: &Joined<'_>,
     arrivals: &[Arrival],
+    attempts: &[Attempted],
+) -> anyhow::Result<()> {
+    marks_of_all(report, rig, joined, attempts)?;
+    let unrecorded = audit::unrecorded(arrivals, attempts);
+    report.none("requests without an attempt record", unrecorded);
+    Ok(())
+}
+
+/// What every experiment is held to, whatever it does.
+fn marks_of_all(
+    report: &mut Report,
+    rig: &Rig,
+    joined: &Joined<'_>,
     attempts: &[Attempted],
 ) -> anyhow::Result<()> {
     let all: Vec<usize> = (0..joined.events.len()).collect();
@@ -41,7 +56,5 @@ fn common_marks(
     report.none("lost", counts.lost);
     report.none("dead letters", dead);
     report.none("strays", joined.strays);
-    let unrecorded = audit::unrecorded(arrivals, attempts);
-    report.none("requests without an attempt record", unrecorded);
     Ok(())
 }

@@ -16,6 +16,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::baseline::FIRST_RECEIVER;
+use crate::fleet::{Fleet, STOP_WITHIN};
 use crate::load::{Load, tenant};
 use crate::plan::{Stream, plan};
 use crate::report::Folder;
@@ -26,7 +27,6 @@ use crate::sink::{Door, Sink};
 const INTAKE: &str = "events";
 /// How long a process may take to start or to stop on a busy machine.
 const START_WITHIN: Duration = Duration::from_secs(60);
-const STOP_WITHIN: Duration = Duration::from_secs(90);
 /// How often the sink's log is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// The same, while as many are written as were delivered.
@@ -57,7 +57,8 @@ pub struct Setting {
 }
 
 impl Setting {
-    fn session_ms(&self) -> u64 {
+    /// How long the group waits for a worker that says nothing.
+    pub fn session_ms(&self) -> u64 {
         self.timeout_ms + SESSION_MARGIN_MS
     }
 
@@ -117,6 +118,8 @@ pub struct Rig {
     /// What the processes use.
     pub sampler: Sampler,
     workers: Vec<Process>,
+    lives: Vec<u32>,
+    folder: Folder,
     /// The receivers.
     pub sink: Sink,
     /// The events.
@@ -144,33 +147,18 @@ impl Rig {
         let sections = setting.sections();
         let installation = Installation::with(place.broker, setting.slices, &[INTAKE], &sections);
         apply(&installation, &define(&sink));
-        let start = |role: &str, name: &str| {
-            let log = place.folder.file(&format!("{name}.log"));
-            installation.worker_logging_to(&[role], log)
-        };
-        let mut names = vec!["router".to_owned()];
-        let mut workers = vec![start("router", "router")];
-        for number in 1..=setting.dispatchers {
-            let name = format!("dispatcher-{number}");
-            workers.push(start("dispatcher", &name));
-            names.push(name);
-        }
-        workers[0].wait_for_log(START_WITHIN, "intake partitions taken over");
-        for dispatcher in &mut workers[1..] {
-            dispatcher.wait_for_log(START_WITHIN, "slices assigned");
-        }
-        let mut sampled: Vec<(String, u32)> = names
-            .into_iter()
-            .zip(workers.iter().map(Process::pid))
-            .collect();
-        sampled.push(("sink".to_owned(), sink.pid()));
-        sampled.push(("bench".to_owned(), std::process::id()));
+        let mut sampled = vec![
+            ("sink".to_owned(), sink.pid()),
+            ("bench".to_owned(), std::process::id()),
+        ];
         let broker = place.broker.pid().map(|pid| ("broker".to_owned(), pid));
         sampled.extend(broker);
         let client = installation.client();
-        Ok(Self {
+        let mut rig = Self {
             sampler: Sampler::start(sampled),
-            workers,
+            workers: Vec::new(),
+            lives: Vec::new(),
+            folder: place.folder.clone(),
             load: Load::new(&client, &installation.topic(INTAKE), setting.padding)?,
             reader: sink.reader()?,
             sink,
@@ -179,7 +167,31 @@ impl Rig {
             delivered: Vec::new(),
             delivered_count: 0,
             setting,
-        })
+        };
+        rig.start_workers();
+        Ok(rig)
+    }
+
+    /// Starts the router and the dispatchers, all of which are new or gone, and waits until they
+    /// are at work.
+    pub fn start_workers(&mut self) {
+        let workers = 0..=self.setting.dispatchers;
+        let mut fleet = self.fleet();
+        workers.clone().for_each(|number| fleet.start(number));
+        for number in workers {
+            fleet.wait_until_at_work(number, START_WITHIN);
+        }
+    }
+
+    /// The workers.
+    pub fn fleet(&mut self) -> Fleet<'_> {
+        Fleet {
+            workers: &mut self.workers,
+            lives: &mut self.lives,
+            installation: &self.installation,
+            sampler: &self.sampler,
+            folder: &self.folder,
+        }
     }
 
     /// Carries out streams side by side; the numbers of the events.
@@ -189,6 +201,33 @@ impl Rig {
     pub fn run(&mut self, streams: &[Stream]) -> anyhow::Result<Range<usize>> {
         let planned = plan(streams, self.setting.seed + self.load.events().len() as u64);
         self.load.run(&planned)
+    }
+
+    /// As [`Rig::run`], while something else is done.
+    ///
+    /// # Errors
+    /// Not everything could be written, or what is done fails.
+    pub fn run_while(
+        &mut self,
+        streams: &[Stream],
+        meanwhile: impl FnOnce(&mut Fleet<'_>) -> anyhow::Result<()>,
+    ) -> anyhow::Result<Range<usize>> {
+        let planned = plan(streams, self.setting.seed + self.load.events().len() as u64);
+        let load = &mut self.load;
+        let mut fleet = Fleet {
+            workers: &mut self.workers,
+            lives: &mut self.lives,
+            installation: &self.installation,
+            sampler: &self.sampler,
+            folder: &self.folder,
+        };
+        thread::scope(|scope| {
+            let writing = scope.spawn(move || load.run(&planned));
+            let done = meanwhile(&mut fleet);
+            let written = writing.join();
+            done?;
+            written.map_err(|_| anyhow::anyhow!("the load panicked"))?
+        })
     }
 
     /// Events to these endpoints in turn for a time, as fast as they are delivered: never more than

@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use postrider_bench::profiles::{down, max, retries, sick};
+use postrider_bench::profiles::{down, max, retries, sick, soak};
 use postrider_bench::report::{Folder, Report, Verdict};
 use postrider_bench::rig::{Place, Setting};
 use postrider_test_support::Broker;
@@ -25,9 +25,17 @@ fn run(
     needed: &[&str],
     experiment: impl FnOnce(&Place<'_>) -> anyhow::Result<Report>,
 ) -> (TempDir, Report) {
+    run_on(Broker::shared(), needed, experiment)
+}
+
+fn run_on(
+    broker: &Broker,
+    needed: &[&str],
+    experiment: impl FnOnce(&Place<'_>) -> anyhow::Result<Report>,
+) -> (TempDir, Report) {
     let folder = TempDir::new().expect("a folder for its files");
     let place = Place {
-        broker: Broker::shared(),
+        broker,
         program: PathBuf::from(env!("CARGO_BIN_EXE_bench")),
         folder: Folder::new(folder.path()).expect("the folder is ours"),
     };
@@ -128,4 +136,25 @@ fn retries() {
         .iter()
         .find(|mark| mark.what == "bytes per waiting retry");
     assert_eq!(slope.expect("a mark").verdict, Verdict::NotJudged);
+}
+
+#[test]
+fn soak() {
+    let plan = soak::Soak {
+        minutes: 0.5,
+        rate: 40.0,
+        endpoints: 20,
+        // each of the five once
+        every: 6.0,
+        setting: Setting {
+            dispatchers: 2,
+            ..SETTING
+        },
+    };
+    // it is frozen
+    let broker = Broker::own();
+    let needed = ["lost", "repeats without an excuse"];
+    let (_folder, report) = run_on(&broker, &needed, |place| soak::run(&plan, place));
+    let faults = report.tables.iter().find(|table| table.title == "Faults");
+    assert_eq!(faults.expect("a table").rows.len(), 5);
 }
