@@ -9,8 +9,13 @@
 //! target/release/bench max        # how much it takes, beside bare signed requests; 2 min
 //! target/release/bench sick       # 10 % hang, 5 % fail: what the healthy feel of it; 8 min
 //! target/release/bench down       # one is away while 200 000 deliveries for it come; 12 min
+//! target/release/bench ordered    # half of the endpoints take their events in order; 3 min
+//! target/release/bench backlog    # 1 000 000 events wait when the workers start; 10 min
+//! target/release/bench replay     # 100 000 are sent again beside a live load; 5 min
+//! target/release/bench scale      # 1, 2 and 3 dispatchers with the same CPU each; 4 min
 //! target/release/bench soak       # a steady load and a fault every 10 min; 8 h
 //! target/release/bench retries    # 1 000 000 retries wait; 80 min
+//! target/release/bench retries --direct --retries 5000000 --spread 600 --padding 200    # 40 min
 //! target/release/bench down --deliveries 20000 --before 20 --rest 50    # smaller; see --help
 //! ```
 //!
@@ -40,6 +45,7 @@
 
 pub mod audit;
 pub mod baseline;
+pub mod budget;
 pub mod fleet;
 pub mod load;
 pub mod plan;

@@ -4,6 +4,8 @@
 //! system under test: an event that cannot be written in time is written late, and its latency
 //! counts from the time it was meant for all the same. An idempotent producer writes each once.
 
+mod lanes;
+
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::ops::Range;
@@ -21,6 +23,7 @@ use postrider_kafka::{ClientSettings, Producer};
 
 use crate::now_us;
 use crate::plan::Planned;
+pub use lanes::LaneTopic;
 
 /// How long everything written may take to be acknowledged.
 const FLUSH_WITHIN: Duration = Duration::from_secs(60);
@@ -53,11 +56,21 @@ pub fn tenant(endpoint: u32) -> String {
     format!("t{endpoint}")
 }
 
+const TYPE: &str = "payment.captured";
+
+/// Which of the ordering keys of its endpoint an event has; `None` = there are none.
+pub fn key_of(number: usize, keys: u32) -> Option<u32> {
+    // any will do that goes with nothing else
+    (keys > 0).then(|| fastrand::Rng::with_seed(number as u64).u32(0..keys))
+}
+
 /// Writes events of one size to one topic; numbers go on from plan to plan.
 pub struct Load {
     producer: Producer<usize>,
     topic: Arc<str>,
     padding: String,
+    /// Ordering keys of each endpoint; 0 = events have none.
+    keys: u32,
     /// By number; 0 = not acknowledged yet, [`FAILED`] = given up.
     acks: Arc<RwLock<Vec<AtomicU64>>>,
     events: Vec<Event>,
@@ -82,9 +95,15 @@ impl Load {
             producer,
             topic: topic.into(),
             padding: "x".repeat(padding),
+            keys: 0,
             acks,
             events: Vec::new(),
         })
+    }
+
+    /// From now on events have an ordering key, one of so many of their endpoint.
+    pub fn with_keys(&mut self, keys: u32) {
+        self.keys = keys;
     }
 
     /// Every event so far, by number.
@@ -151,26 +170,39 @@ impl Load {
 
     fn send(&mut self, intended_us: u64, endpoint: u32) {
         let number = self.events.len();
-        let (id, tenant) = (event_id(number), tenant(endpoint));
-        let json = format!(
-            r#"{{"id":"{id}","type":"payment.captured","tenant":"{tenant}","padding":"{}"}}"#,
-            self.padding
-        );
+        let tenant = tenant(endpoint);
         let record = NewRecord {
             topic: Arc::clone(&self.topic),
             partition: ANY_PARTITION,
             // what belongs together is in one partition, in the order it was written
+            value: Some(self.value(number, &tenant)),
             key: Some(Bytes::from(tenant)),
-            value: Some(Bytes::from(json)),
             headers: Vec::new(),
         };
+        self.write(&record, intended_us, endpoint);
+    }
+
+    fn value(&self, number: usize, tenant: &str) -> Bytes {
+        let key = match key_of(number, self.keys) {
+            Some(key) => format!(r#""key":"k{key}","#),
+            None => String::new(),
+        };
+        let (id, padding) = (event_id(number), &self.padding);
+        Bytes::from(format!(
+            r#"{{"id":"{id}","type":"{TYPE}","tenant":"{tenant}",{key}"padding":"{padding}"}}"#
+        ))
+    }
+
+    /// The record of the next event.
+    fn write(&mut self, record: &NewRecord, intended_us: u64, endpoint: u32) {
+        let number = self.events.len();
         self.events.push(Event {
             intended_us,
             sent_us: now_us(),
             endpoint,
         });
         let mut tag = number;
-        while let Err((_, back)) = self.producer.send(&record, tag) {
+        while let Err((_, back)) = self.producer.send(record, tag) {
             tag = back;
             thread::sleep(FULL_PAUSE);
         }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use postrider_bench::profiles::{down, max, retries, sick, soak};
+use postrider_bench::profiles::{backlog, down, max, ordered, replay, retries, scale, sick, soak};
 use postrider_bench::report::Folder;
 use postrider_bench::rig::{Place, Setting};
 use postrider_bench::{baseline, sink};
@@ -31,6 +31,14 @@ enum Profile {
     Down(down::Down),
     /// Very many retries wait: whether memory depends on how many
     Retries(retries::Retries),
+    /// Very many events wait when the workers start
+    Backlog(backlog::Backlog),
+    /// Endpoints that take their events in order, beside those that do not
+    Ordered(ordered::Ordered),
+    /// Very many deliveries are sent again beside a live load
+    Replay(replay::Replay),
+    /// One, two and three dispatchers with the same CPU each
+    Scale(scale::Scale),
     /// Hours of a steady load with a fault every so many minutes
     Soak(soak::Soak),
     /// Signed requests with nothing around them, as a process of its own
@@ -52,6 +60,10 @@ impl Profile {
             Self::Max(_) => "max",
             Self::Down(_) => "down",
             Self::Retries(_) => "retries",
+            Self::Backlog(_) => "backlog",
+            Self::Ordered(_) => "ordered",
+            Self::Replay(_) => "replay",
+            Self::Scale(_) => "scale",
             Self::Soak(_) => "soak",
             Self::Bare(_) => "bare",
             Self::Sink { .. } => "sink",
@@ -64,6 +76,10 @@ impl Profile {
             Self::Max(plan) => Some(plan.setting),
             Self::Down(plan) => Some(plan.setting),
             Self::Retries(plan) => Some(plan.setting),
+            Self::Backlog(plan) => Some(plan.setting),
+            Self::Ordered(plan) => Some(plan.setting),
+            Self::Replay(plan) => Some(plan.setting),
+            Self::Scale(plan) => Some(plan.setting),
             Self::Soak(plan) => Some(plan.setting),
             Self::Bare(_) | Self::Sink { .. } => None,
         }
@@ -99,6 +115,10 @@ fn main() -> anyhow::Result<ExitCode> {
         Profile::Max(plan) => max::run(plan, &place)?,
         Profile::Down(plan) => down::run(plan, &place)?,
         Profile::Retries(plan) => retries::run(plan, &place)?,
+        Profile::Backlog(plan) => backlog::run(plan, &place)?,
+        Profile::Ordered(plan) => ordered::run(plan, &place)?,
+        Profile::Replay(plan) => replay::run(plan, &place)?,
+        Profile::Scale(plan) => scale::run(plan, &place)?,
         Profile::Soak(plan) => soak::run(plan, &place)?,
         Profile::Bare(_) | Profile::Sink { .. } => return Ok(ExitCode::SUCCESS),
     };

@@ -1,12 +1,20 @@
 //! One experiment per file: its load, its course, its marks.
 
+pub mod backlog;
 pub mod down;
 pub mod max;
+pub mod ordered;
+pub mod replay;
 pub mod retries;
+pub mod scale;
 pub mod sick;
 pub mod soak;
 
+use std::ops::Range;
+use std::time::Duration;
+
 use crate::audit::{self, Attempted, Joined};
+use crate::now_us;
 use crate::report::Report;
 use crate::rig::Rig;
 use crate::sink::log::Arrival;
@@ -15,7 +23,7 @@ use crate::stats::Spread;
 /// What every experiment is held to that ends no worker without warning: after the workers were
 /// stopped in order, nothing is lost, given up, sent to the wrong receiver or left out of the log
 /// of attempts.
-fn common_marks(
+pub(crate) fn common_marks(
     report: &mut Report,
     rig: &Rig,
     joined: &Joined<'_>,
@@ -57,4 +65,38 @@ fn marks_of_all(
     report.none("dead letters", dead);
     report.none("strays", joined.strays);
     Ok(())
+}
+
+/// All of a flood is delivered within this after its end.
+const FLOOD_ENDS_WITHIN: Duration = Duration::from_secs(120);
+
+/// As many deliveries as there can be, for a time.
+struct Flood {
+    /// Its events.
+    events: Range<usize>,
+    /// From its beginning to its end, microseconds since the epoch.
+    time: Range<u64>,
+    /// Deliveries a second in that time.
+    rate: f64,
+}
+
+/// Never more than `open` events are written and not delivered.
+fn flood(
+    rig: &mut Rig,
+    endpoints: Range<u32>,
+    open: usize,
+    time: Duration,
+) -> anyhow::Result<Flood> {
+    let began = now_us();
+    let events = rig.flood(endpoints, open, time)?;
+    let time = began..now_us();
+    let missing = rig.wait_for_delivery(events.clone(), FLOOD_ENDS_WITHIN)?;
+    anyhow::ensure!(missing == 0, "{missing} events of a flood did not arrive");
+    let within = |arrival: &&Arrival| arrival.is_success() && time.contains(&arrival.at_us);
+    let count = rig.arrivals()?.iter().rev().filter(within).count();
+    Ok(Flood {
+        rate: count as f64 * 1e6 / (time.end - time.start) as f64,
+        events,
+        time,
+    })
 }

@@ -113,6 +113,18 @@ pub fn slice_of(id: &str, slices: u16) -> u16 {
     slices.slice_of(&id).0
 }
 
+/// Ids of so many endpoints, of which each slice has as many as any other, or one less.
+pub fn even_ids(count: u32, slices: u16) -> Vec<String> {
+    let mut free = vec![(0..).map(endpoint_id); usize::from(slices)];
+    let next = |number: u32| {
+        let slice = (number % u32::from(slices)) as u16;
+        let ids = free[usize::from(slice)].by_ref();
+        ids.find(|id| slice_of(id, slices) == slice)
+            .expect("ids do not end")
+    };
+    (0..count).map(next).collect()
+}
+
 /// It, running. Everything ends when it is dropped.
 pub struct Rig {
     /// What the processes use.

@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use postrider_bench::profiles::{down, max, retries, sick, soak};
+use postrider_bench::profiles::{backlog, down, max, ordered, replay, retries, scale, sick, soak};
 use postrider_bench::report::{Folder, Report, Verdict};
 use postrider_bench::rig::{Place, Setting};
 use postrider_test_support::Broker;
@@ -126,6 +126,7 @@ fn retries() {
         spread: 3.0,
         rate: 100.0,
         endpoints: 10,
+        direct: false,
         setting: SETTING,
     };
     let (_folder, report) = run(&["early", "dead letters"], |place| {
@@ -157,4 +158,81 @@ fn soak() {
     let (_folder, report) = run_on(&broker, &needed, |place| soak::run(&plan, place));
     let faults = report.tables.iter().find(|table| table.title == "Faults");
     assert_eq!(faults.expect("a table").rows.len(), 5);
+}
+
+#[test]
+fn retries_direct() {
+    let plan = retries::Retries {
+        retries: 300,
+        // the shortest topic
+        spread: 30.0,
+        rate: 100.0,
+        endpoints: 10,
+        direct: true,
+        setting: SETTING,
+    };
+    let needed = ["rate, all due ÷ nothing waiting", "early", "lost"];
+    run(&needed, |place| retries::run(&plan, place));
+}
+
+#[test]
+fn ordered() {
+    let plan = ordered::Ordered {
+        endpoints: 20,
+        keys: 3,
+        rate: 40.0,
+        seconds: 2.0,
+        most_seconds: 1.0,
+        open: 50,
+        setting: SETTING,
+    };
+    let needed = ["out of order", "lost"];
+    run(&needed, |place| ordered::run(&plan, place));
+}
+
+#[test]
+fn backlog() {
+    let plan = backlog::Backlog {
+        events: 500,
+        endpoints: 20,
+        seconds: 1.0,
+        open: 50,
+        setting: SETTING,
+    };
+    let needed = ["s until the first delivery", "lost"];
+    let (_folder, report) = run(&needed, |place| backlog::run(&plan, place));
+    let mut marks = report.marks.iter();
+    let memory = marks.find(|mark| mark.what == "bytes per event more that waits");
+    assert_eq!(memory.expect("a mark").verdict, Verdict::NotJudged);
+}
+
+#[test]
+fn replay() {
+    let plan = replay::Replay {
+        replays: 200,
+        endpoints: 20,
+        rate: 40.0,
+        seconds: 2.0,
+        rounds: 1,
+        setting: SETTING,
+    };
+    let needed = ["replays not delivered", "lost"];
+    run(&needed, |place| replay::run(&plan, place));
+}
+
+#[test]
+fn scale() {
+    let plan = scale::Scale {
+        endpoints: 24,
+        cores: 0.3,
+        seconds: 1.0,
+        settle: 1.0,
+        rounds: 2,
+        open: 20,
+        setting: SETTING,
+    };
+    let needed = ["rate, three dispatchers ÷ one", "lost"];
+    let (_folder, report) = run(&needed, |place| scale::run(&plan, place));
+    let pace = report.tables.iter().find(|table| table.title == "Pace");
+    assert_eq!(pace.expect("a table").rows.len(), 6);
 }

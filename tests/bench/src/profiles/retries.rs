@@ -5,6 +5,10 @@
 //! rungs). The schedule of an endpoint is one wait; the waits of all endpoints lie evenly between
 //! the time it takes to write all events and `spread`, so that all of them wait at once, and come
 //! due one after the other in the time that follows.
+//!
+//! With `--direct` no attempt comes first ([`direct`]): many more can wait then.
+
+mod direct;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -45,7 +49,8 @@ pub struct Retries {
     /// Retries that wait
     #[arg(long, alias = "scale", default_value_t = 1_000_000)]
     pub retries: usize,
-    /// The longest wait, seconds: they come due over about this time
+    /// The longest wait, seconds: they come due over about this time; with --direct the wait of
+    /// each from the time it is written, best the delay of a retry topic
     #[arg(long, default_value_t = 3_600.0)]
     pub spread: f64,
     /// Events a second until all wait
@@ -54,6 +59,10 @@ pub struct Retries {
     /// Endpoints that share them, each with its own wait
     #[arg(long, default_value_t = 1_000)]
     pub endpoints: u32,
+    /// Writes them to a retry topic by itself, as fast as it can, in place of events whose first
+    /// attempt is refused: all are due at about the same time, and go as fast as they can
+    #[arg(long)]
+    pub direct: bool,
     #[command(flatten)]
     #[serde(flatten)]
     pub setting: Setting,
@@ -77,6 +86,9 @@ impl Retries {
 /// # Errors
 /// Something does not start, or what has to be read cannot be.
 pub fn run(plan: &Retries, place: &Place<'_>) -> anyhow::Result<Report> {
+    if plan.direct {
+        return direct::run(plan, place);
+    }
     let mut rig = Rig::start(place, plan.setting, |sink| {
         let all = 0..plan.endpoints;
         all.map(|number| {

@@ -1,0 +1,243 @@
+//! `ordered`: endpoints that take the events of each key in order, beside as many that do not.
+//!
+//! The same load goes to both halves at the same time, so that what else the machine does falls on
+//! both. One of ten, in both halves, refuses the first attempt at each delivery. Then, by turns,
+//! each half alone gets as many as it takes.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::time::Duration;
+
+use clap::Args;
+use serde::Serialize;
+use serde_json::json;
+
+use crate::audit::{self, Joined};
+use crate::load::{Event, key_of};
+use crate::now_us;
+use crate::plan::Stream;
+use crate::report::Report;
+use crate::rig::{Place, Rig, Setting, endpoint, endpoint_id};
+use crate::sink::Door;
+use crate::sink::log::Arrival;
+use crate::sink::order::Behaviour;
+use crate::stats::Spread;
+
+use super::Flood;
+
+/// Of so many endpoints one refuses.
+const OF: u32 = 10;
+/// A refusal that leaves the breaker closed.
+const REFUSED: u16 = 422;
+/// Those behind a refused one wait as long.
+const SCHEDULE: [&str; 10] = [
+    "1s", "2s", "5s", "10s", "30s", "30s", "30s", "30s", "30s", "30s",
+];
+const GREET_RATE: f64 = 500.0;
+const PATIENCE: Duration = Duration::from_secs(180);
+
+/// How much of it.
+#[derive(Clone, Debug, Args, Serialize)]
+pub struct Ordered {
+    /// Endpoints; the first half takes its events in order
+    #[arg(long, default_value_t = 400)]
+    pub endpoints: u32,
+    /// Ordering keys of each
+    #[arg(long, default_value_t = 100)]
+    pub keys: u32,
+    /// Events a second, half of them for each half
+    #[arg(long, default_value_t = 400.0)]
+    pub rate: f64,
+    /// Seconds of that
+    #[arg(long, default_value_t = 60.0)]
+    pub seconds: f64,
+    /// Seconds of as many as each half takes
+    #[arg(long, default_value_t = 15.0)]
+    pub most_seconds: f64,
+    /// Events that may be written and not delivered then
+    #[arg(long, default_value_t = 4_000)]
+    pub open: usize,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub setting: Setting,
+}
+
+impl Ordered {
+    fn in_order(&self) -> Range<u32> {
+        0..self.endpoints / 2
+    }
+
+    fn in_none(&self) -> Range<u32> {
+        self.endpoints / 2..self.endpoints
+    }
+}
+
+/// Runs it.
+///
+/// # Errors
+/// Something does not start, or what has to be read cannot be.
+pub fn run(plan: &Ordered, place: &Place<'_>) -> anyhow::Result<Report> {
+    let mut rig = Rig::start(place, plan.setting, |sink| {
+        let all = 0..plan.endpoints;
+        all.map(|number| {
+            let mut endpoint = endpoint(&endpoint_id(number), number, sink, Door::Main);
+            if plan.in_order().contains(&number) {
+                endpoint["ordering"] = json!("key");
+            }
+            endpoint["retry"] = json!({ "schedule": SCHEDULE, "window": "1h", "jitter": 0.0 });
+            endpoint
+        })
+        .collect()
+    })?;
+    rig.load.with_keys(plan.keys);
+    rig.greet(0..plan.endpoints, GREET_RATE)?;
+    let refuse = Behaviour::RefuseUpTo {
+        attempt: 1,
+        status: REFUSED,
+    };
+    rig.sink.behave(0, plan.endpoints, OF, refuse)?;
+    let time = Duration::from_secs_f64(plan.seconds);
+    let half = |endpoints| Stream::lasting(endpoints, plan.rate / 2.0, time);
+    let began = now_us();
+    let events = rig.run(&[half(plan.in_order()), half(plan.in_none())])?;
+    let missing = rig.wait_for_delivery(events.clone(), PATIENCE)?;
+    let course = began..now_us();
+    eprintln!("{} events, {missing} not delivered", events.len());
+    rig.sink.behave(0, plan.endpoints, 1, Behaviour::WELL)?;
+    let most = Duration::from_secs_f64(plan.most_seconds);
+    let mut floods = Vec::new();
+    for endpoints in [plan.in_none(), plan.in_order()] {
+        let flood = super::flood(&mut rig, endpoints, plan.open, most)?;
+        eprintln!("{:.0} a second", flood.rate);
+        floods.push(flood);
+    }
+    rig.stop_workers()?;
+    judge(plan, rig, &events, &course, &floods, place)
+}
+
+fn judge(
+    plan: &Ordered,
+    mut rig: Rig,
+    events: &Range<usize>,
+    course: &Range<u64>,
+    floods: &[Flood],
+    place: &Place<'_>,
+) -> anyhow::Result<Report> {
+    rig.save(&place.folder)?;
+    let arrivals = rig.arrivals()?.to_vec();
+    let client = rig.installation.client();
+    let attempts = audit::attempts(&client, &rig.installation.topic("attempts"))?;
+    let joined = Joined::new(rig.load.events(), &arrivals);
+    let mut report = Report::new("ordered", plan);
+    latencies(plan, &mut report, &joined, events);
+    let rows = floods.iter().zip(["in no order", "in order"]);
+    let rows = rows.map(|(flood, of)| {
+        let usage = rig.sampler.usage(&flood.time);
+        let of_dispatchers = usage.iter().filter(|u| u.process.starts_with("dispatcher"));
+        let cpu: f64 = of_dispatchers.map(|u| u.cpu_seconds).sum();
+        let deliveries = flood.rate * (flood.time.end - flood.time.start) as f64 / 1e6;
+        vec![
+            of.to_owned(),
+            format!("{:.0}", flood.rate),
+            format!("{:.0}", cpu * 1e6 / deliveries.max(1.0)),
+        ]
+    });
+    let columns = ["of", "a second", "dispatchers' CPU us each"];
+    report.table("As many as they take", &columns, rows.collect());
+    report.usage("Processes", &rig.sampler.usage(course));
+    for (flood, of) in floods.iter().zip(["in no order", "in order"]) {
+        let title = format!("Processes, as many as those take {of}");
+        report.usage(&title, &rig.sampler.usage(&flood.time));
+    }
+    let in_order = |event: &Event| plan.in_order().contains(&event.endpoint);
+    let early = too_early(rig.load.events(), &arrivals, plan.keys, in_order);
+    report.none("out of order", early);
+    super::common_marks(&mut report, &rig, &joined, &arrivals, &attempts)?;
+    Ok(report)
+}
+
+fn latencies(plan: &Ordered, report: &mut Report, joined: &Joined<'_>, events: &Range<usize>) {
+    let of = |endpoints: Range<u32>, refuses: bool| {
+        let numbers = joined.of(std::slice::from_ref(events), |number| {
+            endpoints.contains(&number) && number.is_multiple_of(OF) == refuses
+        });
+        Spread::of(joined.latencies(&numbers))
+    };
+    let all = [
+        ("in order, well", of(plan.in_order(), false)),
+        ("in no order, well", of(plan.in_none(), false)),
+        ("in order, refused at first", of(plan.in_order(), true)),
+        ("in no order, refused at first", of(plan.in_none(), true)),
+    ];
+    let all = all.map(|(name, spread)| (name.to_owned(), spread));
+    report.latencies("First attempts", &all);
+}
+
+/// Requests that came before the event ahead of theirs, of the same endpoint and key, was answered
+/// well.
+fn too_early(
+    events: &[Event],
+    arrivals: &[Arrival],
+    keys: u32,
+    in_order: impl Fn(&Event) -> bool,
+) -> usize {
+    let mut last: BTreeMap<(u32, Option<u32>), usize> = BTreeMap::new();
+    let ahead: Vec<Option<usize>> = events
+        .iter()
+        .enumerate()
+        .map(|(number, event)| last.insert((event.endpoint, key_of(number, keys)), number))
+        .collect();
+    let mut done = vec![false; events.len()];
+    let mut early = 0;
+    for arrival in arrivals {
+        let number = usize::try_from(arrival.event).unwrap_or(usize::MAX);
+        let Some(event) = events.get(number).filter(|event| in_order(event)) else {
+            continue;
+        };
+        debug_assert_eq!(event.endpoint, arrival.receiver);
+        early += usize::from(ahead[number].is_some_and(|ahead| !done[ahead]));
+        done[number] |= arrival.is_success();
+    }
+    early
+}
+
+#[cfg(test)]
+mod tests {
+    use super::too_early;
+    use crate::load::{Event, key_of};
+    use crate::sink::log::Arrival;
+
+    #[test]
+    fn a_request_waits_for_the_one_ahead_to_be_answered_well() {
+        let event = |endpoint| Event {
+            intended_us: 0,
+            sent_us: 0,
+            endpoint,
+        };
+        let arrival = |event: u64, receiver: u32, status: u16| Arrival {
+            at_us: 0,
+            event,
+            receiver,
+            attempt: 1,
+            status,
+        };
+        let events = [event(0), event(0), event(1), event(0), event(9), event(9)];
+        let early = |arrivals: &[Arrival]| {
+            // one key each
+            too_early(&events, arrivals, 1, |event| event.endpoint < 9)
+        };
+        let good = [
+            arrival(0, 0, 422),
+            arrival(2, 1, 200),
+            arrival(5, 9, 200),
+            arrival(0, 0, 200),
+            arrival(1, 0, 200),
+            arrival(3, 0, 200),
+        ];
+        assert_eq!(early(&good), 0);
+        assert_eq!(early(&[arrival(0, 0, 422), arrival(1, 0, 200)]), 1);
+        assert_eq!(early(&[arrival(3, 0, 200)]), 1);
+        let keys: Vec<_> = (0..100).filter_map(|number| key_of(number, 3)).collect();
+        assert!([0, 1, 2].iter().all(|key| keys.contains(key)));
+    }
+}
