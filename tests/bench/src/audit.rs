@@ -108,6 +108,15 @@ impl<'a> Joined<'a> {
         numbers.iter().filter_map(latency).collect()
     }
 
+    /// The same until an attempt was answered well.
+    pub fn until_delivered(&self, numbers: &[usize]) -> Vec<i64> {
+        let latency = |number: &usize| {
+            let delivered = self.fates[*number].delivered_us?;
+            Some(delivered as i64 - self.events[*number].intended_us as i64)
+        };
+        numbers.iter().filter_map(latency).collect()
+    }
+
     /// How late events were handed to the producer, microseconds.
     pub fn written_late(&self) -> Vec<i64> {
         let late = |event: &Event| event.sent_us as i64 - event.intended_us as i64;

@@ -21,11 +21,14 @@
 //!
 //! | file | holds |
 //! | --- | --- |
-//! | `report.md`, `report.json` | settings, tables, marks |
+//! | `report.md`, `report.json` | settings, tables, marks; machine, versions, command |
+//! | `run.svg` | latencies, deliveries, CPU and memory over time |
+//! | `first-attempts`, `delivered`, `acknowledged`: `.hgrm`, `.csv` | HDR histograms |
 //! | `events.csv` | every event: when it was meant to be written, was sent, was acknowledged |
 //! | `requests.bin` | every request in order of arrival ([`sink::log`]) |
 //! | `samples.csv` | CPU, memory and file descriptors of every process, the broker's too, once a second; every 5 s context switches and sockets |
 //! | `threads.csv` | CPU by name of thread, where it has changed |
+//! | `broker.csv` | requests and bytes by API since the broker's start, every 10 s |
 //! | `machine.csv` | CPU of the whole machine |
 //! | `router.log`, `dispatcher-N.log` | what the workers logged; `dispatcher-N.2.log` is of the next one in its place |
 //!
@@ -45,10 +48,14 @@
 
 pub mod audit;
 pub mod baseline;
+pub mod broker_requests;
 pub mod budget;
+pub mod facts;
 pub mod fleet;
+pub mod histogram;
 pub mod load;
 pub mod plan;
+pub mod plot;
 pub mod profiles;
 pub mod report;
 pub mod rig;

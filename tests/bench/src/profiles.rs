@@ -14,11 +14,12 @@ use std::ops::Range;
 use std::time::Duration;
 
 use crate::audit::{self, Attempted, Joined};
-use crate::now_us;
+use crate::facts::Facts;
 use crate::report::Report;
 use crate::rig::Rig;
 use crate::sink::log::Arrival;
 use crate::stats::Spread;
+use crate::{histogram, now_us, plot};
 
 /// What every experiment is held to that ends no worker without warning: after the workers were
 /// stopped in order, nothing is lost, given up, sent to the wrong receiver or left out of the log
@@ -30,20 +31,34 @@ pub(crate) fn common_marks(
     arrivals: &[Arrival],
     attempts: &[Attempted],
 ) -> anyhow::Result<()> {
-    marks_of_all(report, rig, joined, attempts)?;
+    marks_of_all(report, rig, joined, arrivals, attempts)?;
     let unrecorded = audit::unrecorded(arrivals, attempts);
     report.none("requests without an attempt record", unrecorded);
     Ok(())
 }
 
-/// What every experiment is held to, whatever it does.
+/// What every experiment is held to, whatever it does, and what it leaves.
 fn marks_of_all(
     report: &mut Report,
     rig: &Rig,
     joined: &Joined<'_>,
+    arrivals: &[Arrival],
     attempts: &[Attempted],
 ) -> anyhow::Result<()> {
+    let picture = rig.folder.file("run.svg");
+    plot::draw(&picture, &report.profile, joined, arrivals, &rig.sampler)?;
     let all: Vec<usize> = (0..joined.events.len()).collect();
+    for (name, latencies) in [
+        ("first-attempts", joined.latencies(&all)),
+        ("delivered", joined.until_delivered(&all)),
+        ("acknowledged", rig.load.acknowledged(0..all.len())),
+    ] {
+        histogram::write(&rig.folder, name, &latencies)?;
+    }
+    if let Some(requests) = &rig.broker_requests {
+        requests.report(report, &(0..now_us()));
+    }
+    report.facts = Some(Facts::now()?);
     let counts = joined.counts(&all);
     let installation = &rig.installation;
     let mut dead = 0;

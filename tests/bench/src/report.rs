@@ -6,13 +6,14 @@ use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
+use crate::facts::Facts;
 use crate::samples::Usage;
 use crate::stats::Spread;
 
 /// Whether a mark was reached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// It was.
@@ -31,7 +32,7 @@ impl Verdict {
 }
 
 /// Something that has to hold.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Mark {
     /// What is measured.
     pub what: String,
@@ -43,8 +44,15 @@ pub struct Mark {
     pub verdict: Verdict,
 }
 
+impl Mark {
+    /// Whether it is about something that must not happen: that holds at any speed.
+    pub fn is_count(&self) -> bool {
+        self.bound == "0"
+    }
+}
+
 /// Numbers with names.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Table {
     /// What it is about.
     pub title: String,
@@ -55,12 +63,14 @@ pub struct Table {
 }
 
 /// All of it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Report {
     /// Which experiment.
     pub profile: String,
     /// Its parameters.
     pub settings: serde_json::Value,
+    /// Where and how it ran; `None` until it is over.
+    pub facts: Option<Facts>,
     /// What has to hold.
     pub marks: Vec<Mark>,
     /// What was measured.
@@ -76,6 +86,7 @@ impl Report {
         Self {
             profile: profile.to_owned(),
             settings: serde_json::to_value(settings).expect("numbers and words"),
+            facts: None,
             marks: Vec::new(),
             tables: Vec::new(),
         }
@@ -149,7 +160,7 @@ impl Report {
         self.table(title, &columns, rows.collect());
     }
 
-    /// Adds what processes used, and their threads that used a hundredth of all of it.
+    /// Adds what processes used, and their threads that used a hundredth of all that ours did.
     pub fn usage(&mut self, title: &str, usage: &[Usage]) {
         let rows = usage.iter().map(|usage| {
             // of what is not sampled there is only CPU
@@ -185,7 +196,8 @@ impl Report {
             "preempted/s",
         ];
         self.table(title, &columns, rows.collect());
-        let all: f64 = usage.iter().map(|usage| usage.cpu_seconds).sum();
+        let sampled = usage.iter().filter(|usage| usage.rss_max_mib > 0.0);
+        let all: f64 = sampled.map(|usage| usage.cpu_seconds).sum();
         let mut rows = Vec::new();
         for usage in usage {
             let most = usage.threads.iter().filter(|(_, cpu)| *cpu >= all / 100.0);
@@ -230,11 +242,9 @@ impl fmt::Display for Report {
                 Verdict::Missed => "MISSED",
                 Verdict::NotJudged => "not judged",
             };
-            let value = format!("{:.3}", mark.value);
-            let value = value.trim_end_matches('0').trim_end_matches('.').to_owned();
             vec![
                 mark.what.clone(),
-                value,
+                shown(mark.value),
                 mark.bound.clone(),
                 verdict.to_owned(),
             ]
@@ -244,7 +254,14 @@ impl fmt::Display for Report {
     }
 }
 
-fn write_table(
+/// A number with three decimals at most.
+pub(crate) fn shown(value: f64) -> String {
+    let value = format!("{value:.3}");
+    value.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+/// Writes a table in Markdown that can be read as text too.
+pub(crate) fn write_table(
     f: &mut fmt::Formatter<'_>,
     title: &str,
     columns: &[&str],

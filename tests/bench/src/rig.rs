@@ -16,6 +16,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::baseline::FIRST_RECEIVER;
+use crate::broker_requests::BrokerRequests;
 use crate::fleet::{Fleet, STOP_WITHIN};
 use crate::load::{Load, tenant};
 use crate::plan::{Stream, plan};
@@ -131,7 +132,10 @@ pub struct Rig {
     pub sampler: Sampler,
     workers: Vec<Process>,
     lives: Vec<u32>,
-    folder: Folder,
+    /// What the broker was asked; `None` = it does not tell.
+    pub broker_requests: Option<BrokerRequests>,
+    /// Where its files go.
+    pub folder: Folder,
     /// The receivers.
     pub sink: Sink,
     /// The events.
@@ -165,11 +169,18 @@ impl Rig {
         ];
         let broker = place.broker.pid().map(|pid| ("broker".to_owned(), pid));
         sampled.extend(broker);
+        let requests = BrokerRequests::start(place.broker)?;
+        sampled.extend(
+            requests
+                .as_ref()
+                .map(|r| ("broker's counters".into(), r.pid())),
+        );
         let client = installation.client();
         let mut rig = Self {
             sampler: Sampler::start(sampled),
             workers: Vec::new(),
             lives: Vec::new(),
+            broker_requests: requests,
             folder: place.folder.clone(),
             load: Load::new(&client, &installation.topic(INTAKE), setting.padding)?,
             reader: sink.reader()?,
@@ -362,6 +373,9 @@ impl Rig {
     pub fn save(&self, folder: &Folder) -> anyhow::Result<()> {
         self.load.save(&folder.file("events.csv"))?;
         self.sampler.save(folder)?;
+        if let Some(requests) = &self.broker_requests {
+            requests.save(folder)?;
+        }
         Ok(())
     }
 }

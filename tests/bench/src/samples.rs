@@ -154,6 +154,37 @@ impl Sampler {
         taken.samples.iter().filter(of_them).copied().collect()
     }
 
+    /// Each process's CPU by name and time, seconds; with it what is not sampled.
+    pub fn cpu_so_far(&self) -> Vec<(String, u64, f64)> {
+        let taken = self.shared.taken();
+        let named = |sample: &Sample| {
+            let name = taken.names[sample.process].clone();
+            (name, sample.at_us, sample.cpu.total())
+        };
+        let mut all: Vec<_> = taken.samples.iter().map(named).collect();
+        // what each process has used so far, at each time of the machine's own count
+        let mut so_far = vec![0.0; taken.names.len()];
+        let mut samples = taken.samples.iter().peekable();
+        for (at_us, machine) in &taken.machine {
+            while let Some(sample) = samples.next_if(|sample| sample.at_us <= *at_us) {
+                so_far[sample.process] = sample.cpu.total();
+            }
+            let others = machine.busy - so_far.iter().sum::<f64>();
+            all.push((OTHERS.to_owned(), *at_us, others));
+        }
+        all
+    }
+
+    /// Each process's memory by name and time, bytes.
+    pub fn memory(&self) -> Vec<(String, u64, u64)> {
+        let taken = self.shared.taken();
+        let named = |sample: &Sample| {
+            let name = taken.names[sample.process].clone();
+            (name, sample.at_us, sample.rss)
+        };
+        taken.samples.iter().map(named).collect()
+    }
+
     /// What each process used between two times, microseconds since the epoch, and what else the
     /// machine did. A process that has no sample there is left out.
     pub fn usage(&self, between: &Range<u64>) -> Vec<Usage> {

@@ -2,14 +2,15 @@
 # One Apache Kafka broker on 127.0.0.1, run for whoever holds the other end of standard input.
 #
 # A line in is an order, a line out its answer:
-#   start   ready HOST:PORT PID | failed LOG REASON   same port and data every time
+#   start   ready HOST:PORT PID [JMX_PORT] | failed LOG REASON   same ports and data every time
 #   stop    stopped     in order (SIGTERM)
 #   kill    stopped     without warning (SIGKILL)
 #   freeze  frozen      SIGSTOP: alive to the network, dead to everyone
 #   thaw    thawed
 # Arguments are NAME=VALUE, settings beside those of server.properties or in place of them.
 # KAFKA_HEAP_OPTS and KAFKA_JVM_PERFORMANCE_OPTS are what they are to Kafka's own start scripts;
-# without them it is small and starts soon.
+# without them it is small and starts soon. With BROKER_JMX it tells its counters at JMX_PORT, on
+# 127.0.0.1 as well.
 # End of input (the owner ended, however it ended) kills the broker and removes its data.
 # Ready means: the log says so, the port answers, and groups have their coordinator.
 set -euo pipefail
@@ -20,6 +21,7 @@ runs=$(dirname "$jars")/run
 run=$runs/$$
 start_seconds_max=90
 broker=
+jmx_port=
 starts=0
 log=$run/broker.log
 settings=("$@")
@@ -55,8 +57,18 @@ start() {
   log=$run/broker-$starts.log
   local heap=${KAFKA_HEAP_OPTS:--Xms192m -Xmx192m}
   local jvm=${KAFKA_JVM_PERFORMANCE_OPTS:--XX:+UseSerialGC -XX:TieredStopAtLevel=1}
+  local jmx=()
+  if [[ -n $jmx_port ]]; then
+    jmx=(
+      -Dcom.sun.management.jmxremote=true
+      -Dcom.sun.management.jmxremote.host=127.0.0.1 -Djava.rmi.server.hostname=127.0.0.1
+      "-Dcom.sun.management.jmxremote.port=$jmx_port"
+      "-Dcom.sun.management.jmxremote.rmi.port=$jmx_port"
+      -Dcom.sun.management.jmxremote.authenticate=false -Dcom.sun.management.jmxremote.ssl=false
+    )
+  fi
   # shellcheck disable=SC2086 # each is several words
-  java $heap $jvm \
+  java $heap $jvm "${jmx[@]}" \
     -Djava.net.preferIPv4Stack=true -Dlog4j2.configurationFile="$here/log4j2.xml" \
     -cp "$jars/*" kafka.Kafka "$run/server.properties" </dev/null >"$log" 2>&1 &
   broker=$!
@@ -71,7 +83,7 @@ start() {
     fi
     sleep 0.1
   done
-  answer "ready 127.0.0.1:$port $broker"
+  answer "ready 127.0.0.1:$port $broker${jmx_port:+ $jmx_port}"
 }
 
 ready() { grep -qs 'Kafka Server started' "$log" && coordinator_answers; }
@@ -96,6 +108,7 @@ configure() {
   port=$(free_port)
   local controller_port
   controller_port=$(free_port)
+  [[ -z ${BROKER_JMX:-} ]] || jmx_port=$(free_port)
   sed -e "s|@port@|$port|g" -e "s|@controller_port@|$controller_port|g" -e "s|@data@|$run/data|g" \
     "$here/server.properties" >"$run/server.properties"
   # the last of a name counts

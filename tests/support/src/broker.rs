@@ -22,8 +22,10 @@ const BROKERS_VARIABLE: &str = "POSTRIDER_TEST_BROKERS";
 /// start on a machine also fetches the jars.
 const ANSWER_WITHIN: Duration = Duration::from_secs(300);
 
-/// What `kafka-server-start.sh` and `kafka-run-class.sh` of Kafka 4.1 set.
-const AS_SHIPPED: [(&str, &str); 2] = [
+/// What `kafka-server-start.sh` and `kafka-run-class.sh` of Kafka 4.1 set, and that it tells its
+/// counters.
+const AS_SHIPPED: [(&str, &str); 3] = [
+    ("BROKER_JMX", "1"),
     ("KAFKA_HEAP_OPTS", "-Xms1G -Xmx1G"),
     (
         "KAFKA_JVM_PERFORMANCE_OPTS",
@@ -37,9 +39,7 @@ const AS_SHIPPED: [(&str, &str); 2] = [
 /// Its groups have sessions of 15 s and heartbeats of 1 s, topics do not appear by themselves
 /// (`kafka/server.properties`).
 pub struct Broker {
-    bootstrap: String,
-    /// `None`: someone else's.
-    pid: Option<u32>,
+    ready: Ready,
     /// `None`: someone else's broker.
     keeper: Option<Keeper>,
 }
@@ -73,22 +73,53 @@ impl Broker {
 
     fn started(settings: &[(&str, &str)], environment: &[(&str, &str)]) -> Self {
         let mut keeper = Keeper::spawn(settings, environment);
-        let (bootstrap, pid) = keeper.start();
+        let ready = keeper.start();
         Self {
-            bootstrap,
-            pid: Some(pid),
+            ready,
             keeper: Some(keeper),
         }
     }
 
     /// What goes into `bootstrap.servers`; the same across [`Broker::start_again`].
     pub fn bootstrap(&self) -> &str {
-        &self.bootstrap
+        &self.ready.bootstrap
     }
 
     /// Its process id, another one after [`Broker::start_again`]; `None` = someone else's broker.
     pub const fn pid(&self) -> Option<u32> {
-        self.pid
+        self.ready.pid
+    }
+
+    /// Kafka's tool that prints counters of a broker, told where those of this one are; `None` =
+    /// it does not tell them: only one made by [`Broker::as_shipped_with`] does. It ends with
+    /// whoever starts it.
+    pub fn jmx_tool(&self) -> Option<Command> {
+        let port = self.ready.jmx_port?;
+        let jars = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.cache/kafka/jars/*");
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "java"]);
+        // as little as it can do with: it runs beside what is measured
+        command.args([
+            "-Xmx48m",
+            "-XX:+UseSerialGC",
+            "-XX:TieredStopAtLevel=1",
+            "-cp",
+        ]);
+        command.arg(jars).arg("org.apache.kafka.tools.JmxTool");
+        let url = format!("service:jmx:rmi:///jndi/rmi://127.0.0.1:{port}/jmxrmi");
+        command.args(["--jmx-url", &url]);
+        Some(command)
+    }
+
+    /// The version of Apache Kafka that brokers of tests run; `None` before any was started here.
+    pub fn version() -> Option<String> {
+        let jars = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.cache/kafka/jars");
+        let mut names = fs::read_dir(jars).ok()?.flatten();
+        names.find_map(|jar| {
+            let name = jar.file_name().into_string().ok()?;
+            let version = name.strip_prefix("kafka-clients-")?.strip_suffix(".jar")?;
+            Some(version.to_owned())
+        })
     }
 
     /// Copies what it has logged since it was made into a folder, a file for each start.
@@ -121,8 +152,7 @@ impl Broker {
 
     /// Starts it with the same address and data, and waits until it is ready.
     pub fn start_again(&mut self) {
-        let (bootstrap, pid) = self.keeper().start();
-        (self.bootstrap, self.pid) = (bootstrap, Some(pid));
+        self.ready = self.keeper().start();
     }
 
     /// Stops its threads (SIGSTOP): connections stay open and nothing is answered.
@@ -156,8 +186,11 @@ fn named_by_environment() -> Option<Broker> {
         "{BROKERS_VARIABLE}={bootstrap}: no broker accepts connections there"
     );
     Some(Broker {
-        bootstrap,
-        pid: None,
+        ready: Ready {
+            bootstrap,
+            pid: None,
+            jmx_port: None,
+        },
         keeper: None,
     })
 }
@@ -167,6 +200,15 @@ fn accepts(address: &str) -> bool {
     let mut connections =
         resolved.map(|address| TcpStream::connect_timeout(&address, Duration::from_secs(5)));
     connections.any(|connection| connection.is_ok())
+}
+
+/// Where a broker is.
+struct Ready {
+    bootstrap: String,
+    /// `None`: someone else's.
+    pid: Option<u32>,
+    /// `None`: it does not tell its counters.
+    jmx_port: Option<u16>,
 }
 
 /// The running `broker.sh`: one line per order, one line per answer.
@@ -211,13 +253,18 @@ impl Keeper {
         }
     }
 
-    /// The address it is ready at, and its process id.
-    fn start(&mut self) -> (String, u32) {
+    fn start(&mut self) -> Ready {
         let answer = self.ask("start");
-        let words: Vec<&str> = answer.splitn(3, ' ').collect();
+        let words: Vec<&str> = answer.splitn(4, ' ').collect();
         match words[..] {
-            ["ready", address, pid] => (address.to_owned(), pid.parse().expect("a process id")),
-            ["failed", log, reason] => panic!("{}", explain_failure(log, reason)),
+            ["ready", address, pid, ref jmx_port @ ..] => Ready {
+                bootstrap: address.to_owned(),
+                pid: Some(pid.parse().expect("a process id")),
+                jmx_port: jmx_port.first().map(|port| port.parse().expect("a port")),
+            },
+            ["failed", log, ref reason @ ..] => {
+                panic!("{}", explain_failure(log, &reason.join(" ")))
+            }
             _ => panic!("kafka/broker.sh answered {answer:?} to \"start\""),
         }
     }

@@ -5,9 +5,10 @@
 //! last is never replaced, so that there is one whose memory is seen over the whole time.
 //!
 //! A repeat has an excuse when an earlier request of its delivery came shortly before a dispatcher
-//! was killed or frozen: in flight then, or ended and not committed.
+//! was killed or frozen: in flight then, or ended and not committed; or when an attempt at it ended
+//! without an answer, which is made again by the schedule. Those that have none are listed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::thread;
 use std::time::Duration;
@@ -42,6 +43,8 @@ const BEYOND_SESSION: Duration = Duration::from_secs(5);
 const UNCOMMITTED_US: u64 = 2_000_000;
 /// What was written to a socket arrives within this, though its process stands still.
 const UNDER_WAY_US: u64 = 500_000;
+/// Of repeats without an excuse so many are listed.
+const SHOWN: usize = 20;
 /// Everything arrives within this after the last event, a take-over included.
 const PATIENCE: Duration = Duration::from_secs(180);
 
@@ -224,27 +227,42 @@ fn judge(
     }
     let excuses: Vec<Range<u64>> = happened.iter().filter_map(Happened::excuses).collect();
     let excused = |arrival: &Arrival| excuses.iter().any(|time| time.contains(&arrival.at_us));
-    let (with, without) = repeats(&arrivals, excused);
+    let unanswered: BTreeSet<u64> = attempts
+        .iter()
+        .filter(|attempt| attempt.status == 0)
+        .map(|attempt| attempt.event as u64)
+        .collect();
+    let repeats = repeats(&arrivals, excused, &unanswered);
+    let in_danger = arrivals.iter().filter(|arrival| excused(arrival)).count();
     report.numbers(
         "Repeats",
         &[
-            ("deliveries that may be repeated", {
-                arrivals.iter().filter(|a| excused(a)).count().to_string()
-            }),
+            ("requests that may be repeated", in_danger.to_string()),
+            ("repeats of them", repeats.lost_worker.to_string()),
             (
-                "requests beyond the first, with an excuse",
-                with.to_string(),
+                "repeats after an attempt without an answer",
+                repeats.unanswered.to_string(),
             ),
-            ("without", without.to_string()),
+            ("repeats of none of these", repeats.rest.len().to_string()),
         ],
     );
-    report.none("repeats without an excuse", without);
+    let rows = repeats
+        .rest
+        .iter()
+        .take(SHOWN)
+        .map(|(event, first, again)| {
+            let seconds = |at: &u64| format!("{:.3}", at.saturating_sub(course.start) as f64 / 1e6);
+            vec![event.to_string(), seconds(first), seconds(again)]
+        });
+    let columns = ["event", "first at s", "again at s"];
+    report.table("Repeats without an excuse", &columns, rows.collect());
+    report.none("repeats without an excuse", repeats.rest.len());
     let rest: Vec<Arrival> = arrivals.iter().filter(|a| !excused(a)).copied().collect();
     report.none(
         "requests without an attempt record or an excuse",
         audit::unrecorded(&rest, &attempts),
     );
-    super::marks_of_all(&mut report, &rig, &joined, &attempts)?;
+    super::marks_of_all(&mut report, &rig, &joined, &arrivals, &attempts)?;
     Ok(report)
 }
 
@@ -285,25 +303,41 @@ fn latencies(plan: &Soak, report: &mut Report, joined: &Joined<'_>, happened: &[
     );
 }
 
-/// Requests of deliveries beyond the first: with an earlier one that is excused, and without.
-fn repeats(arrivals: &[Arrival], excused: impl Fn(&Arrival) -> bool) -> (usize, usize) {
-    // whether any so far was
-    let mut seen: BTreeMap<u64, bool> = BTreeMap::new();
-    let (mut with, mut without) = (0, 0);
+/// Requests of deliveries beyond the first, by what excuses them.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Repeats {
+    /// An earlier one came right before a worker was lost.
+    lost_worker: usize,
+    /// An attempt at it ended without an answer.
+    unanswered: usize,
+    /// Nothing: event, when its first request came, and when this one, microseconds.
+    rest: Vec<(u64, u64, u64)>,
+}
+
+fn repeats(
+    arrivals: &[Arrival],
+    excused: impl Fn(&Arrival) -> bool,
+    unanswered: &BTreeSet<u64>,
+) -> Repeats {
+    // when the first came, and whether any so far is excused
+    let mut seen: BTreeMap<u64, (u64, bool)> = BTreeMap::new();
+    let mut repeats = Repeats::default();
     for arrival in arrivals {
         let is = excused(arrival);
-        match seen.get_mut(&arrival.event) {
-            None => {
-                seen.insert(arrival.event, is);
-            }
-            Some(earlier) => {
-                with += usize::from(*earlier);
-                without += usize::from(!*earlier);
-                *earlier |= is;
-            }
+        let Some((first, earlier)) = seen.get_mut(&arrival.event) else {
+            seen.insert(arrival.event, (arrival.at_us, is));
+            continue;
+        };
+        if *earlier {
+            repeats.lost_worker += 1;
+        } else if unanswered.contains(&arrival.event) {
+            repeats.unanswered += 1;
+        } else {
+            repeats.rest.push((arrival.event, *first, arrival.at_us));
         }
+        *earlier |= is;
     }
-    (with, without)
+    repeats
 }
 
 fn memory(report: &mut Report, name: &str, samples: &[Sample]) {
@@ -353,7 +387,7 @@ fn growth(samples: &[Sample]) -> (f64, f64) {
 
 #[cfg(test)]
 mod tests {
-    use super::{WARM_UP_US, growth, repeats};
+    use super::{Repeats, WARM_UP_US, growth, repeats};
     use crate::samples::Sample;
     use crate::sink::log::Arrival;
 
@@ -368,14 +402,21 @@ mod tests {
         };
         let arrivals = [
             arrival(1, 10),
+            arrival(4, 11),
             arrival(2, 50),
             arrival(3, 55),
             arrival(2, 90),
             arrival(1, 91),
+            arrival(4, 92),
             arrival(2, 95),
         ];
         let excused = |arrival: &Arrival| (40..60).contains(&arrival.at_us);
-        assert_eq!(repeats(&arrivals, excused), (2, 1));
+        let found = Repeats {
+            lost_worker: 2,
+            unanswered: 1,
+            rest: vec![(1, 10, 91)],
+        };
+        assert_eq!(repeats(&arrivals, excused, &[4].into()), found);
     }
 
     #[test]
