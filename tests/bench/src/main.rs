@@ -1,24 +1,59 @@
 //! `bench PROFILE`: one load experiment; prints tables and marks, exits 1 when a mark is missed.
+//! `bench all`: every one of them. `bench compare`: two runs side by side.
 //! Uses the `postrider` built into the same folder.
 
+use std::fmt::Display;
 use std::io::{self, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use postrider_bench::compare::{self, Comparison};
 use postrider_bench::profiles::{backlog, down, max, ordered, replay, retries, scale, sick, soak};
-use postrider_bench::report::Folder;
+use postrider_bench::report::{Folder, Report};
 use postrider_bench::rig::{Place, Setting};
+use postrider_bench::suite::{self, Outcome, Suite};
 use postrider_bench::{baseline, sink};
+use postrider_test_support::Broker;
 
 /// Load experiments against real workers on a real broker
 #[derive(Parser)]
 struct Arguments {
-    /// Where the files of the run go [default: target/bench/PROFILE]
+    /// Where the files of the run go [default: target/bench/COMMAND]
     #[arg(long, global = true)]
     folder: Option<PathBuf>,
     #[command(subcommand)]
-    profile: Profile,
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    #[command(flatten)]
+    Profile(Profile),
+    /// Every experiment, one after the other, also when one misses a mark
+    All {
+        /// In a short form, in which only what must never happen counts
+        #[arg(long)]
+        quick: bool,
+    },
+    /// Two runs side by side: their folders, or the report.json in them
+    Compare {
+        /// What it is compared with
+        a: PathBuf,
+        /// What is compared
+        b: PathBuf,
+    },
+    /// Signed requests with nothing around them, as a process of its own
+    #[command(hide = true)]
+    Bare(baseline::Bare),
+    /// The receivers, as a process of their own
+    #[command(hide = true)]
+    Sink {
+        /// The file it writes
+        #[arg(long)]
+        log: PathBuf,
+    },
 }
 
 #[derive(Subcommand)]
@@ -41,16 +76,6 @@ enum Profile {
     Scale(scale::Scale),
     /// Hours of a steady load with a fault every so many minutes
     Soak(soak::Soak),
-    /// Signed requests with nothing around them, as a process of its own
-    #[command(hide = true)]
-    Bare(baseline::Bare),
-    /// The receivers, as a process of their own
-    #[command(hide = true)]
-    Sink {
-        /// The file it writes
-        #[arg(long)]
-        log: PathBuf,
-    },
 }
 
 impl Profile {
@@ -65,68 +90,124 @@ impl Profile {
             Self::Replay(_) => "replay",
             Self::Scale(_) => "scale",
             Self::Soak(_) => "soak",
-            Self::Bare(_) => "bare",
-            Self::Sink { .. } => "sink",
         }
     }
 
-    fn setting(&self) -> Option<Setting> {
+    fn setting(&self) -> Setting {
         match self {
-            Self::Sick(plan) => Some(plan.setting),
-            Self::Max(plan) => Some(plan.setting),
-            Self::Down(plan) => Some(plan.setting),
-            Self::Retries(plan) => Some(plan.setting),
-            Self::Backlog(plan) => Some(plan.setting),
-            Self::Ordered(plan) => Some(plan.setting),
-            Self::Replay(plan) => Some(plan.setting),
-            Self::Scale(plan) => Some(plan.setting),
-            Self::Soak(plan) => Some(plan.setting),
-            Self::Bare(_) | Self::Sink { .. } => None,
+            Self::Sick(plan) => plan.setting,
+            Self::Max(plan) => plan.setting,
+            Self::Down(plan) => plan.setting,
+            Self::Retries(plan) => plan.setting,
+            Self::Backlog(plan) => plan.setting,
+            Self::Ordered(plan) => plan.setting,
+            Self::Replay(plan) => plan.setting,
+            Self::Scale(plan) => plan.setting,
+            Self::Soak(plan) => plan.setting,
         }
+    }
+
+    /// Carries it out and leaves its files.
+    fn run(&self, broker: &Broker, folder: &Path) -> anyhow::Result<Report> {
+        let place = Place {
+            broker,
+            program: std::env::current_exe()?,
+            folder: Folder::new(folder)?,
+        };
+        let report = match self {
+            Self::Sick(plan) => sick::run(plan, &place)?,
+            Self::Max(plan) => max::run(plan, &place)?,
+            Self::Down(plan) => down::run(plan, &place)?,
+            Self::Retries(plan) => retries::run(plan, &place)?,
+            Self::Backlog(plan) => backlog::run(plan, &place)?,
+            Self::Ordered(plan) => ordered::run(plan, &place)?,
+            Self::Replay(plan) => replay::run(plan, &place)?,
+            Self::Scale(plan) => scale::run(plan, &place)?,
+            Self::Soak(plan) => soak::run(plan, &place)?,
+        };
+        report.save(&place.folder)?;
+        Ok(report)
     }
 }
 
 fn main() -> anyhow::Result<ExitCode> {
-    let Arguments { folder, profile } = Arguments::parse();
-    match &profile {
-        Profile::Sink { log } => {
-            sink::run(log)?;
-            return Ok(ExitCode::SUCCESS);
-        }
-        Profile::Bare(bare) => {
-            baseline::run(bare)?;
-            return Ok(ExitCode::SUCCESS);
-        }
-        _ => {}
-    }
+    let Arguments { folder, command } = Arguments::parse();
     let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/bench");
-    let folder = Folder::new(&folder.unwrap_or_else(|| target.join(profile.name())))?;
-    let Some(setting) = profile.setting() else {
-        return Ok(ExitCode::SUCCESS);
-    };
-    let broker = setting.broker();
-    let place = Place {
-        broker: &broker,
-        program: std::env::current_exe()?,
-        folder,
-    };
-    let report = match &profile {
-        Profile::Sick(plan) => sick::run(plan, &place)?,
-        Profile::Max(plan) => max::run(plan, &place)?,
-        Profile::Down(plan) => down::run(plan, &place)?,
-        Profile::Retries(plan) => retries::run(plan, &place)?,
-        Profile::Backlog(plan) => backlog::run(plan, &place)?,
-        Profile::Ordered(plan) => ordered::run(plan, &place)?,
-        Profile::Replay(plan) => replay::run(plan, &place)?,
-        Profile::Scale(plan) => scale::run(plan, &place)?,
-        Profile::Soak(plan) => soak::run(plan, &place)?,
-        Profile::Bare(_) | Profile::Sink { .. } => return Ok(ExitCode::SUCCESS),
-    };
-    report.save(&place.folder)?;
-    write!(io::stdout().lock(), "{report}")?;
-    Ok(if report.is_good() {
+    let folder = |name: &str| folder.unwrap_or_else(|| target.join(name));
+    match command {
+        Command::Sink { log } => {
+            sink::run(&log)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Bare(bare) => {
+            baseline::run(&bare)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Compare { a, b } => {
+            let comparison = Comparison::of(&compare::read(&a)?, &compare::read(&b)?);
+            say(&comparison, true)
+        }
+        Command::All { quick } => {
+            let suite = all(quick, &folder("all"))?;
+            say(&suite, suite.is_good())
+        }
+        Command::Profile(profile) => {
+            let broker = profile.setting().broker();
+            let report = profile.run(&broker, &folder(profile.name()))?;
+            say(&report, report.is_good())
+        }
+    }
+}
+
+fn say(what: &impl Display, good: bool) -> anyhow::Result<ExitCode> {
+    write!(io::stdout().lock(), "{what}")?;
+    Ok(if good {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
     })
+}
+
+fn all(quick: bool, folder: &Path) -> anyhow::Result<Suite> {
+    let mut suite = Suite {
+        only_counts: quick,
+        ..Suite::default()
+    };
+    // brokers take seconds to start; for figures each experiment has one of its own
+    let mut shared: Option<Broker> = None;
+    for (number, entry) in suite::ALL.iter().enumerate() {
+        let arguments = match (quick, entry.quick) {
+            (true, None) => continue,
+            (true, Some(short)) => format!("{short} {}", suite::QUICK),
+            (false, _) => entry.arguments.to_owned(),
+        };
+        let line = format!("{} {arguments}", entry.profile);
+        eprintln!("bench {line}");
+        let words = ["bench"].into_iter().chain(line.split_whitespace());
+        let Command::Profile(profile) = Arguments::try_parse_from(words)?.command else {
+            anyhow::bail!("{line:?} is no experiment");
+        };
+        let broker = match shared.take() {
+            Some(broker) if quick => broker,
+            _ => profile.setting().broker(),
+        };
+        let folder = folder.join(format!("{}-{}", number + 1, profile.name()));
+        // tests' own parts panic where they cannot go on; the next one can
+        let ended = catch_unwind(AssertUnwindSafe(|| profile.run(&broker, &folder)));
+        let outcome = match ended {
+            Ok(Ok(report)) => Outcome::Done(report.into()),
+            Ok(Err(error)) => Outcome::Failed(format!("{error:#}")),
+            Err(_) => Outcome::Failed("it panicked; see above".to_owned()),
+        };
+        let name = if quick {
+            profile.name().to_owned()
+        } else {
+            line
+        };
+        suite.outcomes.push((name.trim().to_owned(), outcome));
+        shared = Some(broker);
+    }
+    let written = Folder::new(folder)?.file("all.md");
+    std::fs::write(written, suite.to_string())?;
+    Ok(suite)
 }

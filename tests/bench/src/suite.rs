@@ -1,0 +1,183 @@
+//! Every experiment, one after the other.
+//!
+//! Decides which there are, in which order, and how small they are for a look at every change.
+//! Leaves carrying one out to whoever reads the command lines, marks to the profiles.
+
+use std::fmt;
+
+use crate::report::{Report, Verdict, shown, write_table};
+
+/// An experiment with its arguments.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry {
+    /// Its command.
+    pub profile: &'static str,
+    /// Beside the defaults.
+    pub arguments: &'static str,
+    /// In the short form; `None` = it has none: it takes minutes however small it is.
+    pub quick: Option<&'static str>,
+}
+
+/// What all have in the short form: they share a broker.
+pub const QUICK: &str = "--slices 6 --timeout-ms 2000 --padding 200";
+
+const fn entry(
+    profile: &'static str,
+    arguments: &'static str,
+    quick: Option<&'static str>,
+) -> Entry {
+    Entry {
+        profile,
+        arguments,
+        quick,
+    }
+}
+
+/// What is cheap first: what is broken is seen soon.
+pub const ALL: &[Entry] = &[
+    entry(
+        "max",
+        "",
+        Some("--endpoints 20 --seconds 1 --rounds 1 --open 50 --in-flight 4"),
+    ),
+    entry(
+        "ordered",
+        "",
+        Some("--endpoints 20 --keys 3 --rate 40 --seconds 2 --most-seconds 1 --open 50"),
+    ),
+    entry(
+        "replay",
+        "",
+        Some("--replays 200 --endpoints 20 --rate 40 --seconds 2 --rounds 1"),
+    ),
+    entry(
+        "scale",
+        "",
+        Some("--endpoints 24 --seconds 1 --settle 1 --rounds 1 --open 20"),
+    ),
+    entry(
+        "backlog",
+        "",
+        Some("--events 500 --endpoints 20 --seconds 1 --open 50"),
+    ),
+    entry(
+        "sick",
+        "",
+        Some("--endpoints 20 --rate 40 --seconds 1 --warm-up 0.5 --rounds 1 --settle 60"),
+    ),
+    entry(
+        "down",
+        "",
+        Some(
+            "--deliveries 500 --arrive 250 --limit 500 --neighbours 8 --rate 20 --before 1 --rest 1",
+        ),
+    ),
+    entry(
+        "retries",
+        "--rate 2500",
+        Some("--retries 100 --spread 3 --rate 100 --endpoints 10"),
+    ),
+    entry(
+        "retries",
+        "--direct --retries 5000000 --spread 600 --padding 200",
+        None,
+    ),
+    entry("soak", "", None),
+];
+
+/// What became of one.
+pub enum Outcome {
+    /// It was carried out.
+    Done(Box<Report>),
+    /// It could not be, and why.
+    Failed(String),
+}
+
+/// What became of all, in order.
+#[derive(Default)]
+pub struct Suite {
+    /// With their command lines.
+    pub outcomes: Vec<(String, Outcome)>,
+    /// Whether marks about speed count: not in the short form, which is too small for them.
+    pub only_counts: bool,
+}
+
+impl Suite {
+    /// Whether all were carried out and no mark was missed.
+    pub fn is_good(&self) -> bool {
+        self.outcomes.iter().all(|(_, outcome)| match outcome {
+            Outcome::Done(report) => !report.marks.iter().any(|mark| {
+                mark.verdict == Verdict::Missed && (mark.is_count() || !self.only_counts)
+            }),
+            Outcome::Failed(_) => false,
+        })
+    }
+}
+
+impl fmt::Display for Suite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut rows = Vec::new();
+        for (command, outcome) in &self.outcomes {
+            let report = match outcome {
+                Outcome::Done(report) => report,
+                Outcome::Failed(why) => {
+                    let why = why.replace('\n', " ");
+                    let nothing = String::new();
+                    rows.push(vec![
+                        command.clone(),
+                        why,
+                        nothing.clone(),
+                        nothing,
+                        "FAILED".into(),
+                    ]);
+                    continue;
+                }
+            };
+            rows.extend(report.marks.iter().map(|mark| {
+                let verdict = match mark.verdict {
+                    Verdict::Kept => "kept",
+                    Verdict::Missed if self.only_counts && !mark.is_count() => "missed, too small",
+                    Verdict::Missed => "MISSED",
+                    Verdict::NotJudged => "not judged",
+                };
+                vec![
+                    command.clone(),
+                    mark.what.clone(),
+                    shown(mark.value),
+                    mark.bound.clone(),
+                    verdict.to_owned(),
+                ]
+            }));
+        }
+        let columns = ["experiment", "what", "value", "mark", "verdict"];
+        write_table(f, "All marks", &columns, &rows)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Outcome, Suite};
+    use crate::report::Report;
+
+    #[test]
+    fn a_missed_mark_or_a_failure_spoils_the_whole() {
+        let mut report = Report::new("p", &1);
+        report.none("lost", 0);
+        report.at_most("p99 ms", 30.0, 20.0);
+        let mut suite = Suite::default();
+        suite
+            .outcomes
+            .push(("p".into(), Outcome::Done(report.into())));
+        assert!(!suite.is_good());
+        suite.only_counts = true;
+        assert!(suite.is_good(), "{suite}");
+        assert!(suite.to_string().contains("missed, too small"), "{suite}");
+        let failed = Outcome::Failed("no\nbroker".into());
+        suite.outcomes.push(("q".into(), failed));
+        assert!(!suite.is_good());
+        assert!(
+            suite.to_string().contains("| q          | no broker |"),
+            "{suite}"
+        );
+    }
+}
