@@ -258,6 +258,7 @@ mod tests {
             receiver,
             attempt,
             status,
+            ..Arrival::default()
         }
     }
 

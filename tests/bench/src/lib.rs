@@ -56,6 +56,7 @@ pub mod budget;
 pub mod compare;
 pub mod facts;
 pub mod fleet;
+pub mod handshakes;
 pub mod histogram;
 pub mod load;
 pub mod plan;

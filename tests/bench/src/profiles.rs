@@ -22,8 +22,8 @@ use crate::stats::Spread;
 use crate::{histogram, now_us, plot};
 
 /// What every experiment is held to that ends no worker without warning: after the workers were
-/// stopped in order, nothing is lost, given up, sent to the wrong receiver or left out of the log
-/// of attempts.
+/// stopped in order, nothing is lost, given up, sent to the wrong receiver, signed wrongly or left out of
+/// the log of attempts.
 pub(crate) fn common_marks(
     report: &mut Report,
     rig: &Rig,
@@ -79,6 +79,8 @@ fn marks_of_all(
     report.none("lost", counts.lost);
     report.none("dead letters", dead);
     report.none("strays", joined.strays);
+    let unsigned = arrivals.iter().filter(|arrival| !arrival.signed).count();
+    report.none("requests with a wrong signature", unsigned);
     Ok(())
 }
 

@@ -161,7 +161,9 @@ impl Rig {
     ) -> anyhow::Result<Self> {
         let sink = Sink::start(&place.program, place.folder.file("requests.bin"))?;
         let sections = setting.sections();
-        let installation = Installation::with(place.broker, setting.slices, &[INTAKE], &sections);
+        let mut installation =
+            Installation::with(place.broker, setting.slices, &[INTAKE], &sections);
+        installation.trust(sink.authority());
         apply(&installation, &define(&sink));
         let mut sampled = vec![
             ("sink".to_owned(), sink.pid()),

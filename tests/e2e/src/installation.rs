@@ -34,6 +34,7 @@ pub struct Installation {
     prefix: String,
     intake: Vec<String>,
     files: std::cell::Cell<u32>,
+    authority: Option<PathBuf>,
 }
 
 impl Installation {
@@ -71,6 +72,7 @@ impl Installation {
             prefix,
             intake,
             files: std::cell::Cell::new(0),
+            authority: None,
         };
         installation.configure(slices, sections);
         installation
@@ -106,6 +108,11 @@ allow_ranges = ["127.0.0.0/8"]
 {sections}"#
         );
         fs::write(self.config(), text).expect("the folder is ours");
+    }
+
+    /// Workers trust the certificate authorities in this PEM file, in place of the system's.
+    pub fn trust(&mut self, authority: PathBuf) {
+        self.authority = Some(authority);
     }
 
     /// The configuration file.
@@ -192,7 +199,8 @@ allow_ranges = ["127.0.0.0/8"]
     pub fn worker_logging_to(&self, roles: &[&str], log: PathBuf) -> Process {
         let config = self.config();
         let arguments = ["--config", text(&config), "run"];
-        Process::start(&binary(), arguments.iter().chain(roles).copied(), log)
+        let arguments = arguments.iter().chain(roles).copied();
+        Process::start(&binary(), arguments, self.authority.as_deref(), log)
     }
 
     /// Starts any command of the binary, whose output is its log.
@@ -201,7 +209,7 @@ allow_ranges = ["127.0.0.0/8"]
         let first = ["--config", text(&config)];
         let log = self.new_path("command.log");
         let arguments = first.iter().chain(arguments).copied();
-        Process::start(&binary(), arguments, log)
+        Process::start(&binary(), arguments, self.authority.as_deref(), log)
     }
 
     /// A file of these bytes, whose name is new and ends like `name`.

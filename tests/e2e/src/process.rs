@@ -23,6 +23,7 @@ impl Process {
     pub(crate) fn start<'a>(
         binary: &Path,
         arguments: impl Iterator<Item = &'a str>,
+        authority: Option<&Path>,
         log: PathBuf,
     ) -> Self {
         let file = File::create(&log).expect("the folder is ours");
@@ -34,6 +35,8 @@ impl Process {
             ])
             .args(arguments)
             .env("NO_COLOR", "1")
+            // where libraries of TLS look for whom the system trusts
+            .envs(authority.map(|file| ("SSL_CERT_FILE", file)))
             .stdin(Stdio::null())
             .stdout(Stdio::from(file.try_clone().expect("a second descriptor")))
             .stderr(Stdio::from(file))

@@ -264,6 +264,7 @@ mod tests {
             receiver: 0,
             attempt,
             status: 200,
+            ..Arrival::default()
         };
         let sample = |second: u64, process: usize| Sample {
             at_us: second * 1_000_000 + 100,

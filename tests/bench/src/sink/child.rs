@@ -7,8 +7,8 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use anyhow::{Context, ensure};
 
 use super::log::Reader;
-use super::order::{Behaviour, Order, Ready};
-use super::{SIDE_DOOR, path};
+use super::order::{Behaviour, Connections, Order, Ready};
+use super::{SIDE_DOOR, authority, host, path};
 
 /// By which way requests come to a receiver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +17,10 @@ pub enum Door {
     Main,
     /// It can be closed, and refuses connections then.
     Side,
+    /// Always open; receivers are spread over so many hosts, in turn.
+    Hosts(u32),
+    /// The same, with TLS.
+    Tls(u32),
 }
 
 /// A running sink. Ends when dropped, and when the starter dies.
@@ -67,7 +71,26 @@ impl Sink {
         match door {
             Door::Main => format!("http://127.0.0.1:{}{path}", self.ready.port),
             Door::Side => format!("http://{SIDE_DOOR}:{}{path}", self.ready.side_door),
+            Door::Hosts(hosts) => {
+                format!(
+                    "http://{}:{}{path}",
+                    host(receiver % hosts),
+                    self.ready.port
+                )
+            }
+            Door::Tls(hosts) => {
+                format!(
+                    "https://{}:{}{path}",
+                    host(receiver % hosts),
+                    self.ready.tls
+                )
+            }
         }
+    }
+
+    /// The port that is always open, with TLS or without.
+    pub fn port(&self, tls: bool) -> u16 {
+        if tls { self.ready.tls } else { self.ready.port }
     }
 
     /// What every `step`-th receiver, from `first` on and below `end`, does from now on.
@@ -102,6 +125,19 @@ impl Sink {
     /// The sink is gone, or somebody else has the port.
     pub fn open_side_door(&mut self) -> anyhow::Result<()> {
         self.order(&Order::OpenSideDoor)
+    }
+
+    /// What becomes of connections from now on.
+    ///
+    /// # Errors
+    /// The sink is gone.
+    pub fn connections(&mut self, connections: Connections) -> anyhow::Result<()> {
+        self.order(&Order::Connections(connections))
+    }
+
+    /// The PEM file of the authority that its certificates are of.
+    pub fn authority(&self) -> PathBuf {
+        authority::file(&self.log)
     }
 
     /// Reads its log from the beginning.

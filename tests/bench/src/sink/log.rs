@@ -12,8 +12,31 @@ pub const LENGTH: usize = 24;
 /// As the event of a request whose body held none of ours.
 pub const NO_EVENT: u64 = u64::MAX;
 
+/// Of the last two bytes of a record: the status, which has three digits, and above it the rest.
+const STATUS: u16 = 0x3ff;
+const CONNECTION_SHIFT: u32 = 10;
+const SIGNED: u16 = 1 << 12;
+
+/// What a request came over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Connection {
+    /// One that had brought another before.
+    #[default]
+    Kept,
+    /// A new one, without TLS.
+    Plain,
+    /// A new one, after a full handshake.
+    Handshake,
+    /// A new one, whose handshake resumed a session.
+    Resumed,
+}
+
+impl Connection {
+    const ALL: [Self; 4] = [Self::Kept, Self::Plain, Self::Handshake, Self::Resumed];
+}
+
 /// A request as the sink saw it. Its place in the log is its place in the order of arrival.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Arrival {
     /// When its last byte was read, microseconds since the epoch.
     pub at_us: u64,
@@ -25,6 +48,10 @@ pub struct Arrival {
     pub attempt: u16,
     /// What it was to be answered; 0 = nothing.
     pub status: u16,
+    /// What it came over.
+    pub connection: Connection,
+    /// Whether its signature is right.
+    pub signed: bool,
 }
 
 impl Arrival {
@@ -35,18 +62,23 @@ impl Arrival {
         bytes[8..16].copy_from_slice(&self.event.to_le_bytes());
         bytes[16..20].copy_from_slice(&self.receiver.to_le_bytes());
         bytes[20..22].copy_from_slice(&self.attempt.to_le_bytes());
-        bytes[22..].copy_from_slice(&self.status.to_le_bytes());
+        let signed = if self.signed { SIGNED } else { 0 };
+        let last = self.status & STATUS | (self.connection as u16) << CONNECTION_SHIFT | signed;
+        bytes[22..].copy_from_slice(&last.to_le_bytes());
         bytes
     }
 
     /// What a record says.
     pub fn decode(bytes: &[u8; LENGTH]) -> Self {
+        let last = u16::from_le_bytes(part(bytes, 22));
         Self {
             at_us: u64::from_le_bytes(part(bytes, 0)),
             event: u64::from_le_bytes(part(bytes, 8)),
             receiver: u32::from_le_bytes(part(bytes, 16)),
             attempt: u16::from_le_bytes(part(bytes, 20)),
-            status: u16::from_le_bytes(part(bytes, 22)),
+            status: last & STATUS,
+            connection: Connection::ALL[usize::from(last >> CONNECTION_SHIFT) % 4],
+            signed: last & SIGNED != 0,
         }
     }
 
@@ -97,7 +129,7 @@ impl Reader {
 mod tests {
     use std::io::Write;
 
-    use super::{Arrival, LENGTH, NO_EVENT, Reader};
+    use super::{Arrival, Connection, LENGTH, NO_EVENT, Reader};
 
     fn arrival(event: u64) -> Arrival {
         Arrival {
@@ -106,6 +138,8 @@ mod tests {
             receiver: 70_000,
             attempt: 3,
             status: 503,
+            connection: Connection::Resumed,
+            signed: true,
         }
     }
 
@@ -113,6 +147,17 @@ mod tests {
     fn what_is_written_is_read() {
         for event in [0, 1_000_000, NO_EVENT] {
             assert_eq!(Arrival::decode(&arrival(event).encode()), arrival(event));
+        }
+        for connection in Connection::ALL {
+            for (signed, status) in [(true, 999), (false, 999), (true, 0), (false, 0)] {
+                let arrival = Arrival {
+                    connection,
+                    signed,
+                    status,
+                    ..arrival(1)
+                };
+                assert_eq!(Arrival::decode(&arrival.encode()), arrival);
+            }
         }
     }
 

@@ -67,6 +67,21 @@ pub enum Order {
     CloseSideDoor,
     /// It takes connections again.
     OpenSideDoor,
+    /// What happens to connections from now on.
+    Connections(Connections),
+}
+
+/// What becomes of connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Connections {
+    /// They are kept after an answer, as at first; TLS sessions can be resumed.
+    Kept,
+    /// An answer ends its connection, so that the next request needs a new one; TLS sessions can
+    /// be resumed.
+    New,
+    /// The same, and TLS sessions cannot be resumed, those of before neither.
+    NewWithoutSessions,
 }
 
 /// What the sink says first.
@@ -76,6 +91,8 @@ pub struct Ready {
     pub port: u16,
     /// The port that can be closed.
     pub side_door: u16,
+    /// The port that speaks TLS.
+    pub tls: u16,
 }
 
 #[cfg(test)]
