@@ -10,7 +10,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use postrider_bench::compare::{self, Comparison};
-use postrider_bench::profiles::{backlog, down, max, ordered, replay, retries, scale, sick, soak};
+use postrider_bench::profiles::{
+    backlog, burst, cold, down, fanout, hot, max, ordered, replay, retries, scale, sick, soak, tls,
+};
 use postrider_bench::report::{Folder, Report};
 use postrider_bench::rig::{Place, Setting};
 use postrider_bench::suite::{self, Outcome, Suite};
@@ -76,6 +78,16 @@ enum Profile {
     Scale(scale::Scale),
     /// Hours of a steady load with a fault every so many minutes
     Soak(soak::Soak),
+    /// A thousand hosts that speak TLS: connections that are kept, and handshakes
+    Tls(tls::Tls),
+    /// Very many endpoints on many hosts: memory, cost, start
+    Cold(cold::Cold),
+    /// One endpoint gets nine tenths of all events
+    Hot(hot::Hot),
+    /// One event for very many endpoints
+    Fanout(fanout::Fanout),
+    /// Several times the load for a minute
+    Burst(burst::Burst),
 }
 
 impl Profile {
@@ -90,6 +102,11 @@ impl Profile {
             Self::Replay(_) => "replay",
             Self::Scale(_) => "scale",
             Self::Soak(_) => "soak",
+            Self::Tls(_) => "tls",
+            Self::Cold(_) => "cold",
+            Self::Hot(_) => "hot",
+            Self::Fanout(_) => "fanout",
+            Self::Burst(_) => "burst",
         }
     }
 
@@ -104,6 +121,11 @@ impl Profile {
             Self::Replay(plan) => plan.setting,
             Self::Scale(plan) => plan.setting,
             Self::Soak(plan) => plan.setting,
+            Self::Tls(plan) => plan.setting,
+            Self::Cold(plan) => plan.setting,
+            Self::Hot(plan) => plan.setting,
+            Self::Fanout(plan) => plan.setting,
+            Self::Burst(plan) => plan.setting,
         }
     }
 
@@ -124,6 +146,11 @@ impl Profile {
             Self::Replay(plan) => replay::run(plan, &place)?,
             Self::Scale(plan) => scale::run(plan, &place)?,
             Self::Soak(plan) => soak::run(plan, &place)?,
+            Self::Tls(plan) => tls::run(plan, &place)?,
+            Self::Cold(plan) => cold::run(plan, &place)?,
+            Self::Hot(plan) => hot::run(plan, &place)?,
+            Self::Fanout(plan) => fanout::run(plan, &place)?,
+            Self::Burst(plan) => burst::run(plan, &place)?,
         };
         report.save(&place.folder)?;
         Ok(report)

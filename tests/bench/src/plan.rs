@@ -67,11 +67,50 @@ pub fn plan(streams: &[Stream], seed: u64) -> Vec<Planned> {
     all
 }
 
+/// Events at an even pace, to endpoints drawn by Zipf's law: the one counted `n` gets a share in
+/// proportion to (n + 1)^-`exponent`, so that few get much and most get little.
+pub fn zipf(stream: &Stream, exponent: f64, seed: u64) -> Vec<Planned> {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut sum = 0.0;
+    let up_to: Vec<f64> = (1..=stream.endpoints.len())
+        .map(|rank| {
+            sum += (rank as f64).powf(-exponent);
+            sum
+        })
+        .collect();
+    let planned = (0..stream.count).map(|number| {
+        let drawn = random.f64() * sum;
+        let rank = up_to.partition_point(|up_to| *up_to <= drawn);
+        Planned {
+            at_us: (number as f64 * 1e6 / stream.rate) as u64,
+            endpoint: stream.endpoints.start + rank as u32,
+        }
+    });
+    planned.collect()
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
-    use super::{Stream, plan};
+    use super::{Stream, plan, zipf};
+
+    #[test]
+    fn few_get_much_and_most_get_little() {
+        let stream = Stream::lasting(10..1_010, 1_000.0, Duration::from_secs(100));
+        let planned = zipf(&stream, 1.0, 1);
+        assert_eq!(planned.len(), 100_000);
+        let mut counts = [0_u32; 1_000];
+        for planned in &planned {
+            counts[planned.endpoint as usize - 10] += 1;
+        }
+        // of the harmonic number of 1 000, which is 7.485
+        let share = |rank: usize| f64::from(counts[rank - 1]) * 7.485 * rank as f64 / 100_000.0;
+        assert!((share(1) - 1.0).abs() < 0.05, "{}", share(1));
+        assert!((share(10) - 1.0).abs() < 0.15, "{}", share(10));
+        let rare: u32 = counts[500..].iter().sum();
+        assert!((8_000..11_000).contains(&rare), "{rare}");
+    }
 
     #[test]
     fn events_come_evenly_and_to_all_in_turn() {

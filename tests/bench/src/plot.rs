@@ -283,6 +283,9 @@ mod tests {
             .collect();
         let arrivals: Vec<Arrival> = (0..100)
             .map(|event| Arrival {
+                connection: 0,
+                signed: true,
+
                 at_us: event * 100_000 + 1_000 + event,
                 event,
                 receiver: 0,

@@ -1,7 +1,11 @@
 //! One experiment per file: its load, its course, its marks.
 
 pub mod backlog;
+pub mod burst;
+pub mod cold;
 pub mod down;
+pub mod fanout;
+pub mod hot;
 pub mod max;
 pub mod ordered;
 pub mod replay;
@@ -9,17 +13,62 @@ pub mod retries;
 pub mod scale;
 pub mod sick;
 pub mod soak;
+pub mod tls;
 
 use std::ops::Range;
 use std::time::Duration;
 
 use crate::audit::{self, Attempted, Joined};
+use crate::baseline::Pace;
 use crate::facts::Facts;
 use crate::report::Report;
 use crate::rig::Rig;
+use crate::samples::Usage;
 use crate::sink::log::Arrival;
 use crate::stats::Spread;
 use crate::{histogram, now_us, plot};
+
+/// How long what was open at the end of a flood may take.
+const DELIVERED_WITHIN: Duration = Duration::from_secs(60);
+
+/// The pace of as many deliveries as are taken, never more than `open` at once, and what it used.
+fn pace(
+    rig: &mut Rig,
+    endpoints: Range<u32>,
+    open: usize,
+    seconds: f64,
+) -> anyhow::Result<(Pace, Vec<Usage>)> {
+    let before = rig.arrivals()?.len();
+    let (began, cpu) = (now_us(), rig.workers_cpu_seconds()?);
+    let events = rig.flood(endpoints, open, Duration::from_secs_f64(seconds))?;
+    let missing = rig.wait_for_delivery(events, DELIVERED_WITHIN)?;
+    let (ended, cpu) = (now_us(), rig.workers_cpu_seconds()? - cpu);
+    let requests = rig.arrivals()?.len() - before;
+    let pace = Pace {
+        requests: requests as u64,
+        failed: missing as u64,
+        seconds: (ended - began) as f64 / 1e6,
+        cpu_seconds: cpu,
+    };
+    Ok((pace, rig.sampler.usage(&(began..ended))))
+}
+
+/// A row about a pace: its name, requests, a second, CPU of each.
+fn pace_row(name: &str, pace: &Pace) -> Vec<String> {
+    vec![
+        name.to_owned(),
+        pace.requests.to_string(),
+        format!("{:.0}", pace.rate()),
+        format!("{:.1}", pace.cpu_us()),
+    ]
+}
+
+/// The middle one; 0 without any.
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or_default()
+}
 
 /// What every experiment is held to that ends no worker without warning: after the workers were
 /// stopped in order, nothing is lost, given up, sent to the wrong receiver, signed wrongly or left out of

@@ -159,6 +159,20 @@ impl Rig {
         setting: Setting,
         define: impl FnOnce(&Sink) -> Vec<Value>,
     ) -> anyhow::Result<Self> {
+        let mut rig = Self::prepare(place, setting, define)?;
+        rig.start_workers();
+        Ok(rig)
+    }
+
+    /// All but the workers, so that what is written now waits for them.
+    ///
+    /// # Errors
+    /// Something does not start.
+    pub fn prepare(
+        place: &Place<'_>,
+        setting: Setting,
+        define: impl FnOnce(&Sink) -> Vec<Value>,
+    ) -> anyhow::Result<Self> {
         let sink = Sink::start(&place.program, place.folder.file("requests.bin"))?;
         let sections = setting.sections();
         let mut installation =
@@ -178,7 +192,7 @@ impl Rig {
                 .map(|r| ("broker's counters".into(), r.pid())),
         );
         let client = installation.client();
-        let mut rig = Self {
+        Ok(Self {
             sampler: Sampler::start(sampled),
             workers: Vec::new(),
             lives: Vec::new(),
@@ -192,9 +206,7 @@ impl Rig {
             delivered: Vec::new(),
             delivered_count: 0,
             setting,
-        };
-        rig.start_workers();
-        Ok(rig)
+        })
     }
 
     /// Starts the router and the dispatchers, all of which are new or gone, and waits until they

@@ -5,7 +5,9 @@
 
 use std::path::PathBuf;
 
-use postrider_bench::profiles::{backlog, down, max, ordered, replay, retries, scale, sick, soak};
+use postrider_bench::profiles::{
+    backlog, burst, cold, down, fanout, hot, max, ordered, replay, retries, scale, sick, soak, tls,
+};
 use postrider_bench::report::{Folder, Report, Verdict};
 use postrider_bench::rig::{Place, Setting};
 use postrider_test_support::Broker;
@@ -238,4 +240,91 @@ fn scale() {
     let (_folder, report) = run(&needed, |place| scale::run(&plan, place));
     let pace = report.tables.iter().find(|table| table.title == "Pace");
     assert_eq!(pace.expect("a table").rows.len(), 6);
+}
+
+#[test]
+fn tls() {
+    let plan = tls::Tls {
+        hosts: 20,
+        rate: 40.0,
+        seconds: 1.0,
+        rounds: 1,
+        open: 20,
+        in_flight: 4,
+        setting: SETTING,
+    };
+    let needed = [
+        "full handshakes: rate, deliveries ÷ bare",
+        "over a connection that was to end",
+        "lost",
+    ];
+    run(&needed, |place| tls::run(&plan, place));
+}
+
+#[test]
+fn cold() {
+    let plan = cold::Cold {
+        endpoints: 300,
+        few: 10,
+        hosts: 100,
+        exponent: 1.1,
+        rate: 50.0,
+        greet_rate: 100.0,
+        seconds: 1.0,
+        rounds: 1,
+        setting: SETTING,
+    };
+    let needed = [
+        "CPU of a delivery, all ÷ few",
+        "endpoints with events and no attempt",
+        "few: lost",
+        "lost",
+    ];
+    run(&needed, |place| cold::run(&plan, place));
+}
+
+#[test]
+fn hot() {
+    let plan = hot::Hot {
+        neighbours: 8,
+        rate: 10.0,
+        limit: 50,
+        answer_ms: 5,
+        seconds: 1.0,
+        rounds: 1,
+        setting: SETTING,
+    };
+    let needed = ["neighbours' p99, hot ÷ alone", "lost"];
+    let (_folder, report) = run(&needed, |place| hot::run(&plan, place));
+    let most = "hot: most requests in any second";
+    let most = report.marks.iter().find(|mark| mark.what == most);
+    assert_eq!(most.expect("a mark").verdict, Verdict::Kept, "{report}");
+}
+
+#[test]
+fn fanout() {
+    let plan = fanout::Fanout {
+        endpoints: 100,
+        events: 2,
+        seconds: 1.0,
+        open: 50,
+        setting: SETTING,
+    };
+    let needed = ["the last one's start, seconds", "lost", "strays"];
+    run(&needed, |place| fanout::run(&plan, place));
+}
+
+#[test]
+fn burst() {
+    let plan = burst::Burst {
+        endpoints: 20,
+        rate: 20.0,
+        times: 6.0,
+        burst: 1.0,
+        drain: 2.0,
+        seconds: 1.0,
+        setting: SETTING,
+    };
+    let needed = ["all of the burst delivered, seconds after it", "lost"];
+    run(&needed, |place| burst::run(&plan, place));
 }

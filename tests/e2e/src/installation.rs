@@ -192,7 +192,7 @@ allow_ranges = ["127.0.0.0/8"]
         let first = ["--config", text(&config), "run", role];
         let arguments = first.iter().chain(flags).copied();
         let log = self.new_path("test-build.log");
-        Process::start(&beside("postrider-points"), arguments, log)
+        Process::start(&beside("postrider-points"), arguments, None, log)
     }
 
     /// As [`Installation::worker`], with the file that it logs to.

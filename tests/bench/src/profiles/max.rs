@@ -11,7 +11,6 @@ use serde::Serialize;
 
 use crate::audit::{self, Joined};
 use crate::baseline::{self, Pace};
-use crate::now_us;
 use crate::report::Report;
 use crate::rig::{Place, Rig, Setting, endpoint, endpoint_id};
 use crate::samples::Usage;
@@ -23,7 +22,6 @@ const CPU_MAX: f64 = 2.0;
 const RATE_MIN: f64 = 0.25;
 /// The pace of the first deliveries.
 const GREET_RATE: f64 = 500.0;
-const DELIVERED_WITHIN: Duration = Duration::from_secs(60);
 
 /// How much of it.
 #[derive(Clone, Debug, Args, Serialize)]
@@ -91,20 +89,7 @@ fn part(plan: &Max, rig: &mut Rig, place: &Place<'_>) -> anyhow::Result<Part> {
         plan.in_flight,
         plan.seconds,
     )?;
-    let before = rig.arrivals()?.len();
-    let (began, cpu) = (now_us(), rig.workers_cpu_seconds()?);
-    let time = Duration::from_secs_f64(plan.seconds);
-    let events = rig.flood(0..plan.endpoints, plan.open, time)?;
-    let missing = rig.wait_for_delivery(events, DELIVERED_WITHIN)?;
-    let (ended, cpu) = (now_us(), rig.workers_cpu_seconds()? - cpu);
-    let requests = rig.arrivals()?.len() - before;
-    let ours = Pace {
-        requests: requests as u64,
-        failed: missing as u64,
-        seconds: (ended - began) as f64 / 1e6,
-        cpu_seconds: cpu,
-    };
-    let usage = rig.sampler.usage(&(began..ended));
+    let (ours, usage) = super::pace(rig, 0..plan.endpoints, plan.open, plan.seconds)?;
     Ok(Part { bare, ours, usage })
 }
 
@@ -115,25 +100,20 @@ fn judge(plan: &Max, mut rig: Rig, parts: &[Part], place: &Place<'_>) -> anyhow:
     let attempts = audit::attempts(&client, &rig.installation.topic("attempts"))?;
     let joined = Joined::new(rig.load.events(), &arrivals);
     let mut report = Report::new("max", plan);
-    let row = |name: String, pace: &Pace| {
-        let (rate, cpu) = (pace.rate(), pace.cpu_us());
-        vec![
-            name,
-            pace.requests.to_string(),
-            format!("{rate:.0}"),
-            format!("{cpu:.1}"),
-        ]
-    };
     let rows = parts.iter().enumerate().flat_map(|(round, part)| {
-        let bare = row(format!("bare {}", round + 1), &part.bare);
-        [bare, row(format!("postrider {}", round + 1), &part.ours)]
+        let bare = super::pace_row(&format!("bare {}", round + 1), &part.bare);
+        [
+            bare,
+            super::pace_row(&format!("postrider {}", round + 1), &part.ours),
+        ]
     });
     let columns = ["of", "requests", "a second", "CPU us each"];
     report.table("Pace", &columns, rows.collect());
     for (round, part) in parts.iter().enumerate() {
         report.usage(&format!("Processes, postrider {}", round + 1), &part.usage);
     }
-    let ratio = |of: fn(&Pace) -> f64| median(parts.iter().map(|p| of(&p.ours) / of(&p.bare)));
+    let ratio =
+        |of: fn(&Pace) -> f64| super::median(parts.iter().map(|p| of(&p.ours) / of(&p.bare)));
     report.at_most("CPU, delivery ÷ bare request", ratio(Pace::cpu_us), CPU_MAX);
     report.at_least(
         "rate, deliveries ÷ bare requests",
@@ -142,11 +122,4 @@ fn judge(plan: &Max, mut rig: Rig, parts: &[Part], place: &Place<'_>) -> anyhow:
     );
     super::common_marks(&mut report, &rig, &joined, &arrivals, &attempts)?;
     Ok(report)
-}
-
-/// The middle one; 0 without any.
-fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or_default()
 }

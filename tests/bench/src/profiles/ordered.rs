@@ -215,6 +215,9 @@ mod tests {
             endpoint,
         };
         let arrival = |event: u64, receiver: u32, status: u16| Arrival {
+            connection: 0,
+            signed: true,
+
             at_us: 0,
             event,
             receiver,
