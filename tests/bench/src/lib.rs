@@ -7,6 +7,11 @@
 //! ```sh
 //! cargo build --release -p postrider -p postrider-bench
 //! target/release/bench max        # how much it takes, beside bare signed requests; 2 min
+//! target/release/bench tls        # 1 000 hosts that speak TLS, beside bare handshakes; 5 min
+//! target/release/bench cold       # 100 000 endpoints on 10 000 hosts, beside 100; 10 min
+//! target/release/bench hot        # one gets nine tenths of all events; 5 min
+//! target/release/bench fanout     # one event for 10 000 endpoints; 2 min
+//! target/release/bench burst      # six times the load for a minute; 5 min
 //! target/release/bench sick       # 10 % hang, 5 % fail: what the healthy feel of it; 8 min
 //! target/release/bench down       # one is away while 200 000 deliveries for it come; 12 min
 //! target/release/bench ordered    # half of the endpoints take their events in order; 3 min
@@ -40,8 +45,9 @@
 //! - *Open model.* When an event is to be written is fixed before anything runs ([`plan`]), and
 //!   latencies count from that time, not from when it was written: who is slow is not forgiven
 //!   the events that waited for it.
-//! - *Receivers* are a process of their own ([`sink`]), told apart by path, and write each request
-//!   down before they answer it. All times are of one machine's clock.
+//! - *Receivers* are a process of their own ([`sink`]), told apart by path and, where a profile says
+//!   so, by host, and write each request down before they answer it. All times are of one machine's
+//!   clock. What a request costs them: `cargo run --release -p postrider-bench --example sink-cost`.
 //! - *Percentiles* are exact: all values are kept ([`stats`]).
 //! - *Ratios.* Broker, workers, receivers and load share the machine, so marks are ratios within
 //!   one run, or counts.

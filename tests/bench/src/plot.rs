@@ -283,7 +283,7 @@ mod tests {
             .collect();
         let arrivals: Vec<Arrival> = (0..100)
             .map(|event| Arrival {
-                connection: 0,
+                connection: crate::sink::log::Connection::Kept,
                 signed: true,
 
                 at_us: event * 100_000 + 1_000 + event,

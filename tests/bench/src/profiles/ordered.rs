@@ -215,7 +215,7 @@ mod tests {
             endpoint,
         };
         let arrival = |event: u64, receiver: u32, status: u16| Arrival {
-            connection: 0,
+            connection: crate::sink::log::Connection::Kept,
             signed: true,
 
             at_us: 0,

@@ -394,7 +394,7 @@ mod tests {
     #[test]
     fn a_repeat_needs_an_excuse_of_an_earlier_request_of_its_own() {
         let arrival = |event: u64, at_us: u64| Arrival {
-            connection: 0,
+            connection: crate::sink::log::Connection::Kept,
             signed: true,
 
             at_us,

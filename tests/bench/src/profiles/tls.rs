@@ -116,8 +116,7 @@ fn part(plan: &Tls, rig: &mut Rig, sessions: bool) -> anyhow::Result<Part> {
     let bare = handshakes.run(&rig.sink)?;
     let failed = bare.pace.failed;
     anyhow::ensure!(failed == 0, "{failed} bare requests failed");
-    // what was kept from the part before is used up
-    rig.greet(0..plan.hosts, plan.rate)?;
+    use_up(plan, rig)?;
     let first = rig.arrivals()?.len();
     let (ours, usage) = super::pace(rig, 0..plan.hosts, plan.open, plan.seconds)?;
     let arrivals = rig.arrivals()?[first..].iter();
@@ -138,6 +137,19 @@ fn part(plan: &Tls, rig: &mut Rig, sessions: bool) -> anyhow::Result<Part> {
         ours.cpu_us()
     );
     Ok(part)
+}
+
+/// Sends over the connections that were kept before, which end with it, until there are none. It
+/// ends, as no new ones are kept.
+fn use_up(plan: &Tls, rig: &mut Rig) -> anyhow::Result<()> {
+    loop {
+        let first = rig.arrivals()?.len();
+        rig.greet(0..plan.hosts, plan.rate)?;
+        let mut arrivals = rig.arrivals()?[first..].iter();
+        if arrivals.all(|arrival| arrival.connection != Connection::Kept) {
+            return Ok(());
+        }
+    }
 }
 
 impl Part {
