@@ -31,6 +31,9 @@ use crate::samples::cpu_seconds;
 use crate::sink::signature::Key;
 use crate::sink::{Sink, host};
 
+/// What the TLS library counts for one host when it is told how many sessions to keep.
+const TICKETS: usize = 8;
+
 /// How it is done.
 #[derive(Clone, Copy, Debug)]
 pub struct Handshakes {
@@ -130,7 +133,7 @@ impl Handshakes {
             .with_root_certificates(roots)
             .with_no_client_auth();
         config.resumption = match self.wire {
-            Wire::TlsWithSessions => Resumption::in_memory_sessions(self.hosts as usize * 2),
+            Wire::TlsWithSessions => Resumption::in_memory_sessions(self.hosts as usize * TICKETS),
             Wire::Plain | Wire::Tls => Resumption::disabled(),
         };
         Ok(Some(Arc::new(config)))

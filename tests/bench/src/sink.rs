@@ -3,19 +3,19 @@
 //! Decides that a request is in the log before anything is answered, so whoever saw an answer
 //! finds its request there. One thread, so the order of the log is the order of arrival. Receivers
 //! are told apart by path, and live on one host or on thousands: addresses of the loopback device.
-//! Leaves what each receiver does to [`order`], what the log looks like to [`log`], requests to
-//! `request`, certificates to `authority`.
+//! Leaves what each receiver does to [`order`], what the log looks like to [`log`], whether a
+//! request is signed to [`signature`], certificates to `authority`.
 
 mod authority;
 mod child;
 pub mod log;
 pub mod order;
-mod request;
 pub mod signature;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
+use std::future::pending;
 use std::io::{self, BufRead, Write};
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -24,13 +24,21 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::Context;
-use bytes::BytesMut;
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty};
+use hyper::body::Incoming;
+use hyper::header::{CONNECTION, HeaderValue};
+use hyper::http::request::Parts;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
 use postrider_e2e::SECRET;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
-use tokio::task::{JoinSet, LocalSet};
-use tokio::time::timeout;
+use tokio::task::{JoinSet, LocalSet, yield_now};
+use tokio::time::sleep;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::HandshakeKind;
 
@@ -38,8 +46,7 @@ use authority::Authority;
 pub use child::{Door, Sink};
 use log::{Arrival, Connection, NO_EVENT};
 use order::{Behaviour, Connections, Order, Ready};
-use request::Request;
-use signature::Key;
+use signature::{Key, Signed};
 
 use crate::now_us;
 
@@ -49,8 +56,6 @@ const LOOPBACK: &[u8] = b"lo";
 const BACKLOG: u32 = 4_096;
 /// The first of the hosts.
 const HOSTS: Ipv4Addr = Ipv4Addr::new(127, 1, 0, 1);
-/// The answer nearly all get.
-const WELL: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
 /// Where the side door is: not where connections of others take their ports from, so that it can
 /// be opened again.
 const SIDE_DOOR: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
@@ -95,7 +100,10 @@ pub fn run(log: &Path) -> anyhow::Result<()> {
         .truncate(true)
         .open(log)?;
     let receivers = Rc::new(Receivers {
-        log: RefCell::new(log),
+        log: RefCell::new(Log {
+            file: log,
+            records: Vec::new(),
+        }),
         told: RefCell::default(),
         connections: Cell::new(Connections::Kept),
         key: Key::new(SECRET)?,
@@ -159,6 +167,20 @@ fn loopback() -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
+/// The log, and what of it is still to be written.
+struct Log {
+    file: File,
+    records: Vec<u8>,
+}
+
+impl Log {
+    fn write(&mut self) -> io::Result<()> {
+        self.file.write_all(&self.records)?;
+        self.records.clear();
+        Ok(())
+    }
+}
+
 /// What is spoken behind a door.
 #[derive(Clone, Copy)]
 enum Wire {
@@ -185,7 +207,7 @@ async fn accept(listener: TcpListener, wire: Wire, receivers: Rc<Receivers>) {
 }
 
 struct Receivers {
-    log: RefCell<File>,
+    log: RefCell<Log>,
     told: RefCell<HashMap<u32, Behaviour>>,
     connections: Cell<Connections>,
     key: Key,
@@ -217,69 +239,75 @@ impl Receivers {
     /// Answers requests until the other side ends the connection, or an answer does.
     async fn converse(
         &self,
-        mut stream: impl AsyncRead + AsyncWrite + Unpin,
-        mut connection: Connection,
-    ) -> io::Result<()> {
-        let mut bytes = BytesMut::with_capacity(request::ROOM);
-        loop {
-            let take = |request: &Request<'_>| self.take(request, connection);
-            let Some(answer) = request::next(&mut stream, &mut bytes, take).await? else {
-                return Ok(());
-            };
-            connection = Connection::Kept;
-            let Some((status, after_ms)) = answer else {
-                return end(&mut stream).await;
-            };
-            if after_ms > 0 {
-                let after = Duration::from_millis(after_ms.into());
-                if let Ok(ended) = timeout(after, end(&mut stream)).await {
-                    return ended;
-                }
-            }
-            let ends = self.connections.get() != Connections::Kept;
-            if status == 200 && !ends {
-                stream.write_all(WELL).await?;
-            } else {
-                let close = if ends { "connection: close\r\n" } else { "" };
-                let head = format!("HTTP/1.1 {status} \r\ncontent-length: 0\r\n{close}\r\n");
-                stream.write_all(head.as_bytes()).await?;
-            }
-            stream.flush().await?;
-            if ends {
-                return stream.shutdown().await;
-            }
-        }
+        stream: impl AsyncRead + AsyncWrite + Unpin,
+        new: Connection,
+    ) -> hyper::Result<()> {
+        let connection = Cell::new(new);
+        let service = service_fn(|request| self.answer(request, connection.take()));
+        http1::Builder::new()
+            .serve_connection(TokioIo::new(stream), service)
+            .await
     }
 
-    /// Writes the request down, and says what it gets.
-    fn take(
+    async fn answer(
         &self,
-        request: &Request<'_>,
+        request: Request<Incoming>,
         connection: Connection,
-    ) -> io::Result<Option<(u16, u32)>> {
-        let receiver = request.receiver.unwrap_or(u32::MAX);
-        let attempt = request.attempt.unwrap_or_default();
+    ) -> io::Result<Response<Empty<Bytes>>> {
+        let (head, body) = request.into_parts();
+        let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
+        let answer = self.take(&head, &body, connection);
+        // all requests that are there by now are written together, by whoever comes first
+        yield_now().await;
+        self.log.borrow_mut().write()?;
+        let Some((status, after_ms)) = answer else {
+            return pending().await;
+        };
+        if after_ms > 0 {
+            sleep(Duration::from_millis(after_ms.into())).await;
+        }
+        let mut response = Response::new(Empty::new());
+        *response.status_mut() = StatusCode::from_u16(status).map_err(io::Error::other)?;
+        if self.connections.get() != Connections::Kept {
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(CONNECTION, close);
+        }
+        Ok(response)
+    }
+
+    /// Notes the request for the log, and says what it gets.
+    fn take(&self, head: &Parts, body: &[u8], connection: Connection) -> Option<(u16, u32)> {
+        let receiver = head.uri.path().strip_prefix("/r/");
+        let receiver = receiver.and_then(|number| number.parse().ok());
+        let receiver = receiver.unwrap_or(u32::MAX);
+        let header = |name| {
+            head.headers
+                .get(name)
+                .map_or(&[][..], HeaderValue::as_bytes)
+        };
+        let attempt = std::str::from_utf8(header("postrider-attempt"));
+        let attempt = attempt.ok().and_then(|number| number.parse().ok());
+        let attempt = attempt.unwrap_or_default();
         let told = self.told.borrow().get(&receiver).copied();
         let answer = told.unwrap_or(Behaviour::WELL).to(attempt);
         let arrival = Arrival {
             at_us: now_us(),
-            event: event(request.signed.body).unwrap_or(NO_EVENT),
+            event: event(body).unwrap_or(NO_EVENT),
             receiver,
             attempt,
             status: answer.map_or(0, |(status, _)| status),
             connection,
-            signed: self.key.verifies(&request.signed),
+            signed: self.key.verifies(&Signed {
+                id: header("webhook-id"),
+                timestamp: header("webhook-timestamp"),
+                body,
+                signatures: header("webhook-signature"),
+            }),
         };
-        self.log.borrow_mut().write_all(&arrival.encode())?;
-        Ok(answer)
+        let mut log = self.log.borrow_mut();
+        log.records.extend_from_slice(&arrival.encode());
+        answer
     }
-}
-
-/// Waits until the other side ends the connection; what it sends is not looked at.
-async fn end(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<()> {
-    let mut ignored = [0; 256];
-    while stream.read(&mut ignored).await? > 0 {}
-    Ok(())
 }
 
 /// The number of the event in a body of ours.
