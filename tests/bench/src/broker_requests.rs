@@ -38,6 +38,8 @@ struct Counts {
 /// All of them at a time, by API; records' bytes as [`RECORDS_IN`] and [`RECORDS_OUT`].
 type Reading = (u64, BTreeMap<String, Counts>);
 
+/// Counted as `Fetch` too.
+const COUNTED_TWICE: [&str; 2] = ["FetchConsumer", "FetchFollower"];
 const RECORDS_IN: &str = "(records written)";
 const RECORDS_OUT: &str = "(records read)";
 
@@ -178,6 +180,9 @@ impl Parser {
             all.find_map(|(name, value)| (name == key).then_some(value))
         };
         let api = property("request").unwrap_or_default().to_owned();
+        if COUNTED_TWICE.contains(&api.as_str()) {
+            return None;
+        }
         match (property("name")?, attribute) {
             // versions of an API are counted apart
             ("RequestsPerSec", "Count") => self.counts.entry(api).or_default().requests += value,
@@ -217,6 +222,7 @@ mod tests {
             "time=1000",
             "kafka.network:type=RequestMetrics,name=RequestsPerSec,request=Fetch,version=16:Count=5",
             "kafka.network:type=RequestMetrics,name=RequestsPerSec,request=Fetch,version=17:Count=2",
+            "kafka.network:type=RequestMetrics,name=RequestsPerSec,request=FetchConsumer,version=17:Count=7",
             "kafka.network:type=RequestMetrics,name=RequestBytes,request=Fetch:Count=7",
             "kafka.network:type=RequestMetrics,name=RequestBytes,request=Fetch:Mean=10.0",
             "kafka.network:type=RequestMetrics,name=RequestBytes,request=Vote:Count=0",

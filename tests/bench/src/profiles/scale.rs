@@ -175,7 +175,8 @@ fn judge(plan: &Scale, mut rig: Rig, parts: &[Part], place: &Place<'_>) -> anyho
         .collect();
     gains.sort_by(f64::total_cmp);
     let gain = gains.get(gains.len() / 2).copied().unwrap_or_default();
-    let mut used = parts.iter().flat_map(Part::cores);
+    let compared = parts.iter().filter(|part| part.dispatchers != 2);
+    let mut used = compared.flat_map(Part::cores);
     let verdict = if used.any(|cores| cores < plan.cores * USED_MIN) {
         // then it is not the dispatchers that were measured
         Verdict::NotJudged
