@@ -24,13 +24,31 @@ session = "15s"
 heartbeat = "1s"
 defaults.timeout = "2s"
 "#;
+/// Where endpoints of tests are, unless a test says otherwise.
+const LOOPBACK: [&str; 1] = ["127.0.0.0/8"];
 /// How long a broker of a busy machine may take to make topics.
 const TOPICS_WITHIN: Duration = Duration::from_secs(60);
+
+/// What an installation is made for.
+#[derive(Clone, Copy, Debug)]
+pub struct Setup<'a> {
+    /// What goes into `bootstrap.servers`.
+    pub bootstrap: &'a str,
+    /// Copies of each record; with 3, two have to be in sync.
+    pub replication: i32,
+    /// Where its endpoints may be.
+    pub allow_ranges: &'a [&'a str],
+    /// Slices.
+    pub slices: u16,
+    /// `[dispatcher]` and what else its configuration file has.
+    pub sections: &'a str,
+}
 
 /// Its topics stay on the broker; all else ends with the value.
 pub struct Installation {
     folder: TempDir,
     bootstrap: String,
+    replication: i32,
     prefix: String,
     intake: Vec<String>,
     files: std::cell::Cell<u32>,
@@ -47,7 +65,12 @@ impl Installation {
     /// With all its topics, and with these sections of the configuration file in place of
     /// `[dispatcher]` with what the tests' brokers grant.
     pub fn with(broker: &Broker, slices: u16, intake: &[&str], sections: &str) -> Self {
-        let installation = Self::configured(broker, slices, intake, sections);
+        Self::set_up(&on(broker, slices, sections), intake)
+    }
+
+    /// With all its topics.
+    pub fn set_up(setup: &Setup<'_>, intake: &[&str]) -> Self {
+        let installation = Self::configured(setup, intake);
         installation.postrider(&["topics", "apply"]).expect_done();
         intake
             .iter()
@@ -57,10 +80,10 @@ impl Installation {
 
     /// With a configuration file only.
     pub fn without_topics(broker: &Broker, slices: u16, intake: &[&str]) -> Self {
-        Self::configured(broker, slices, intake, DISPATCHER)
+        Self::configured(&on(broker, slices, DISPATCHER), intake)
     }
 
-    fn configured(broker: &Broker, slices: u16, intake: &[&str], sections: &str) -> Self {
+    fn configured(setup: &Setup<'_>, intake: &[&str]) -> Self {
         let prefix = format!("{}.", unique_prefix("e2e"));
         let intake: Vec<String> = intake
             .iter()
@@ -68,19 +91,27 @@ impl Installation {
             .collect();
         let installation = Self {
             folder: TempDir::new().expect("a folder for the installation"),
-            bootstrap: broker.bootstrap().to_owned(),
+            bootstrap: setup.bootstrap.to_owned(),
+            replication: setup.replication,
             prefix,
             intake,
             files: std::cell::Cell::new(0),
             authority: None,
         };
-        installation.configure(slices, sections);
+        installation.configure(setup);
         installation
     }
 
-    fn configure(&self, slices: u16, sections: &str) {
+    fn configure(&self, setup: &Setup<'_>) {
+        let Setup {
+            allow_ranges,
+            slices,
+            sections,
+            ..
+        } = setup;
         let Self {
             bootstrap,
+            replication,
             prefix,
             intake,
             ..
@@ -90,7 +121,7 @@ impl Installation {
 brokers = "{bootstrap}"
 prefix = "{prefix}"
 slices = {slices}
-replication = 1
+replication = {replication}
 
 [[sources]]
 topics = {intake:?}
@@ -103,7 +134,7 @@ ordering_key = "/key"
 
 [egress]
 allow_http = true
-allow_ranges = ["127.0.0.0/8"]
+allow_ranges = {allow_ranges:?}
 
 {sections}"#
         );
@@ -133,11 +164,16 @@ allow_ranges = ["127.0.0.0/8"]
     /// Makes an intake topic.
     pub fn make_intake(&self, name: &str) {
         let settings = self.client();
+        let size = ("max.message.bytes".into(), INTAKE_BYTES_MAX.to_string());
+        let in_sync = ("min.insync.replicas".into(), "2".to_owned());
         let spec = TopicSpec {
             name: self.topic(name),
             partitions: INTAKE_PARTITIONS,
-            replication: 1,
-            configs: vec![("max.message.bytes".into(), INTAKE_BYTES_MAX.to_string())],
+            replication: self.replication,
+            configs: [size]
+                .into_iter()
+                .chain((self.replication >= 3).then_some(in_sync))
+                .collect(),
         };
         let plan = admin::plan(&settings, &[spec], TOPICS_WITHIN).expect("the broker is there");
         let failures = admin::apply(&settings, &plan, TOPICS_WITHIN).expect("the broker is there");
@@ -192,15 +228,21 @@ allow_ranges = ["127.0.0.0/8"]
         let first = ["--config", text(&config), "run", role];
         let arguments = first.iter().chain(flags).copied();
         let log = self.new_path("test-build.log");
-        Process::start(&beside("postrider-points"), arguments, None, log)
+        Process::start(&[], &beside("postrider-points"), arguments, None, log)
     }
 
     /// As [`Installation::worker`], with the file that it logs to.
     pub fn worker_logging_to(&self, roles: &[&str], log: PathBuf) -> Process {
+        self.worker_within(&[], roles, log)
+    }
+
+    /// As [`Installation::worker_logging_to`], behind the words of a command that becomes another,
+    /// as `nsenter` does.
+    pub fn worker_within(&self, within: &[String], roles: &[&str], log: PathBuf) -> Process {
         let config = self.config();
         let arguments = ["--config", text(&config), "run"];
         let arguments = arguments.iter().chain(roles).copied();
-        Process::start(&binary(), arguments, self.authority.as_deref(), log)
+        Process::start(within, &binary(), arguments, self.authority.as_deref(), log)
     }
 
     /// Starts any command of the binary, whose output is its log.
@@ -209,7 +251,7 @@ allow_ranges = ["127.0.0.0/8"]
         let first = ["--config", text(&config)];
         let log = self.new_path("command.log");
         let arguments = first.iter().chain(arguments).copied();
-        Process::start(&binary(), arguments, self.authority.as_deref(), log)
+        Process::start(&[], &binary(), arguments, self.authority.as_deref(), log)
     }
 
     /// A file of these bytes, whose name is new and ends like `name`.
@@ -279,6 +321,16 @@ allow_ranges = ["127.0.0.0/8"]
             Some(self.read("dead-letters")).filter(|read| read.len() >= count)
         });
         read.into_iter().map(DeadLetter::from).collect()
+    }
+}
+
+fn on<'a>(broker: &'a Broker, slices: u16, sections: &'a str) -> Setup<'a> {
+    Setup {
+        bootstrap: broker.bootstrap(),
+        replication: 1,
+        allow_ranges: &LOOPBACK,
+        slices,
+        sections,
     }
 }
 

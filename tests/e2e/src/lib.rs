@@ -23,7 +23,7 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-pub use installation::{Answer, Installation};
+pub use installation::{Answer, Installation, Setup};
 pub use process::Process;
 pub use records::{Attempt, DeadLetter};
 

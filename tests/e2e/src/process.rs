@@ -20,14 +20,18 @@ pub struct Process {
 }
 
 impl Process {
+    /// `within` are the words of a command that becomes another.
     pub(crate) fn start<'a>(
+        within: &[String],
         binary: &Path,
         arguments: impl Iterator<Item = &'a str>,
         authority: Option<&Path>,
         log: PathBuf,
     ) -> Self {
         let file = File::create(&log).expect("the folder is ours");
-        let child = Command::new("setpriv")
+        let mut words = within.iter().map(OsStr::new).chain([OsStr::new("setpriv")]);
+        let child = Command::new(words.next().expect("setpriv at least"))
+            .args(words)
             .args([
                 OsStr::new("--pdeathsig"),
                 OsStr::new("KILL"),

@@ -14,8 +14,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use ipnet::IpNet;
+use postrider_test_support::unshare_arguments;
 use serde_json::Value;
 
 use crate::authority::Authority;
@@ -46,7 +47,7 @@ const PROXY_VARIABLES: [&str; 6] = [
 /// # Errors
 /// Namespaces are not permitted here, or a tool is missing.
 pub fn enter(arguments: impl Iterator<Item = OsString>) -> Result<bool> {
-    let unshare = permitted()?;
+    let unshare = unshare_arguments().map_err(anyhow::Error::msg)?;
     let folder = tempfile::tempdir()?;
     let authority = Authority::new()?;
     authority.write(folder.path())?;
@@ -66,28 +67,6 @@ pub fn enter(arguments: impl Iterator<Item = OsString>) -> Result<bool> {
         command.env(variable, format!("http://{PROXY}"));
     }
     Ok(command.status()?.success())
-}
-
-/// The arguments with which `unshare` works here.
-fn permitted() -> Result<&'static [&'static str]> {
-    const USER: &[&str] = &["--user", "--map-root-user", "--net", "--mount"];
-    const ROOT: &[&str] = &["--net", "--mount"];
-    let mut said = String::new();
-    for arguments in [USER, ROOT] {
-        let tried = Command::new("unshare")
-            .args(arguments)
-            .args(["--", "true"])
-            .output();
-        let tried = tried.context("unshare (package util-linux) cannot be started")?;
-        if tried.status.success() {
-            return Ok(arguments);
-        }
-        said = String::from_utf8_lossy(&tried.stderr).trim().to_owned();
-    }
-    bail!(
-        "no network namespace can be made here ({said}); run this as root, with CAP_SYS_ADMIN \
-         where it is a container, or allow unprivileged user namespaces"
-    )
 }
 
 /// Makes the network: all addresses are ours, and what goes to `denied` ranges is counted.

@@ -1,5 +1,7 @@
 #!/usr/bin/env bash
-# One Apache Kafka broker on 127.0.0.1, run for whoever holds the other end of standard input.
+# One Apache Kafka broker, run for whoever holds the other end of standard input: alone on
+# 127.0.0.1, or with --member ID HOST VOTERS a member of a cluster, in a network namespace where
+# HOST is its own (ports 9092 and 9093). VOTERS is what controller.quorum.voters is.
 #
 # A line in is an order, a line out its answer:
 #   start   ready HOST:PORT PID [JMX_PORT] | failed LOG REASON   same ports and data every time
@@ -7,7 +9,7 @@
 #   kill    stopped     without warning (SIGKILL)
 #   freeze  frozen      SIGSTOP: alive to the network, dead to everyone
 #   thaw    thawed
-# Arguments are NAME=VALUE, settings beside those of server.properties or in place of them.
+# Other arguments are NAME=VALUE, settings beside those of server.properties or in place of them.
 # KAFKA_HEAP_OPTS and KAFKA_JVM_PERFORMANCE_OPTS are what they are to Kafka's own start scripts;
 # without them it is small and starts soon. With BROKER_JMX it tells its counters at JMX_PORT, on
 # 127.0.0.1 as well.
@@ -24,6 +26,13 @@ broker=
 jmx_port=
 starts=0
 log=$run/broker.log
+node=1
+host=127.0.0.1
+voters=
+if [[ ${1:-} == --member ]]; then
+  node=$2 host=$3 voters=$4
+  shift 4
+fi
 settings=("$@")
 
 main() {
@@ -83,7 +92,7 @@ start() {
     fi
     sleep 0.1
   done
-  answer "ready 127.0.0.1:$port $broker${jmx_port:+ $jmx_port}"
+  answer "ready $host:$port $broker${jmx_port:+ $jmx_port}"
 }
 
 ready() { grep -qs 'Kafka Server started' "$log" && coordinator_answers; }
@@ -97,7 +106,7 @@ coordinator_answers() {
   local code
   # shellcheck disable=SC2059 # the format is the request
   code=$(
-    exec 2>/dev/null 3<>"/dev/tcp/127.0.0.1/$port"
+    exec 2>/dev/null 3<>"/dev/tcp/$host/$port"
     printf "$request" >&3
     timeout 5 head -c 10 <&3 | od -An -tx1 -j8 -N2
   ) || return 1
@@ -105,17 +114,27 @@ coordinator_answers() {
 }
 
 configure() {
-  port=$(free_port)
-  local controller_port
-  controller_port=$(free_port)
+  local controller_port quorum=--standalone
+  if [[ -n $voters ]]; then
+    port=9092 controller_port=9093
+    # whoever names voters has no quorum to make
+    quorum=
+    settings=("controller.quorum.voters=$voters" "${settings[@]}")
+  else
+    port=$(free_port)
+    controller_port=$(free_port)
+  fi
   [[ -z ${BROKER_JMX:-} ]] || jmx_port=$(free_port)
   sed -e "s|@port@|$port|g" -e "s|@controller_port@|$controller_port|g" -e "s|@data@|$run/data|g" \
+    -e "s|@node@|$node|g" -e "s|@host@|$host|g" \
     "$here/server.properties" >"$run/server.properties"
+  [[ -z $voters ]] || sed -i '/^controller.quorum.bootstrap.servers=/d' "$run/server.properties"
   # the last of a name counts
   ((${#settings[@]} == 0)) || printf '%s\n' "${settings[@]}" >>"$run/server.properties"
+  # shellcheck disable=SC2086 # no argument where there are voters
   java -Xmx128m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -cp "$jars/*" \
     -Dlog4j2.configurationFile="$here/log4j2.xml" kafka.tools.StorageTool \
-    format --standalone -t MkU3OEVBNTcwNTJENDM2Qg -c "$run/server.properties" \
+    format $quorum -t MkU3OEVBNTcwNTJENDM2Qg -c "$run/server.properties" \
     </dev/null >"$run/format.log" 2>&1 || cat "$run/format.log" >&2
 }
 

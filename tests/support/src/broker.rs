@@ -1,26 +1,20 @@
 //! A real Apache Kafka on 127.0.0.1, for as long as the test process lives.
 //!
-//! How it is configured, started and found ready is decided by `kafka/broker.sh`, which ends the
-//! broker when the pipe from this process closes: no exit of a test, however abrupt, leaves one
-//! behind. Clients are the tests' own business.
+//! How it is configured, started and found ready is decided by `kafka/broker.sh`, which a `keeper`
+//! runs. Clients are the tests' own business.
 
 use std::fs;
-use std::io::{self, BufRead, BufReader, Write};
+use std::io;
 use std::net::{TcpStream, ToSocketAddrs};
-use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
-use std::sync::{Mutex, OnceLock};
-use std::thread;
+use std::path::Path;
+use std::process::Command;
+use std::sync::OnceLock;
 use std::time::Duration;
+
+use crate::keeper::{Keeper, Ready};
 
 /// Names another broker for [`Broker::shared`], as `HOST:PORT[,HOST:PORT…]`.
 const BROKERS_VARIABLE: &str = "POSTRIDER_TEST_BROKERS";
-
-/// How long an order may take. The script gives up on a start after 90 s by itself; the first
-/// start on a machine also fetches the jars.
-const ANSWER_WITHIN: Duration = Duration::from_secs(300);
 
 /// What `kafka-server-start.sh` and `kafka-run-class.sh` of Kafka 4.1 set, and that it tells its
 /// counters.
@@ -72,7 +66,7 @@ impl Broker {
     }
 
     fn started(settings: &[(&str, &str)], environment: &[(&str, &str)]) -> Self {
-        let mut keeper = Keeper::spawn(settings, environment);
+        let mut keeper = Keeper::spawn(&[], &[], settings, environment);
         let ready = keeper.start();
         Self {
             ready,
@@ -127,17 +121,10 @@ impl Broker {
     /// # Errors
     /// The folder cannot be written to.
     pub fn copy_logs(&self, folder: &Path) -> io::Result<()> {
-        let Some(keeper) = &self.keeper else {
-            return Ok(());
-        };
-        let cache = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.cache/kafka/run");
-        for entry in fs::read_dir(cache.join(keeper.script.id().to_string()))? {
-            let entry = entry?;
-            if entry.path().extension().is_some_and(|end| end == "log") {
-                fs::copy(entry.path(), folder.join(entry.file_name()))?;
-            }
+        match &self.keeper {
+            Some(keeper) => keeper.copy_logs(folder, ""),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Ends it without warning (SIGKILL).
@@ -200,110 +187,6 @@ fn accepts(address: &str) -> bool {
     let mut connections =
         resolved.map(|address| TcpStream::connect_timeout(&address, Duration::from_secs(5)));
     connections.any(|connection| connection.is_ok())
-}
-
-/// Where a broker is.
-struct Ready {
-    bootstrap: String,
-    /// `None`: someone else's.
-    pid: Option<u32>,
-    /// `None`: it does not tell its counters.
-    jmx_port: Option<u16>,
-}
-
-/// The running `broker.sh`: one line per order, one line per answer.
-struct Keeper {
-    script: Child,
-    /// `None` only while dropping: closing it is the last order.
-    orders: Option<ChildStdin>,
-    /// Locked by nobody: it lets the shared broker be a static.
-    answers: Mutex<Receiver<String>>,
-}
-
-impl Keeper {
-    fn spawn(settings: &[(&str, &str)], environment: &[(&str, &str)]) -> Self {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("kafka/broker.sh");
-        // a process group of its own: Ctrl-C at the terminal ends the tests, and they end it
-        let spawned = Command::new(&path)
-            .args(
-                settings
-                    .iter()
-                    .map(|(name, value)| format!("{name}={value}")),
-            )
-            .envs(environment.iter().copied())
-            .process_group(0)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn();
-        let mut script = spawned.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        let orders = script.stdin.take();
-        let output = BufReader::new(script.stdout.take().expect("piped above"));
-        let (sender, answers) = channel();
-        thread::spawn(move || {
-            let lines = output.lines().map_while(Result::ok);
-            lines
-                .map(|line| sender.send(line))
-                .take_while(Result::is_ok)
-                .count()
-        });
-        Self {
-            script,
-            orders,
-            answers: Mutex::new(answers),
-        }
-    }
-
-    fn start(&mut self) -> Ready {
-        let answer = self.ask("start");
-        let words: Vec<&str> = answer.splitn(4, ' ').collect();
-        match words[..] {
-            ["ready", address, pid, ref jmx_port @ ..] => Ready {
-                bootstrap: address.to_owned(),
-                pid: Some(pid.parse().expect("a process id")),
-                jmx_port: jmx_port.first().map(|port| port.parse().expect("a port")),
-            },
-            ["failed", log, ref reason @ ..] => {
-                panic!("{}", explain_failure(log, &reason.join(" ")))
-            }
-            _ => panic!("kafka/broker.sh answered {answer:?} to \"start\""),
-        }
-    }
-
-    fn order(&mut self, order: &str, expected: &str) {
-        let answer = self.ask(order);
-        assert_eq!(
-            answer, expected,
-            "kafka/broker.sh answered otherwise to {order:?}"
-        );
-    }
-
-    fn ask(&mut self, order: &str) -> String {
-        let orders = self.orders.as_mut().expect("taken only while dropping");
-        // a script that is gone has said why on standard error, and gives no answer below
-        let sent = writeln!(orders, "{order}");
-        let answers = self.answers.get_mut().expect("never locked");
-        let answer = answers.recv_timeout(ANSWER_WITHIN);
-        answer.unwrap_or_else(|error| {
-            panic!("kafka/broker.sh did not answer {order:?} ({error}, sent: {sent:?}); see above")
-        })
-    }
-}
-
-impl Drop for Keeper {
-    fn drop(&mut self) {
-        drop(self.orders.take());
-        self.script
-            .wait()
-            .expect("the script was started and not waited for");
-    }
-}
-
-fn explain_failure(log: &str, reason: &str) -> String {
-    let path = PathBuf::from(log);
-    let text = fs::read_to_string(&path).unwrap_or_default();
-    let lines: Vec<&str> = text.lines().collect();
-    let tail = &lines[lines.len().saturating_sub(30)..];
-    format!("{reason}\nlast lines of {log}:\n{}", tail.join("\n"))
 }
 
 #[cfg(test)]
