@@ -1,7 +1,15 @@
 //! Joins what was written with what arrived, and with what Postrider recorded of it.
 //!
 //! Decides what lost, repeated and first mean here. Each event is for one endpoint, so an event is
-//! a delivery. Leaves how much of it may be to the profiles.
+//! a delivery. What is sent again and whether anything excuses it is in [`repeats`], who went out of
+//! turn in [`order`], how many at once in [`limits`], when retries came in [`timing`], and who sent
+//! for slices of others in [`owners`]. Leaves how much of it may be to the profiles.
+
+pub mod limits;
+pub mod order;
+pub mod owners;
+pub mod repeats;
+pub mod timing;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -148,10 +156,20 @@ pub struct Attempted {
     pub attempt: u16,
     /// What was answered; 0 = nothing.
     pub status: u16,
+    /// Whether it says that this ended the delivery well.
+    pub delivered: bool,
     /// When it began, milliseconds since the epoch.
     pub started_ms: u64,
+    /// When it ended.
+    pub ended_ms: u64,
     /// When the next one is due, milliseconds since the epoch.
     pub next_ms: Option<u64>,
+    /// The process that made it.
+    pub pid: u32,
+    /// The slice of its endpoint.
+    pub slice: u16,
+    /// The ownership of the slice it was made under.
+    pub epoch: u64,
 }
 
 /// Every record of the topic, from beginning to end.
@@ -190,8 +208,13 @@ fn attempted(value: &[u8]) -> anyhow::Result<Option<Attempted>> {
             .response
             .as_ref()
             .map_or(0, |response| response.status),
+        delivered: attempt.outcome == "delivered",
         started_ms: attempt.started_ms(),
+        ended_ms: attempt.ended_ms(),
         next_ms: attempt.next_ms(),
+        pid: attempt.pid(),
+        slice: attempt.slice,
+        epoch: attempt.epoch,
     }))
 }
 
@@ -238,12 +261,12 @@ pub fn overtaking(order: &[usize], arrived: &[usize], allowed: usize) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{Attempted, Counts, Joined, overtaking, unrecorded};
+mod examples {
+    use super::Attempted;
     use crate::load::Event;
     use crate::sink::log::Arrival;
 
-    fn event(endpoint: u32) -> Event {
+    pub(super) fn event(endpoint: u32) -> Event {
         Event {
             intended_us: 1_000,
             sent_us: 1_010,
@@ -251,7 +274,13 @@ mod tests {
         }
     }
 
-    fn arrival(event: u64, receiver: u32, attempt: u16, status: u16, at_us: u64) -> Arrival {
+    pub(super) fn arrival(
+        event: u64,
+        receiver: u32,
+        attempt: u16,
+        status: u16,
+        at_us: u64,
+    ) -> Arrival {
         Arrival {
             at_us,
             event,
@@ -261,6 +290,28 @@ mod tests {
             ..Arrival::default()
         }
     }
+
+    /// Delivered by process 1 as the first owner of slice 0, within a millisecond.
+    pub(super) fn attempted(event: usize, attempt: u16, started_ms: u64) -> Attempted {
+        Attempted {
+            event,
+            attempt,
+            status: 200,
+            delivered: true,
+            started_ms,
+            ended_ms: started_ms + 1,
+            next_ms: None,
+            pid: 1,
+            slice: 0,
+            epoch: 1,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::examples::{arrival, attempted, event};
+    use super::{Counts, Joined, overtaking, unrecorded};
 
     #[test]
     fn lost_repeated_and_stray_are_told_apart() {
@@ -289,13 +340,7 @@ mod tests {
 
     #[test]
     fn each_request_needs_a_record_of_its_own() {
-        let recorded = Attempted {
-            event: 1,
-            attempt: 1,
-            status: 200,
-            started_ms: 0,
-            next_ms: None,
-        };
+        let recorded = attempted(1, 1, 0);
         let arrivals = [arrival(1, 8, 1, 200, 1), arrival(1, 8, 1, 200, 2)];
         assert_eq!(unrecorded(&arrivals, &[recorded]), 1);
         assert_eq!(unrecorded(&arrivals, &[recorded, recorded]), 0);

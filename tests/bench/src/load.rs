@@ -10,7 +10,7 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::ops::Range;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -71,6 +71,7 @@ pub struct Load {
     padding: String,
     /// Ordering keys of each endpoint; 0 = events have none.
     keys: u32,
+    written: Arc<AtomicUsize>,
     /// By number; 0 = not acknowledged yet, [`FAILED`] = given up.
     acks: Arc<RwLock<Vec<AtomicU64>>>,
     events: Vec<Event>,
@@ -86,7 +87,8 @@ impl Load {
     pub fn new(client: &ClientSettings, topic: &str, padding: usize) -> anyhow::Result<Self> {
         let acks: Arc<RwLock<Vec<AtomicU64>>> = Arc::default();
         let told = Arc::clone(&acks);
-        let producer = Producer::new(client, move |number: usize, outcome| {
+        // one that is given up and sent again would overtake
+        let producer = Producer::tireless(client, move |number: usize, outcome| {
             let at = if outcome.is_ok() { now_us() } else { FAILED };
             let acks = told.read().unwrap_or_else(PoisonError::into_inner);
             acks[number].store(at, Ordering::Relaxed);
@@ -96,6 +98,7 @@ impl Load {
             topic: topic.into(),
             padding: "x".repeat(padding),
             keys: 0,
+            written: Arc::default(),
             acks,
             events: Vec::new(),
         })
@@ -104,6 +107,11 @@ impl Load {
     /// From now on events have an ordering key, one of so many of their endpoint.
     pub fn with_keys(&mut self, keys: u32) {
         self.keys = keys;
+    }
+
+    /// How many events were written so far, for others to look at.
+    pub fn written(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.written)
     }
 
     /// Every event so far, by number.
@@ -128,14 +136,22 @@ impl Load {
     /// Not all of it was acknowledged in the end.
     pub fn run(&mut self, plan: &[Planned]) -> anyhow::Result<Range<usize>> {
         let first = self.events.len();
+        self.write(plan, &AtomicBool::new(false));
+        self.settle(first)
+    }
+
+    /// Carries out a plan from now on, until it is stopped; does not wait for acknowledgements.
+    pub fn write(&mut self, plan: &[Planned], stop: &AtomicBool) {
         self.expect(plan.len());
         let (began, began_us) = (Instant::now(), now_us());
         for planned in plan {
             let due = began + Duration::from_micros(planned.at_us);
             thread::sleep(due.saturating_duration_since(Instant::now()));
+            if stop.load(Ordering::Relaxed) {
+                break;
+            }
             self.send(began_us + planned.at_us, planned.endpoint);
         }
-        self.settle(first)
     }
 
     /// Writes an event for each of these endpoints at once.
@@ -153,7 +169,7 @@ impl Load {
     pub fn settle(&self, first: usize) -> anyhow::Result<Range<usize>> {
         self.producer.flush(FLUSH_WITHIN);
         let acks = self.acks.read().unwrap_or_else(PoisonError::into_inner);
-        let missing = acks[first..].iter().filter(|ack| {
+        let missing = acks[first..self.events.len()].iter().filter(|ack| {
             let at = ack.load(Ordering::Relaxed);
             at == 0 || at == FAILED
         });
@@ -179,7 +195,7 @@ impl Load {
             key: Some(Bytes::from(tenant)),
             headers: Vec::new(),
         };
-        self.write(&record, intended_us, endpoint);
+        self.append(&record, intended_us, endpoint);
     }
 
     fn value(&self, number: usize, tenant: &str) -> Bytes {
@@ -194,7 +210,7 @@ impl Load {
     }
 
     /// The record of the next event.
-    fn write(&mut self, record: &NewRecord, intended_us: u64, endpoint: u32) {
+    fn append(&mut self, record: &NewRecord, intended_us: u64, endpoint: u32) {
         let number = self.events.len();
         self.events.push(Event {
             intended_us,
@@ -206,6 +222,7 @@ impl Load {
             tag = back;
             thread::sleep(FULL_PAUSE);
         }
+        self.written.store(number + 1, Ordering::Release);
     }
 
     /// Writes every event as a line: number, endpoint, when it was meant, sent and acknowledged.

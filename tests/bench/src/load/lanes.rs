@@ -60,6 +60,6 @@ impl Load {
                 .map(|(name, value)| (name.into(), Some(Bytes::from(value))))
                 .collect(),
         };
-        self.write(&record, due_us.unwrap_or_else(now_us), endpoint);
+        self.append(&record, due_us.unwrap_or_else(now_us), endpoint);
     }
 }
