@@ -78,6 +78,34 @@ pub enum Fault {
     Absent,
 }
 
+impl Fault {
+    /// Whether a second look found the same. The log may have grown or lost more between the two,
+    /// and does so for as long as somebody writes to it: that makes no other fault of it.
+    const fn is_still(&self, now: &Self) -> bool {
+        match (self, now) {
+            (Self::Absent, Self::Absent) => true,
+            (
+                Self::OutOfRange { wanted, low, .. },
+                Self::OutOfRange {
+                    wanted: wanted_now,
+                    low: low_now,
+                    ..
+                },
+            ) => *wanted == *wanted_now && (*wanted < *low) == (*wanted_now < *low_now),
+            _ => false,
+        }
+    }
+}
+
+/// Whether every fault there is now was there at the last look.
+fn confirmed(before: &[Option<Fault>], now: &[Option<Fault>]) -> bool {
+    now.iter().enumerate().all(|(place, now)| {
+        let before = before.get(place).and_then(Option::as_ref);
+        now.as_ref()
+            .is_none_or(|now| before.is_some_and(|before| before.is_still(now)))
+    })
+}
+
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -224,7 +252,7 @@ impl<T, F: Fn(T, Vec<Standing>)> Asking<T, F> {
             };
             let faults: Vec<Option<Fault>> = answers.iter().map(Standing::fault).collect();
             // A broker that has just started may not know everything yet.
-            if faults.iter().any(Option::is_some) && faults != open.faults {
+            if !confirmed(&open.faults, &faults) {
                 open.faults = faults;
                 self.open.push(open);
                 continue;
@@ -293,4 +321,27 @@ fn metadata(list: &TopicPartitionList, topic: &str, partition: i32) -> String {
         slice::from_raw_parts((*place).metadata.cast::<u8>(), (*place).metadata_size)
     };
     String::from_utf8(bytes.to_vec()).unwrap_or_else(|_| "not UTF-8".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Fault, confirmed};
+
+    fn outside(wanted: i64, low: i64, high: i64) -> Option<Fault> {
+        Some(Fault::OutOfRange { wanted, low, high })
+    }
+
+    #[test]
+    fn a_fault_is_confirmed_by_a_second_look_at_a_log_that_moves_on() {
+        let (below, absent) = (outside(1, 2, 4), Some(Fault::Absent));
+        assert!(confirmed(&[], &[None, None]));
+        assert!(!confirmed(&[], &[None, below]));
+        assert!(confirmed(&[None, below], &[None, outside(1, 3, 9)]));
+        assert!(confirmed(&[absent], &[absent]));
+        // what is well again needs no second look
+        assert!(confirmed(&[below, absent], &[None, absent]));
+        for other in [None, absent, outside(2, 3, 4), outside(1, 0, 0)] {
+            assert!(!confirmed(&[other], &[below]), "{other:?}");
+        }
+    }
 }

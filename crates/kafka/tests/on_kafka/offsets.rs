@@ -1,5 +1,6 @@
 //! What is committed, against what is in the log.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, bounded};
@@ -65,6 +66,36 @@ fn a_committed_offset_outside_its_log_is_found_before_it_is_read() {
         [None, outside(5, 0, 4), outside(1, 2, 4), None, None]
     );
     assert_eq!(standings[0].end(), 4);
+}
+
+/// Routers go on writing to a lane that retention overtook, and somebody has to hear of it.
+#[test]
+fn a_committed_offset_outside_a_log_that_keeps_growing_is_found() {
+    let world = World::new("growing");
+    world.write(0, &["a", "b", "c", "d"]);
+    let _member = committed(&world, &[(0, 1)]);
+    let mut below = TopicPartitionList::new();
+    below
+        .add_partition_offset(&world.topic, 0, Offset::Offset(2))
+        .unwrap();
+    block_on(world.admin().delete_records(&below, &AdminOptions::new())).unwrap();
+
+    let (found, deadline) = (AtomicBool::new(false), std::time::Instant::now() + LIMIT);
+    let standings = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !found.load(Ordering::Relaxed) && std::time::Instant::now() < deadline {
+                world.write(0, &["e"]);
+            }
+        });
+        let standings = world.standings(&[0]);
+        found.store(true, Ordering::Relaxed);
+        standings
+    });
+    let fault = standings[0].fault();
+    assert!(
+        matches!(fault, Some(Fault::OutOfRange { wanted: 1, low: 2, high }) if high > 4),
+        "{fault:?}"
+    );
 }
 
 #[test]
