@@ -47,6 +47,13 @@ pub fn judge(
     let joined = Joined::new(events, arrivals);
     let all: Vec<usize> = (0..events.len()).collect();
     let counts = joined.counts(&all);
+    let is_taken = |event: &Event| stage.taken.iter().any(|taken| taken.holds(event));
+    let taken: Vec<usize> = all
+        .iter()
+        .copied()
+        .filter(|n| is_taken(&events[*n]))
+        .collect();
+    let missing = joined.counts(&taken).lost;
     let repeats = Repeats::of(arrivals, &attempts, &stage.losses);
     let mut report = Report::new(name, settings);
     actions(&mut report, stage);
@@ -65,7 +72,11 @@ pub fn judge(
         ],
     );
     latencies(&mut report, stage, &joined);
-    report.none("lost", counts.lost);
+    report.none("lost", counts.lost - missing);
+    if !taken.is_empty() {
+        let bound = taken.len() as f64;
+        report.at_most("missing of what was taken away", missing as f64, bound);
+    }
     let bound = repeats.bound;
     report.at_most("requests repeated", repeats.requests as f64, bound as f64);
     report.none("repeated without an excuse", repeats.unexcused.len());
@@ -84,7 +95,10 @@ pub fn judge(
     );
     report.none("dead letters", dead);
     report.none("strays", joined.strays);
-    let ordered = |endpoint| Kind::of(endpoint).is_ordered();
+    let ordered = |number: usize| {
+        let event = &events[number];
+        Kind::of(event.endpoint).is_ordered() && !is_taken(event)
+    };
     let wrong = order::out_of_turn(events, arrivals, KEYS, ordered);
     report.none("out of turn", wrong.len());
     let former = owners::former(&attempts);
@@ -196,6 +210,14 @@ fn retries(report: &mut Report, stage: &Stage, arrivals: &[Arrival], attempts: &
         ],
     );
     report.none("early retries", early);
+    if stage.punctual {
+        let p99 = others.p99 as f64 / 1_000.0;
+        report.at_most(
+            "late retries from fault to 60 s after, p99 ms",
+            p99,
+            LATE_MAX_MS,
+        );
+    }
     let verdict = if calm.count == 0 {
         Verdict::NotJudged
     } else {

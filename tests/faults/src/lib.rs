@@ -30,6 +30,7 @@ pub mod judge;
 pub mod kafka;
 pub mod load;
 pub mod nemesis;
+pub mod netem;
 pub mod network;
 pub mod rows;
 pub mod stage;

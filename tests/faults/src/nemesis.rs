@@ -29,7 +29,7 @@ const CALM: Duration = Duration::from_secs(5);
 /// The stage does not start, or what has to be read cannot be.
 pub fn run(folder: &Folder, seed: u64, time: Duration) -> anyhow::Result<Report> {
     let settings = json!({ "seed": seed, "minutes": time.as_secs_f64() / 60.0 });
-    staged("nemesis", folder, seed, &settings, |stage| {
+    staged("nemesis", folder, seed, &settings, &[], |stage| {
         let began = Instant::now();
         for number in 1.. {
             if began.elapsed() >= time {

@@ -57,6 +57,7 @@ pub struct Network {
 }
 
 struct Space {
+    address: String,
     keeper: Child,
     /// `None` only while dropping: closing it ends the keeper.
     input: Option<ChildStdin>,
@@ -78,7 +79,9 @@ impl Network {
         }
         for (name, value) in [
             ("ip_forward", "1"),
+            // packets come back by other ways than they went
             ("conf/all/rp_filter", "0"),
+            ("conf/default/rp_filter", "0"),
             ("conf/hub/rp_filter", "0"),
             // receivers listen on the loopback; the workers come from elsewhere
             ("conf/hub/route_localnet", "1"),
@@ -114,10 +117,19 @@ impl Network {
         BufReader::new(keeper.stdout.take().context("piped above")?).read_line(&mut said)?;
         ensure!(said.trim() == "made", "no namespace for {name}");
         let pid = keeper.id().to_string();
-        self.spaces.insert(name.to_owned(), Space { keeper, input });
+        let space = Space {
+            address: address.to_owned(),
+            keeper,
+            input,
+        };
+        self.spaces.insert(name.to_owned(), space);
         let link = format!("v-{name}");
         let words = ["link", "add", &link, "type", "veth", "peer", "name", "eth0"];
         run(Command::new("ip").args(words).args(["netns", &pid]), "")?;
+        for conf in ["all", "default", "eth0"] {
+            let order = format!("tee /proc/sys/net/ipv4/conf/{conf}/rp_filter");
+            self.run(name, &order, "0")?;
+        }
         let words = ["link", "set", &link, "master", "hub", "up"];
         run(Command::new("ip").args(words), "")?;
         for line in [
@@ -138,6 +150,11 @@ impl Network {
         ["nsenter", "--target", &pid, "--net", "--"]
             .map(str::to_owned)
             .into()
+    }
+
+    /// The address in a namespace.
+    pub fn address(&self, name: &str) -> &str {
+        &self.spaces[name].address
     }
 
     /// The process that a namespace lives as long as.

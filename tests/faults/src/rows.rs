@@ -5,6 +5,9 @@
 
 pub mod brokers;
 pub mod cuts;
+pub mod disk;
+pub mod line;
+pub mod topics;
 pub mod workers;
 
 use std::time::Duration;
@@ -29,12 +32,21 @@ pub struct Row {
     pub holds: &'static str,
     /// How long the fault lasts, seconds.
     pub lasts: f64,
+    /// Settings of single brokers, by number, that it takes; it may put them into the folder.
+    pub prepare: fn(&Folder) -> anyhow::Result<Vec<BrokerSetting>>,
     /// Does it and undoes it; the time is how long it lasts.
     pub run: fn(&mut Stage, Duration) -> anyhow::Result<()>,
 }
 
+/// A setting of one broker: its number, the name, the value.
+pub type BrokerSetting = (usize, String, String);
+
+fn nothing(_: &Folder) -> anyhow::Result<Vec<BrokerSetting>> {
+    Ok(Vec::new())
+}
+
 /// All of them.
-pub const ROWS: [&Row; 13] = [
+pub const ROWS: [&Row; 17] = [
     &brokers::LEADER,
     &brokers::CONTROLLER,
     &brokers::GREY,
@@ -44,6 +56,10 @@ pub const ROWS: [&Row; 13] = [
     &cuts::SPLIT,
     &cuts::ONE_WAY,
     &cuts::RESETS,
+    &line::LINE,
+    &disk::DISK,
+    &topics::OVERTAKEN,
+    &topics::MADE_ANEW,
     &workers::KILLED,
     &workers::SIGTERM,
     &workers::ZOMBIE,
@@ -57,6 +73,7 @@ pub const SMOKE: Row = Row {
     injected: "five of the others one after the other, shortened",
     holds: "what the five must hold",
     lasts: 4.0,
+    prepare: nothing,
     run: smoke,
 };
 
@@ -91,13 +108,9 @@ pub fn run(row: &Row, folder: &Folder, seed: u64, lasts: Duration) -> anyhow::Re
         stage.hold(CALM);
         Ok(())
     };
-    staged(
-        row.name,
-        folder,
-        seed,
-        &judge::settings(seed, lasts),
-        course,
-    )
+    let prepared = (row.prepare)(folder)?;
+    let settings = judge::settings(seed, lasts);
+    staged(row.name, folder, seed, &settings, &prepared, course)
 }
 
 /// Runs a course on a stage of its own, and judges it: also one that did not come to its end.
@@ -109,9 +122,10 @@ pub fn staged(
     folder: &Folder,
     seed: u64,
     settings: &serde_json::Value,
+    brokers: &[BrokerSetting],
     course: impl FnOnce(&mut Stage) -> anyhow::Result<()>,
 ) -> anyhow::Result<Report> {
-    let mut stage = Stage::start(folder.clone(), seed, &[])?;
+    let mut stage = Stage::start(folder.clone(), seed, brokers)?;
     let ended = course(&mut stage);
     if let Err(error) = &ended {
         stage.note(format!("{error:#}"));

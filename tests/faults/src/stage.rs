@@ -12,9 +12,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use postrider_bench::audit::repeats::Loss;
-use postrider_bench::load::Load;
+use postrider_bench::load::{Event, Load};
 use postrider_bench::now_us;
 use postrider_bench::report::Folder;
+use postrider_bench::rig::{endpoint_id, slice_of};
 use postrider_bench::samples::Sampler;
 use postrider_bench::sink::Sink;
 use postrider_bench::sink::log::{Arrival, Reader};
@@ -85,6 +86,27 @@ pub struct Heal {
     pub bound: Duration,
 }
 
+/// Deliveries that a fault took away from the brokers themselves: events of a slice, written in a
+/// time, may be missing.
+#[derive(Clone, Copy, Debug)]
+pub struct Taken {
+    /// Whose; `None` = of all slices.
+    pub slice: Option<u16>,
+    /// Microseconds since the epoch.
+    pub since_us: u64,
+    /// Microseconds since the epoch.
+    pub until_us: u64,
+}
+
+impl Taken {
+    /// Whether an event may be missing.
+    pub fn holds(&self, event: &Event) -> bool {
+        let slice = slice_of(&endpoint_id(event.endpoint), SLICES);
+        let within = (self.since_us..=self.until_us).contains(&event.sent_us);
+        within && self.slice.is_none_or(|own| own == slice)
+    }
+}
+
 /// It. Everything ends when it is dropped.
 pub struct Stage {
     /// The workers, by the name of their namespace.
@@ -107,6 +129,10 @@ pub struct Stage {
     pub heals: Vec<Heal>,
     /// What may have been lost.
     pub losses: Vec<Loss>,
+    /// What may be missing.
+    pub taken: Vec<Taken>,
+    /// Whether retries have to be in time during the faults too.
+    pub punctual: bool,
     /// Where its files go.
     pub folder: Folder,
     /// When it began, microseconds since the epoch.
@@ -168,6 +194,8 @@ impl Stage {
             actions: Vec::new(),
             heals: Vec::new(),
             losses: Vec::new(),
+            taken: Vec::new(),
+            punctual: false,
             folder,
             began_us,
             arrivals: Vec::new(),
@@ -412,6 +440,11 @@ impl Stage {
         say(self.began_us, "the load ends");
         let load = self.writing.take().context("the load runs")?.stop()?;
         load.save(&self.folder.file("events.csv"))?;
+        self.delivered.resize(load.events().len(), false);
+        for (event, delivered) in load.events().iter().zip(&mut self.delivered) {
+            // nobody waits for those
+            *delivered |= self.taken.iter().any(|taken| taken.holds(event));
+        }
         let all = self.wait_for_delivery(load.events().len(), "every event");
         // lost ones are told by the audit, with their number
         if let Err(error) = all {

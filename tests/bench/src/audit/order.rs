@@ -9,19 +9,20 @@ use std::collections::HashMap;
 use crate::load::Event;
 use crate::sink::log::Arrival;
 
-/// Events of ordered endpoints that went out of turn, by the key that each number has.
+/// Events that went out of turn, by the key each number has, of those whose number is `ordered`: others
+/// wait for nobody, and nobody for them.
 pub fn out_of_turn(
     events: &[Event],
     arrivals: &[Arrival],
     key: impl Fn(usize) -> Option<u32>,
-    ordered: impl Fn(u32) -> bool,
+    ordered: impl Fn(usize) -> bool,
 ) -> Vec<usize> {
     let mut last: HashMap<(u32, Option<u32>), usize> = HashMap::new();
     let ahead: Vec<Option<usize>> = events
         .iter()
         .enumerate()
         .map(|(number, event)| {
-            ordered(event.endpoint)
+            ordered(number)
                 .then(|| last.insert((event.endpoint, key(number)), number))
                 .flatten()
         })

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::ensure;
 use postrider_bench::now_us;
 
-use super::Row;
+use super::{Row, nothing};
 use crate::fault::{Fault, others};
 use crate::kafka::active_controller;
 use crate::network::BROKERS;
@@ -21,6 +21,7 @@ pub const LEADER: Row = Row {
     injected: "SIGKILL for the broker that leads deliveries [0], started again after the time",
     holds: "nothing more",
     lasts: 20.0,
+    prepare: nothing,
     run: leader,
 };
 
@@ -31,6 +32,7 @@ pub const CONTROLLER: Row = Row {
     injected: "SIGKILL for the active controller, started again after the time",
     holds: "nothing more",
     lasts: 20.0,
+    prepare: nothing,
     run: controller,
 };
 
@@ -41,6 +43,7 @@ pub const GREY: Row = Row {
     injected: "SIGSTOP for the broker that leads deliveries [0], SIGCONT after the time",
     holds: "nothing more",
     lasts: 60.0,
+    prepare: nothing,
     run: grey,
 };
 
@@ -51,6 +54,7 @@ pub const TWO_OF_THREE: Row = Row {
     injected: "SIGKILL for two of three brokers, started again after the time",
     holds: "workers go on running",
     lasts: 40.0,
+    prepare: nothing,
     run: two_of_three,
 };
 
@@ -61,6 +65,7 @@ pub const ROLLING: Row = Row {
     injected: "every broker stopped in order and started again, three times round",
     holds: "nothing more",
     lasts: 2.0,
+    prepare: nothing,
     run: rolling,
 };
 

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::Row;
 use super::brokers::lasting;
+use super::{Row, nothing};
 use crate::fault::Fault;
 use crate::stage::{DISPATCHERS, Stage, dispatcher};
 
@@ -17,6 +17,7 @@ pub const CUT: Row = Row {
     injected: "a dispatcher and the broker that leads deliveries [0] hear nothing of one another",
     holds: "nothing more",
     lasts: 90.0,
+    prepare: nothing,
     run: cut,
 };
 
@@ -27,6 +28,7 @@ pub const SPLIT: Row = Row {
     injected: "the broker that leads deliveries [0] and the two others hear nothing of one another",
     holds: "nothing more",
     lasts: 90.0,
+    prepare: nothing,
     run: split,
 };
 
@@ -38,6 +40,7 @@ pub const ONE_WAY: Row = Row {
                not know",
     holds: "nothing more",
     lasts: 40.0,
+    prepare: nothing,
     run: one_way,
 };
 
@@ -48,6 +51,7 @@ pub const RESETS: Row = Row {
     injected: "10 % of all packets to the brokers are answered with a reset",
     holds: "nothing more",
     lasts: 60.0,
+    prepare: nothing,
     run: resets,
 };
 

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use anyhow::ensure;
 use postrider_bench::now_us;
 
-use super::Row;
 use super::brokers::lasting;
+use super::{Row, nothing};
 use crate::fault::Fault;
 use crate::stage::{DISPATCHERS, PROGRESS_WITHIN, SESSION, Stage, dispatcher};
 
@@ -26,6 +26,7 @@ pub const KILLED: Row = Row {
     injected: "SIGKILL for a dispatcher, started again after the time",
     holds: "nothing more",
     lasts: 20.0,
+    prepare: nothing,
     run: killed,
 };
 
@@ -36,6 +37,7 @@ pub const SIGTERM: Row = Row {
     injected: "SIGTERM for a dispatcher and for the router; then SIGTERM twice for a dispatcher",
     holds: "a stop in order ends with 0 and repeats nothing",
     lasts: 5.0,
+    prepare: nothing,
     run: sigterm,
 };
 
@@ -46,6 +48,7 @@ pub const ZOMBIE: Row = Row {
     injected: "SIGSTOP for a dispatcher until 10 s after its session, then SIGCONT",
     holds: "nothing of what it owned is attempted by it once it wakes",
     lasts: SESSION.as_secs() as f64 + PAST_SESSION.as_secs() as f64,
+    prepare: nothing,
     run: zombie,
 };
 
@@ -56,6 +59,7 @@ pub const STORM: Row = Row {
     injected: "every 3 s another dispatcher joins, or one leaves in order",
     holds: "joining and leaving repeats nothing",
     lasts: 300.0,
+    prepare: nothing,
     run: storm,
 };
 
