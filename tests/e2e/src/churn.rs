@@ -7,7 +7,7 @@
 
 mod arrivals;
 mod audit;
-mod commits;
+pub mod commits;
 mod course;
 mod endpoints;
 mod fleet;

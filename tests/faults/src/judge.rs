@@ -16,6 +16,8 @@ use postrider_bench::report::{Report, Verdict};
 use postrider_bench::rig::{endpoint_id, slice_of};
 use postrider_bench::sink::log::Arrival;
 use postrider_bench::stats::Spread;
+use postrider_e2e::churn::commits;
+use postrider_e2e::churn::journal::Committed;
 use serde_json::json;
 
 use crate::load::{KEYS, Kind};
@@ -103,6 +105,27 @@ pub fn judge(
     report.none("out of turn", wrong.len());
     let former = owners::former(&attempts);
     report.none("attempts of former owners", former.len());
+    let group = installation.topic("dispatcher");
+    let commits = commits::of_group(installation.bootstrap(), &group);
+    let undone = commits::backwards(&commits);
+    // a topic made anew begins anew
+    if stage.taken.iter().all(|taken| taken.slice.is_some()) {
+        report.none("commits backwards", undone.len());
+    }
+    if !undone.is_empty() {
+        let rows = undone.iter().map(|(commit, before)| {
+            let at = |commit: &Committed| seconds(stage, commit.at_ms * 1_000);
+            vec![
+                format!("{} [{}]", commit.topic, commit.partition),
+                at(before),
+                before.offset.to_string(),
+                at(commit),
+                commit.offset.to_string(),
+            ]
+        });
+        let columns = ["lane", "s", "offset", "s", "offset, later"];
+        report.table("Commits backwards", &columns, rows.collect());
+    }
     over_limits(&mut report, events, &attempts, &repeats.unrecorded);
     retries(&mut report, stage, arrivals, &attempts);
     progress(&mut report, stage, events, arrivals);

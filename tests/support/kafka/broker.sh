@@ -32,6 +32,8 @@ voters=
 if [[ ${1:-} == --member ]]; then
   node=$2 host=$3 voters=$4
   shift 4
+  # several start at once, perhaps on a machine that has other work
+  start_seconds_max=240
 fi
 settings=("$@")
 

@@ -15,7 +15,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
-/// How long an order may take. The script gives up on a start after 90 s by itself; the first
+/// How long an order may take. The script gives up on a start by itself; the first
 /// start on a machine also fetches the jars.
 const ANSWER_WITHIN: Duration = Duration::from_secs(300);
 

@@ -14,8 +14,9 @@ mod repeats;
 mod uses;
 mod woken;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
+use super::commits::backwards;
 use super::journal::{Committed, Journal, Setting, What};
 pub(super) use effects::{Cause, Effects};
 pub(super) use gaps::{Gap, Verdict};
@@ -118,23 +119,6 @@ fn unrecorded(journal: &Journal, uses: &Uses) -> Vec<usize> {
         .filter(|made| made.taken && made.epoch.is_some());
     let known: BTreeSet<usize> = recorded.map(|made| made.event).chain(delivered).collect();
     uses.taken.difference(&known).copied().collect()
-}
-
-/// An offset below one that was committed before is an owner's work undone by somebody else.
-fn backwards(commits: &[Committed]) -> Vec<(Committed, Committed)> {
-    let mut highest: HashMap<(&str, i32), &Committed> = HashMap::new();
-    let mut found = Vec::new();
-    for commit in commits {
-        let before = highest
-            .entry((&commit.topic, commit.partition))
-            .or_insert(commit);
-        if commit.offset < before.offset {
-            found.push((commit.clone(), before.clone()));
-        } else {
-            *before = commit;
-        }
-    }
-    found
 }
 
 fn failed(journal: &Journal) -> Vec<What> {

@@ -1,18 +1,38 @@
 //! The offsets that Kafka took from dispatchers, read from `__consumer_offsets`.
 //!
-//! Decides nothing: it reads the keys and values that Kafka's `OffsetCommitKey` (versions 0 and 1)
+//! Decides nothing but what backwards is: it reads the keys and values that Kafka's `OffsetCommitKey` (versions 0 and 1)
 //! and `OffsetCommitValue` begin with, and leaves out whatever else is there.
+
+use std::collections::HashMap;
 
 use super::journal::Committed;
 use crate::kcat::{self, Read};
 
 /// Every commit of a group, in the order Kafka took them. Compaction may have removed some once
 /// the log is 100 MB long.
-pub(super) fn of_group(bootstrap: &str, group: &str) -> Vec<Committed> {
+pub fn of_group(bootstrap: &str, group: &str) -> Vec<Committed> {
     let read = kcat::consume(bootstrap, "__consumer_offsets");
     read.iter()
         .filter_map(|record| committed(record, group))
         .collect()
+}
+
+/// Commits below an earlier one of the same partition, with that one: an owner's work undone by
+/// somebody else.
+pub fn backwards(commits: &[Committed]) -> Vec<(Committed, Committed)> {
+    let mut highest: HashMap<(&str, i32), &Committed> = HashMap::new();
+    let mut found = Vec::new();
+    for commit in commits {
+        let before = highest
+            .entry((&commit.topic, commit.partition))
+            .or_insert(commit);
+        if commit.offset < before.offset {
+            found.push((commit.clone(), before.clone()));
+        } else {
+            *before = commit;
+        }
+    }
+    found
 }
 
 fn committed(read: &Read, group: &str) -> Option<Committed> {

@@ -18,10 +18,11 @@ const UNREAD_US: u64 = 10_000_000;
 /// How long an event takes from the intake topic to `deliveries`.
 const ROUTED_US: u64 = 5_000_000;
 /// What a dispatcher says of a lane that stands still.
-const ALARMS: [&str; 3] = [
+const ALARMS: [&str; 4] = [
     "offset out of range: lane stopped",
     "the topic or partition does not exist any more: lane stopped",
     "a lane cannot be read where it was left",
+    "the broker does not know it: this lane stands still",
 ];
 /// How long it may take to say so.
 const ALARM_WITHIN: Duration = Duration::from_secs(60);
@@ -45,8 +46,8 @@ pub const OVERTAKEN: Row = Row {
 pub const MADE_ANEW: Row = Row {
     number: "12b",
     name: "made-anew",
-    injected: "deliveries is deleted and made anew under load; afterwards the group's offsets are \
-               moved by hand",
+    injected: "deliveries is deleted and made anew under load; afterwards the dispatchers are \
+               started anew",
     holds: "an alarm within 60 s",
     lasts: 15.0,
     prepare: nothing,
@@ -90,7 +91,10 @@ fn overtaken(stage: &mut Stage, lasts: Duration) -> anyhow::Result<()> {
         skipped == 0,
         "{skipped} deliveries came from a lane that stands still"
     );
-    go_on_by_hand(stage, &format!("{topic}:{SLICE}"), began_us)
+    stop_all(stage)?;
+    move_offsets(stage, &format!("{topic}:{SLICE}"))?;
+    start_all(stage);
+    finish(stage, "offsets moved", began_us)
 }
 
 fn made_anew(stage: &mut Stage, lasts: Duration) -> anyhow::Result<()> {
@@ -120,11 +124,7 @@ fn made_anew(stage: &mut Stage, lasts: Duration) -> anyhow::Result<()> {
     stage.hold(lasts);
     stop_all(stage)?;
     start_all(stage);
-    stage.hold(lasts);
-    stop_all(stage)?;
-    move_offsets(stage, &topic)?;
-    start_all(stage);
-    finish(stage, began_us)
+    finish(stage, "dispatchers started anew", began_us)
 }
 
 fn stop_all(stage: &mut Stage) -> anyhow::Result<()> {
@@ -161,13 +161,6 @@ fn wait_for_alarm(stage: &mut Stage, since_us: u64) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn go_on_by_hand(stage: &mut Stage, lane: &str, began_us: u64) -> anyhow::Result<()> {
-    stop_all(stage)?;
-    move_offsets(stage, lane)?;
-    start_all(stage);
-    finish(stage, began_us)
-}
-
 fn move_offsets(stage: &mut Stage, lane: &str) -> anyhow::Result<()> {
     let group = stage.installation.topic("dispatcher");
     let bootstrap = stage.cluster.bootstrap().to_owned();
@@ -194,7 +187,7 @@ fn move_offsets(stage: &mut Stage, lane: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn finish(stage: &mut Stage, began_us: u64) -> anyhow::Result<()> {
+fn finish(stage: &mut Stage, what: &str, began_us: u64) -> anyhow::Result<()> {
     (1..=DISPATCHERS).for_each(|number| stage.wait_until_started(&dispatcher(number)));
-    stage.healed("offsets moved", began_us, SESSION + PROGRESS_WITHIN)
+    stage.healed(what, began_us, SESSION + PROGRESS_WITHIN)
 }
