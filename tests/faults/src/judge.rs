@@ -23,6 +23,12 @@ use serde_json::json;
 use crate::load::{KEYS, Kind};
 use crate::stage::{Evidence, Heal, PROGRESS_WITHIN, SESSION, SLICES, Stage};
 
+/// The marks in words.
+pub const ALWAYS: &str = "nothing lost, stray, dead, out of turn, over its limit, early or without \
+    an attempt record; repeated only what a loss of its owner excuses; no attempt of a former \
+    owner, no commit backwards; an event written after the heal arrives within 15 s (30 s where a \
+    worker was lost), one of every slice within 30 s";
+
 /// How late 99 of 100 retries may be while nothing is done.
 const LATE_MAX_MS: f64 = 5_000.0;
 /// How long after a heal what is due may still be late.

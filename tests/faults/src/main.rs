@@ -12,7 +12,7 @@ use clap::Parser;
 use postrider_bench::report::Folder;
 use postrider_bench::sink;
 use postrider_faults::rows::{self, ROWS};
-use postrider_faults::{nemesis, network};
+use postrider_faults::{judge, nemesis, network};
 
 /// Faults on three real Kafka brokers, and the audit that judges them
 #[derive(Parser)]
@@ -63,6 +63,7 @@ fn main() -> anyhow::Result<ExitCode> {
 
 fn list() -> anyhow::Result<bool> {
     let mut out = io::stdout().lock();
+    writeln!(out, "always: {}\n", judge::ALWAYS)?;
     for row in ROWS {
         writeln!(
             out,

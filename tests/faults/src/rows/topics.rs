@@ -15,8 +15,6 @@ use crate::stage::{DISPATCHERS, PROGRESS_WITHIN, SESSION, SLICES, Stage, Taken, 
 
 /// How long before the records went an event may have been written that was not yet read.
 const UNREAD_US: u64 = 10_000_000;
-/// How long an event takes from the intake topic to `deliveries`.
-const ROUTED_US: u64 = 5_000_000;
 /// What a dispatcher says of a lane that stands still.
 const ALARMS: [&str; 4] = [
     "offset out of range: lane stopped",
@@ -108,6 +106,8 @@ fn made_anew(stage: &mut Stage, lasts: Duration) -> anyhow::Result<()> {
         &topic,
     ];
     tool("org.apache.kafka.tools.TopicCommand", &arguments)?;
+    // what is routed from now on is written again until there is a topic
+    let deleted_us = now_us();
     stage.note(format!("{topic} is deleted"));
     stage.hold(Duration::from_secs(5));
     stage.wait("the topic made anew", |stage| {
@@ -118,7 +118,7 @@ fn made_anew(stage: &mut Stage, lasts: Duration) -> anyhow::Result<()> {
     stage.taken.push(Taken {
         slice: None,
         since_us: began_us.saturating_sub(UNREAD_US),
-        until_us: now_us() + ROUTED_US,
+        until_us: deleted_us,
     });
     wait_for_alarm(stage, began_us)?;
     stage.hold(lasts);
