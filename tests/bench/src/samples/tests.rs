@@ -1,3 +1,5 @@
+//! What samples come to, and that they are taken and written.
+
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
