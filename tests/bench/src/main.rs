@@ -203,17 +203,11 @@ fn all(quick: bool, folder: &Path) -> anyhow::Result<Suite> {
     // brokers take seconds to start; for figures each experiment has one of its own
     let mut shared: Option<Broker> = None;
     for (number, entry) in suite::ALL.iter().enumerate() {
-        let arguments = match (quick, entry.quick) {
-            (true, None) => continue,
-            (true, Some(short)) => format!("{short} {}", suite::QUICK),
-            (false, _) => entry.arguments.to_owned(),
+        let Some(line) = entry.line(quick) else {
+            continue;
         };
-        let line = format!("{} {arguments}", entry.profile);
         eprintln!("bench {line}");
-        let words = ["bench"].into_iter().chain(line.split_whitespace());
-        let Command::Profile(profile) = Arguments::try_parse_from(words)?.command else {
-            anyhow::bail!("{line:?} is no experiment");
-        };
+        let profile = profile(&line)?;
         let broker = match shared.take() {
             Some(broker) if quick => broker,
             _ => profile.setting().broker(),
@@ -237,4 +231,40 @@ fn all(quick: bool, folder: &Path) -> anyhow::Result<Suite> {
     let written = Folder::new(folder)?.file("all.md");
     std::fs::write(written, suite.to_string())?;
     Ok(suite)
+}
+
+/// The experiment of a command line.
+fn profile(line: &str) -> anyhow::Result<Profile> {
+    let words = ["bench"].into_iter().chain(line.split_whitespace());
+    match Arguments::try_parse_from(words)?.command {
+        Command::Profile(profile) => Ok(profile),
+        _ => anyhow::bail!("{line:?} is no experiment"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use clap::CommandFactory;
+    use postrider_bench::suite;
+
+    use super::{Arguments, profile};
+
+    #[test]
+    fn all_has_every_experiment_and_understands_each() {
+        let mut listed = BTreeSet::new();
+        for entry in suite::ALL {
+            for line in [false, true].into_iter().filter_map(|q| entry.line(q)) {
+                assert_eq!(profile(&line).unwrap().name(), entry.profile, "{line}");
+            }
+            listed.insert(entry.profile.to_owned());
+        }
+        let command = Arguments::command();
+        let shown = command.get_subcommands().filter(|c| !c.is_hide_set());
+        let names = shown.map(|c| c.get_name().to_owned());
+        let others = ["all", "compare"];
+        let there: BTreeSet<String> = names.filter(|n| !others.contains(&n.as_str())).collect();
+        assert_eq!(listed, there);
+    }
 }

@@ -14,12 +14,26 @@ pub struct Entry {
     pub profile: &'static str,
     /// Beside the defaults.
     pub arguments: &'static str,
-    /// In the short form; `None` = it has none: it takes minutes however small it is.
+    /// In the short form; `None` = it has none there.
     pub quick: Option<&'static str>,
 }
 
 /// What all have in the short form: they share a broker.
 pub const QUICK: &str = "--slices 6 --timeout-ms 2000 --padding 200";
+
+impl Entry {
+    /// Its command line; `None` = there is no such form.
+    pub fn line(&self, quick: bool) -> Option<String> {
+        let Self {
+            profile, arguments, ..
+        } = self;
+        if !quick {
+            return Some(format!("{profile} {arguments}"));
+        }
+        let short = self.quick?;
+        Some(format!("{profile} {short} {QUICK}"))
+    }
+}
 
 const fn entry(
     profile: &'static str,
@@ -72,6 +86,11 @@ pub const ALL: &[Entry] = &[
             "--deliveries 500 --arrive 250 --limit 500 --neighbours 8 --rate 20 --before 1 --rest 1",
         ),
     ),
+    entry("tls", "", None),
+    entry("cold", "", None),
+    entry("hot", "", None),
+    entry("fanout", "", None),
+    entry("burst", "", None),
     entry(
         "retries",
         "--rate 2500",
