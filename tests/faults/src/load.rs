@@ -24,7 +24,7 @@ pub const ENDPOINTS: u32 = 24;
 /// Events a second.
 pub const RATE: f64 = 60.0;
 /// Ordering keys among all events.
-pub const KEYS: usize = 16;
+pub const KEYS: u32 = 16;
 /// Longer than any run: the load is stopped.
 const HOURS: Duration = Duration::from_secs(4 * 3_600);
 /// A refusal that leaves the breaker closed.
@@ -128,8 +128,8 @@ pub struct Writing {
 
 impl Writing {
     /// Begins.
-    pub fn start(load: Load, seed: u64) -> Self {
-        let mut load = load.with_keys(KEYS);
+    pub fn start(mut load: Load, seed: u64) -> Self {
+        load.with_keys(KEYS);
         let stop = Arc::<AtomicBool>::default();
         let written = load.written();
         let told = Arc::clone(&stop);

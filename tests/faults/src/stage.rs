@@ -273,8 +273,9 @@ impl Stage {
     }
 
     fn save_samples(&self, worker: &Worker) -> anyhow::Result<()> {
-        let name = format!("samples-{}-{}.csv", worker.name, worker.life);
-        Ok(worker.sampler.save(&self.folder.file(&name))?)
+        let name = format!("samples-{}-{}", worker.name, worker.life);
+        let folder = Folder::new(&self.folder.file(&name))?;
+        Ok(worker.sampler.save(&folder)?)
     }
 
     /// The broker that leads a partition of one of our topics.
