@@ -6,7 +6,7 @@
 //! the time it takes to write all events and `spread`, so that all of them wait at once, and come
 //! due one after the other in the time that follows.
 //!
-//! With `--direct` no attempt comes first ([`direct`]): many more can wait then.
+//! With `--direct` no attempt comes first (`retries/direct`): many more can wait then.
 
 mod direct;
 
