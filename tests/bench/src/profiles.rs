@@ -86,13 +86,12 @@ pub(crate) fn common_marks(
     Ok(())
 }
 
-/// What every experiment is held to, whatever it does, and what it leaves.
-fn marks_of_all(
+/// What every experiment leaves beside its report's own tables.
+fn leave(
     report: &mut Report,
     rig: &Rig,
     joined: &Joined<'_>,
     arrivals: &[Arrival],
-    attempts: &[Attempted],
 ) -> anyhow::Result<()> {
     let picture = rig.folder.file("run.svg");
     plot::draw(&picture, &report.profile, joined, arrivals, &rig.sampler)?;
@@ -108,6 +107,19 @@ fn marks_of_all(
         requests.report(report, &(0..now_us()));
     }
     report.facts = Some(Facts::now()?);
+    Ok(())
+}
+
+/// What every experiment is held to, whatever it does, and what it leaves.
+fn marks_of_all(
+    report: &mut Report,
+    rig: &Rig,
+    joined: &Joined<'_>,
+    arrivals: &[Arrival],
+    attempts: &[Attempted],
+) -> anyhow::Result<()> {
+    leave(report, rig, joined, arrivals)?;
+    let all: Vec<usize> = (0..joined.events.len()).collect();
     let counts = joined.counts(&all);
     let installation = &rig.installation;
     let mut dead = 0;

@@ -192,6 +192,8 @@ fn judge(
     report.none("requests with a wrong signature", unsigned);
     let unrecorded = audit::unrecorded(&arrivals, &attempts);
     report.none("requests without an attempt record", unrecorded);
+    let joined = audit::Joined::new(rig.load.events(), &arrivals);
+    super::leave(&mut report, &rig, &joined, &arrivals)?;
     Ok(report)
 }
 

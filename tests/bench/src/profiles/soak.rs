@@ -41,8 +41,9 @@ const BROKER_FREEZE: Duration = Duration::from_secs(10);
 const BEYOND_SESSION: Duration = Duration::from_secs(5);
 /// A commit is sent at the latest 1 s after something settled, and takes a while to be accepted.
 const UNCOMMITTED_US: u64 = 2_000_000;
-/// What was written to a socket arrives within this, though its process stands still.
-const UNDER_WAY_US: u64 = 500_000;
+/// What was written to a socket is read within this, though its process stands still: receivers on
+/// a busy machine were seen to be a second late.
+const UNDER_WAY_US: u64 = 2_000_000;
 /// Of repeats without an excuse so many are listed.
 const SHOWN: usize = 20;
 /// Everything arrives within this after the last event, a take-over included.
