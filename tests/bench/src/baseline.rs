@@ -25,7 +25,7 @@ use tokio::task::JoinSet;
 
 use crate::now_us;
 use crate::samples::cpu_seconds;
-use crate::sink::{Door, Sink};
+use crate::sink::{Sink, host, path};
 
 /// Its receivers are counted from here, so that nobody takes its requests for deliveries.
 pub const FIRST_RECEIVER: u32 = 1 << 30;
@@ -33,9 +33,12 @@ pub const FIRST_RECEIVER: u32 = 1 << 30;
 /// What it does.
 #[derive(Clone, Debug, Args)]
 pub struct Bare {
-    /// The sink, up to the receiver's number
+    /// The sink's port
     #[arg(long)]
-    prefix: String,
+    port: u16,
+    /// Its hosts that get requests in turn
+    #[arg(long)]
+    hosts: u32,
     /// How many receivers get requests in turn
     #[arg(long)]
     receivers: u32,
@@ -82,15 +85,15 @@ impl Pace {
 pub fn measure(
     program: &Path,
     sink: &Sink,
+    hosts: u32,
     receivers: u32,
     padding: usize,
     in_flight: u32,
     seconds: f64,
 ) -> anyhow::Result<Pace> {
-    let first = sink.url(0, Door::Main);
-    let prefix = first.strip_suffix('0').context("it ends with its number")?;
     let output = Command::new(program)
-        .args(["bare", "--prefix", prefix])
+        .args(["bare", "--port", &sink.port(false).to_string()])
+        .args(["--hosts", &hosts.to_string()])
         .args(["--receivers", &receivers.to_string()])
         .args(["--padding", &padding.to_string()])
         .args(["--in-flight", &in_flight.to_string()])
@@ -178,6 +181,7 @@ async fn send(
     key: &[u8],
 ) -> anyhow::Result<()> {
     let receiver = FIRST_RECEIVER + number % bare.receivers;
+    let host = host(number % bare.receivers % bare.hosts);
     let body = format!(
         r#"{{"id":"b{number}","type":"payment.captured","tenant":"t{receiver}","padding":"{padding}"}}"#
     );
@@ -188,7 +192,7 @@ async fn send(
     mac.update(body.as_bytes());
     let signature = BASE64_STANDARD.encode(mac.finalize().into_bytes());
     let response = client
-        .post(format!("{}{receiver}", bare.prefix))
+        .post(format!("http://{host}:{}{}", bare.port, path(receiver)))
         .header("content-type", "application/json")
         .header("user-agent", "bare")
         .header("webhook-id", id)

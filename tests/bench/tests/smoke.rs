@@ -75,6 +75,7 @@ fn run_on(
 fn max() {
     let plan = max::Max {
         endpoints: 20,
+        hosts: 20,
         seconds: 1.0,
         rounds: 1,
         open: 50,

@@ -29,6 +29,9 @@ pub struct Max {
     /// Endpoints, which get events in turn
     #[arg(long, default_value_t = 1_000)]
     pub endpoints: u32,
+    /// Hosts that they are spread over
+    #[arg(long, default_value_t = 1_000)]
+    pub hosts: u32,
     /// Seconds of each part
     #[arg(long, default_value_t = 15.0)]
     pub seconds: f64,
@@ -36,7 +39,7 @@ pub struct Max {
     #[arg(long, default_value_t = 3)]
     pub rounds: usize,
     /// Events that may be written and not delivered
-    #[arg(long, default_value_t = 4_000)]
+    #[arg(long, default_value_t = 1_000)]
     pub open: usize,
     /// Requests at once of the bare loop
     #[arg(long, default_value_t = 256)]
@@ -58,7 +61,7 @@ struct Part {
 /// Something does not start, or what has to be read cannot be.
 pub fn run(plan: &Max, place: &Place<'_>) -> anyhow::Result<Report> {
     let mut rig = Rig::start(place, plan.setting, |sink| {
-        let each = |number| endpoint(&endpoint_id(number), number, sink, Door::Main);
+        let each = |number| endpoint(&endpoint_id(number), number, sink, Door::Hosts(plan.hosts));
         (0..plan.endpoints).map(each).collect()
     })?;
     rig.greet(0..plan.endpoints, GREET_RATE)?;
@@ -84,6 +87,7 @@ fn part(plan: &Max, rig: &mut Rig, place: &Place<'_>) -> anyhow::Result<Part> {
     let bare = baseline::measure(
         &place.program,
         &rig.sink,
+        plan.hosts,
         plan.endpoints,
         plan.setting.padding,
         plan.in_flight,
