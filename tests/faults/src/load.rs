@@ -17,7 +17,7 @@ use postrider_bench::sink::{Door, Sink};
 use postrider_e2e::SECRET;
 use serde_json::{Value, json};
 
-use crate::network::HUB;
+use crate::network::{HUB, RECEIVERS};
 
 /// Endpoints.
 pub const ENDPOINTS: u32 = 24;
@@ -77,7 +77,10 @@ impl Kind {
 
 /// The endpoint, for `endpoint apply`.
 pub fn endpoint(number: u32, sink: &Sink) -> Value {
-    let url = sink.url(number, Door::Main).replace("127.0.0.1", HUB);
+    let url = sink.url(number, Door::Side);
+    let parts = url.split_once(RECEIVERS);
+    let (before, after) = parts.expect("the side door is where the network leads to");
+    let url = format!("{before}{HUB}{after}");
     let mut endpoint = json!({
         "id": endpoint_id(number),
         "tenant": tenant(number),

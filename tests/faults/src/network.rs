@@ -15,8 +15,9 @@ use postrider_test_support::unshare_arguments;
 
 /// Where receivers are, as workers see them.
 pub const HUB: &str = "10.77.0.254";
-/// The network of all of them.
-pub const NETWORK: &str = "10.77.0.0/24";
+/// Where they listen, behind it: the side door. The main one takes no packets from other devices
+/// than the loopback.
+pub const RECEIVERS: &str = "127.0.0.2";
 /// The brokers.
 pub const BROKERS: [usize; 3] = [1, 2, 3];
 /// Where the brokers' clients connect to.
@@ -90,7 +91,7 @@ impl Network {
         }
         let receivers = format!(
             "table ip receivers {{\n chain in {{\n  type nat hook prerouting priority -100;\n  \
-             ip daddr {HUB} dnat to 127.0.0.1\n }}\n}}\n"
+             ip daddr {HUB} dnat to {RECEIVERS}\n }}\n}}\n"
         );
         run(Command::new("nft").args(["-f", "-"]), &receivers)?;
         let mut network = Self {
