@@ -103,11 +103,17 @@ struct Happened {
 }
 
 impl Happened {
-    /// When requests came that may come again because of it.
+    /// When requests came that may come again because of it. While the broker is away nothing is
+    /// committed, and who is lost before it answers again loses all of that time.
     fn excuses(&self) -> Option<Range<u64>> {
-        let from = self.time.start;
-        let lost = self.fault != Fault::Stop && self.fault != Fault::FreezeBroker;
-        lost.then(|| from - UNCOMMITTED_US..from + UNDER_WAY_US)
+        let from = self.time.start - UNCOMMITTED_US;
+        match self.fault {
+            Fault::Kill | Fault::Freeze | Fault::FreezeBeyondSession => {
+                Some(from..self.time.start + UNDER_WAY_US)
+            }
+            Fault::FreezeBroker => Some(from..self.time.end + UNCOMMITTED_US),
+            Fault::Stop => None,
+        }
     }
 }
 
