@@ -536,8 +536,9 @@ impl Shell {
             drop(self.answer.send(Answer::Acked(id, write, Some(0))));
             return;
         }
-        let write = faults::changed(write, self.clock.now());
-        let record = self.encoder.encode(self.clock.now(), id.slice, &write);
+        let now = self.clock.now();
+        let write = faults::changed(write, now);
+        let record = self.encoder.encode(now, id.slice, &write);
         steps::unwritten(&write);
         if let Err((error, (id, write))) = self.producer.send(&record, (id, write)) {
             drop(self.answer.send(Answer::WriteFailed(id, write, error)));
@@ -709,93 +710,4 @@ fn slices(partitions: &[i32]) -> impl Iterator<Item = Slice> {
 }
 
 #[cfg(test)]
-mod tests {
-    use postrider_config::Config;
-
-    use super::*;
-
-    fn shell(runtime: &tokio::runtime::Runtime) -> Shell {
-        let mut settings =
-            DispatcherSettings::from_config(&Config::default(), Arc::default(), "test");
-        // Nobody answers there, and nobody has to.
-        settings.client.brokers = "127.0.0.1:9".to_owned();
-        let metrics = Metrics::new("test");
-        Shell::new(&settings, metrics, runtime.handle().clone(), never()).unwrap()
-    }
-
-    #[test]
-    fn nothing_is_carried_out_any_more_once_it_failed() {
-        let runtime = tokio::runtime::Runtime::new().unwrap();
-        let mut shell = shell(&runtime);
-        let tell = |event| shell.answer.send(Answer::Membership(event)).unwrap();
-        tell(MembershipEvent::Assigned(vec![0]));
-        tell(MembershipEvent::Fatal("for good".to_owned()));
-        tell(MembershipEvent::Left);
-        assert_eq!(shell.run(), Ended::Failed("for good".to_owned()));
-        let order = shell.worker.poll_order();
-        assert!(order.is_some(), "what it was to do is not done");
-    }
-
-    #[test]
-    fn a_write_is_counted_once_when_it_is_acknowledged() {
-        let runtime = tokio::runtime::Runtime::new().unwrap();
-        let mut shell = shell(&runtime);
-        let origin = postrider_domain::Origin {
-            topic: "deliveries".into(),
-            partition: 0,
-            offset: 7,
-        };
-        let record = postrider_domain::Record {
-            origin,
-            timestamp: Timestamp::default(),
-            key: None,
-            value: None,
-            headers: Vec::new(),
-        };
-        let write = || Write::Unreadable {
-            record: Arc::new(record.clone()),
-            reason: postrider_domain::DeadLetterReason::Undecodable,
-            message: "".into(),
-            without_value: false,
-        };
-        let id = WriteId {
-            slice: Slice(0),
-            claim: Claim(1),
-            number: 1,
-        };
-        let counted = |shell: &Shell| {
-            let text = shell.metrics.render();
-            let line = text
-                .lines()
-                .find(|line| line.starts_with("postrider_dead_letters_total{"));
-            line.map(|line| line.rsplit(' ').next().unwrap().to_owned())
-        };
-        shell.write(id, write());
-        assert_eq!(counted(&shell), None, "it may have to be written again");
-        let now = shell.clock.now();
-        shell.take_answer(now, Answer::Acked(id, write(), Some(0)));
-        assert_eq!(counted(&shell).as_deref(), Some("1"));
-    }
-
-    #[test]
-    fn a_dispatcher_that_can_read_nothing_drains_and_ends_with_a_failure() {
-        let runtime = tokio::runtime::Runtime::new().unwrap();
-        let mut shell = shell(&runtime);
-        let stalled = || LaneEvent::AllStalled { lanes: 3 };
-        let now = shell.clock.now();
-        // Without a slice there is nothing to be read.
-        shell.take_record(now, stalled());
-        assert!(shell.failing.is_none());
-
-        shell.worker.handle_assigned([Slice(0)]);
-        shell.take_record(now, stalled());
-        let orders: Vec<Order> = std::iter::from_fn(|| shell.worker.poll_order()).collect();
-        let leaves = orders.iter().any(|order| matches!(order, Order::Leave));
-        assert!(leaves, "{orders:?}");
-        shell.take_membership(now, MembershipEvent::Left);
-        match shell.run() {
-            Ended::Failed(reason) => assert!(reason.contains("nothing can be read"), "{reason}"),
-            Ended::Stopped => panic!("it would not be started again"),
-        }
-    }
-}
+mod tests;

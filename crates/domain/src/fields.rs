@@ -1,7 +1,7 @@
 //! Header fields of a request or response, as the attempt log shows them.
 //!
-//! Decides how they are held: one text and where each part of it ends. An attempt has a dozen
-//! fields, and two allocations for each were a tenth of what an attempt cost.
+//! Decides how they are held: one text and where each part of it ends, as an attempt has a dozen
+//! fields, and two allocations for each are many.
 
 use std::fmt;
 

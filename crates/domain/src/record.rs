@@ -29,7 +29,8 @@ pub struct Record {
 }
 
 impl Record {
-    /// What holding a header costs beside its bytes, about: its place in the list, two allocations.
+    /// What holding a header costs beside its bytes, about: its place in the list, its name's allocation
+    /// where no other record shares it.
     pub const HEADER_BYTES: usize = 64;
 
     /// The last header of that name with a value, which is the one that counts.

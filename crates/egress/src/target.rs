@@ -12,9 +12,11 @@ use url::Url;
 
 use crate::ended::Ended;
 
-/// How many are kept, of at most 8 KiB each and half a KiB as a rule; at one more all are let go,
-/// and those that are in use come back.
-const KEPT_MAX: usize = 16_384;
+/// Bytes of those that are kept; at more all are let go, and those that are in use come back.
+const BYTES_MAX: usize = 8 << 20;
+
+/// What one takes beside four times its text.
+const ENTRY_BYTES: usize = 512;
 
 /// A URL that requests may go to.
 pub(crate) struct Target {
@@ -47,21 +49,35 @@ impl Target {
 
 /// Those that were asked for.
 #[derive(Default)]
-pub(crate) struct Targets(Mutex<HashMap<Box<str>, Arc<Target>>>);
+pub(crate) struct Targets(Mutex<Known>);
+
+#[derive(Default)]
+struct Known {
+    by_text: HashMap<Box<str>, Arc<Target>>,
+    bytes: usize,
+}
 
 impl Targets {
     /// Where it leads.
     pub(crate) fn of(&self, policy: &Policy, text: &str) -> Result<Arc<Target>, Ended> {
         let known = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(target) = known().get(text) {
+        if let Some(target) = known().by_text.get(text) {
             return Ok(Arc::clone(target));
         }
         let target = Arc::new(Target::new(policy, text)?);
         let mut known = known();
-        if known.len() >= KEPT_MAX {
-            known.clear();
+        let bytes = 4 * text.len() + ENTRY_BYTES;
+        if known.bytes + bytes > BYTES_MAX {
+            *known = Known::default();
         }
-        known.insert(text.into(), Arc::clone(&target));
+        // two that were missing it may both have made it
+        if known
+            .by_text
+            .insert(text.into(), Arc::clone(&target))
+            .is_none()
+        {
+            known.bytes += bytes;
+        }
         Ok(target)
     }
 }
@@ -73,12 +89,13 @@ mod tests {
     #[test]
     fn what_is_refused_is_refused_again_and_what_is_kept_is_bounded() {
         let (targets, policy) = (Targets::default(), Policy::default());
-        let kept = || targets.0.lock().unwrap().len();
+        let kept = || targets.0.lock().unwrap().by_text.len();
         for _ in 0..2 {
             assert!(targets.of(&policy, "https://10.0.0.1/").is_err());
             assert_eq!(kept(), 0);
         }
-        for number in 0..=KEPT_MAX {
+        let mut most = 0;
+        for number in 10_000..40_000 {
             let url = format!("https://shop.example/{number}?a=b");
             let target = targets
                 .of(&policy, &url)
@@ -86,7 +103,12 @@ mod tests {
             assert_eq!(target.path.to_string(), format!("/{number}?a=b"));
             assert_eq!(target.host, "shop.example");
             assert_eq!(&*target.origin, "https://shop.example");
+            let again = targets.of(&policy, &url).ok();
+            assert!(again.is_some_and(|again| Arc::ptr_eq(&again, &target)));
+            most = most.max(kept());
         }
-        assert_eq!(kept(), 1);
+        let each = 4 * "https://shop.example/10000?a=b".len() + ENTRY_BYTES;
+        assert_eq!(most, BYTES_MAX / each);
+        assert_eq!(kept(), 30_000 % most);
     }
 }

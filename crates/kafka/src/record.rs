@@ -14,8 +14,9 @@ use rdkafka::bindings::{rd_kafka_header_get_all, rd_kafka_headers_t, rd_kafka_me
 use rdkafka::message::{BorrowedMessage, Header, Message, OwnedHeaders};
 use rdkafka::types::RDKafkaRespErr;
 
-/// How many names are remembered.
+/// How many names of headers are remembered, and how long they are: any producer can write any.
 const NAMES_MAX: usize = 64;
+const NAME_BYTES_MAX: usize = 64;
 
 /// Turns messages of one consumer into records; remembers topic names so that they are allocated
 /// once per topic.
@@ -63,10 +64,10 @@ impl RecordReader {
             return Arc::clone(known);
         }
         let name: Arc<str> = name.to_string_lossy().into();
-        if let Some(known) = self.names.get_mut(place) {
-            known.clone_from(&name);
-        } else if place < NAMES_MAX {
-            self.names.push(Arc::clone(&name));
+        if name.len() <= NAME_BYTES_MAX && place < NAMES_MAX {
+            let more = self.names.len().max(place + 1);
+            self.names.resize_with(more, Arc::default);
+            self.names[place] = Arc::clone(&name);
         }
         name
     }
@@ -141,6 +142,8 @@ pub(crate) fn owned_headers(record: &NewRecord) -> OwnedHeaders {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::CString;
+
     use super::*;
 
     #[test]
@@ -150,6 +153,29 @@ mod tests {
         assert!(Arc::ptr_eq(&a, &reader.topic("a")));
         assert!(Arc::ptr_eq(&b, &reader.topic("b")));
         assert_eq!(reader.topics.len(), 2);
+    }
+
+    #[test]
+    fn names_of_headers_are_shared_by_place_and_few_are_kept() {
+        let mut reader = RecordReader::default();
+        let long = CString::new("n".repeat(NAME_BYTES_MAX + 1)).unwrap();
+        let mut name = |place, name: &CStr| reader.name(place, name);
+        let one = name(1, c"ce_id");
+        assert!(Arc::ptr_eq(&one, &name(1, c"ce_id")));
+        assert_eq!(&*name(0, c""), "");
+        assert_eq!(&*name(1, c"other"), "other");
+        assert!(
+            !Arc::ptr_eq(&one, &name(1, c"ce_id")),
+            "one is known of a place"
+        );
+        for (place, kept) in [(2, &*long), (NAMES_MAX, c"ce_id")] {
+            assert!(!Arc::ptr_eq(&name(place, kept), &name(place, kept)));
+        }
+        assert_eq!(
+            &*name(0, CStr::from_bytes_with_nul(b"a\xff\0").unwrap()),
+            "a\u{fffd}"
+        );
+        assert_eq!(reader.names.len(), 2);
     }
 
     #[test]
