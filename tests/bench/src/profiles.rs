@@ -28,31 +28,6 @@ use crate::sink::log::Arrival;
 use crate::stats::Spread;
 use crate::{histogram, now_us, plot};
 
-/// How long what was open at the end of a flood may take.
-const DELIVERED_WITHIN: Duration = Duration::from_secs(60);
-
-/// The pace of as many deliveries as are taken, never more than `open` at once, and what it used.
-fn pace(
-    rig: &mut Rig,
-    endpoints: Range<u32>,
-    open: usize,
-    seconds: f64,
-) -> anyhow::Result<(Pace, Vec<Usage>)> {
-    let before = rig.arrivals()?.len();
-    let (began, cpu) = (now_us(), rig.workers_cpu_seconds()?);
-    let events = rig.flood(endpoints, open, Duration::from_secs_f64(seconds))?;
-    let missing = rig.wait_for_delivery(events, DELIVERED_WITHIN)?;
-    let (ended, cpu) = (now_us(), rig.workers_cpu_seconds()? - cpu);
-    let requests = rig.arrivals()?.len() - before;
-    let pace = Pace {
-        requests: requests as u64,
-        failed: missing as u64,
-        seconds: (ended - began) as f64 / 1e6,
-        cpu_seconds: cpu,
-    };
-    Ok((pace, rig.sampler.usage(&(began..ended))))
-}
-
 /// A row about a pace: its name, requests, a second, CPU of each.
 fn pace_row(name: &str, pace: &Pace) -> Vec<String> {
     vec![
@@ -152,10 +127,10 @@ const FLOOD_ENDS_WITHIN: Duration = Duration::from_secs(120);
 struct Flood {
     /// Its events.
     events: Range<usize>,
-    /// From its beginning to its end, microseconds since the epoch.
-    time: Range<u64>,
-    /// Deliveries a second in that time.
-    rate: f64,
+    /// What was delivered while it lasted, and the CPU of the workers.
+    pace: Pace,
+    /// What all processes used meanwhile.
+    usage: Vec<Usage>,
 }
 
 /// Never more than `open` events are written and not delivered.
@@ -165,16 +140,23 @@ fn flood(
     open: usize,
     time: Duration,
 ) -> anyhow::Result<Flood> {
-    let began = now_us();
+    let (began, cpu) = (now_us(), rig.workers_cpu_seconds()?);
     let events = rig.flood(endpoints, open, time)?;
-    let time = began..now_us();
+    let (time, cpu) = (began..now_us(), rig.workers_cpu_seconds()? - cpu);
+    let usage = rig.sampler.usage(&time);
     let missing = rig.wait_for_delivery(events.clone(), FLOOD_ENDS_WITHIN)?;
     anyhow::ensure!(missing == 0, "{missing} events of a flood did not arrive");
     let within = |arrival: &&Arrival| arrival.is_success() && time.contains(&arrival.at_us);
     let count = rig.arrivals()?.iter().rev().filter(within).count();
+    let pace = Pace {
+        requests: count as u64,
+        failed: 0,
+        seconds: (time.end - time.start) as f64 / 1e6,
+        cpu_seconds: cpu,
+    };
     Ok(Flood {
-        rate: count as f64 * 1e6 / (time.end - time.start) as f64,
         events,
-        time,
+        pace,
+        usage,
     })
 }

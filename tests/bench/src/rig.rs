@@ -15,6 +15,7 @@ use postrider_test_support::Broker;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::audit::{self, Attempted};
 use crate::baseline::FIRST_RECEIVER;
 use crate::broker_requests::BrokerRequests;
 use crate::fleet::{Fleet, STOP_WITHIN};
@@ -380,15 +381,29 @@ impl Rig {
         Ok(())
     }
 
+    /// Leaves its files; every request, and every attempt record of one.
+    ///
+    /// # Errors
+    /// Something cannot be read or written.
+    pub fn results(&mut self) -> anyhow::Result<(Vec<Arrival>, Vec<Attempted>)> {
+        self.save()?;
+        let arrivals = self.arrivals()?.to_vec();
+        let topic = self.installation.topic("attempts");
+        Ok((
+            arrivals,
+            audit::attempts(&self.installation.client(), &topic)?,
+        ))
+    }
+
     /// Writes events and samples beside the sink's log.
     ///
     /// # Errors
     /// The folder cannot be written to.
-    pub fn save(&self, folder: &Folder) -> anyhow::Result<()> {
-        self.load.save(&folder.file("events.csv"))?;
-        self.sampler.save(folder)?;
+    pub fn save(&self) -> anyhow::Result<()> {
+        self.load.save(&self.folder.file("events.csv"))?;
+        self.sampler.save(&self.folder)?;
         if let Some(requests) = &self.broker_requests {
-            requests.save(folder)?;
+            requests.save(&self.folder)?;
         }
         Ok(())
     }

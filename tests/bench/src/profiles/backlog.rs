@@ -10,7 +10,7 @@ use std::time::Duration;
 use clap::Args;
 use serde::Serialize;
 
-use crate::audit::{self, Joined};
+use crate::audit::Joined;
 use crate::now_us;
 use crate::report::{Report, Verdict};
 use crate::rig::{Place, Rig, Setting, endpoint, endpoint_id};
@@ -90,11 +90,11 @@ pub fn run(plan: &Backlog, place: &Place<'_>) -> anyhow::Result<Report> {
     let time = Duration::from_secs_f64(plan.seconds);
     rig.flood(all.clone(), plan.open, time / 4)?;
     let most = super::flood(&mut rig, all, plan.open, time)?;
-    eprintln!("{:.0} a second at most", most.rate);
+    eprintln!("{:.0} a second at most", most.pace.rate());
     let few = start(plan, &mut rig, plan.events / TIMES)?;
     let many = start(plan, &mut rig, plan.events)?;
     rig.stop_workers()?;
-    judge(plan, rig, &most, [&few, &many], place)
+    judge(plan, rig, &most, [&few, &many])
 }
 
 fn start(plan: &Backlog, rig: &mut Rig, count: usize) -> anyhow::Result<Start> {
@@ -135,12 +135,8 @@ fn judge(
     mut rig: Rig,
     most: &Flood,
     [few, many]: [&Start; 2],
-    place: &Place<'_>,
 ) -> anyhow::Result<Report> {
-    rig.save(&place.folder)?;
-    let arrivals = rig.arrivals()?.to_vec();
-    let client = rig.installation.client();
-    let attempts = audit::attempts(&client, &rig.installation.topic("attempts"))?;
+    let (arrivals, attempts) = rig.results()?;
     let joined = Joined::new(rig.load.events(), &arrivals);
     let mut report = Report::new("backlog", plan);
     let rows = [few, many].map(|start| {
@@ -158,7 +154,7 @@ fn judge(
         "workers' RSS max MiB",
     ];
     report.table("Starts", &columns, rows.into());
-    let warm = format!("{:.0}", most.rate);
+    let warm = format!("{:.0}", most.pace.rate());
     report.numbers("With nothing waiting", &[("deliveries a second", warm)]);
     for start in [few, many] {
         let title = format!("Processes, {} wait", start.events.len());
@@ -167,7 +163,7 @@ fn judge(
     report.at_most("s until the first delivery", many.first_s, FIRST_WITHIN_S);
     report.at_least(
         "rate, many waiting ÷ none",
-        many.rate / most.rate,
+        many.rate / most.pace.rate(),
         DRAIN_MIN,
     );
     let more = many.events.len() - few.events.len();

@@ -10,7 +10,7 @@ use std::time::Duration;
 use clap::Args;
 use serde::Serialize;
 
-use crate::audit::{self, Joined};
+use crate::audit::Joined;
 use crate::now_us;
 use crate::plan::Stream;
 use crate::report::Report;
@@ -95,7 +95,7 @@ pub fn run(plan: &Burst, place: &Place<'_>) -> anyhow::Result<Report> {
     let missing = rig.wait_for_delivery(0..rig.load.events().len(), SETTLE)?;
     eprintln!("{missing} not delivered");
     rig.stop_workers()?;
-    judge(plan, rig, &parts, place)
+    judge(plan, rig, &parts)
 }
 
 fn stream(plan: &Burst, times: f64, seconds: f64) -> Stream {
@@ -103,11 +103,8 @@ fn stream(plan: &Burst, times: f64, seconds: f64) -> Stream {
     Stream::lasting(0..plan.endpoints, plan.rate * times, time)
 }
 
-fn judge(plan: &Burst, mut rig: Rig, parts: &[Part], place: &Place<'_>) -> anyhow::Result<Report> {
-    rig.save(&place.folder)?;
-    let arrivals = rig.arrivals()?.to_vec();
-    let client = rig.installation.client();
-    let attempts = audit::attempts(&client, &rig.installation.topic("attempts"))?;
+fn judge(plan: &Burst, mut rig: Rig, parts: &[Part]) -> anyhow::Result<Report> {
+    let (arrivals, attempts) = rig.results()?;
     let joined = Joined::new(rig.load.events(), &arrivals);
     let spread = |part: &Part| {
         let numbers: Vec<usize> = part.events.clone().collect();

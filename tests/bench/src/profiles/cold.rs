@@ -64,10 +64,9 @@ pub struct Cold {
 }
 
 /// One of the installations.
-struct Side<'a> {
+struct Side {
     name: &'static str,
     endpoints: u32,
-    place: Place<'a>,
     rig: Rig,
     /// How long it took to define its endpoints, and all that is there before the workers.
     defined: Duration,
@@ -101,13 +100,13 @@ pub fn run(plan: &Cold, place: &Place<'_>) -> anyhow::Result<Report> {
     judge(plan, few, all)
 }
 
-impl<'a> Side<'a> {
+impl Side {
     /// Every endpoint gets an event; then the workers are stopped, and start with one that waits.
     fn start(
         plan: &Cold,
         name: &'static str,
         endpoints: u32,
-        place: &Place<'a>,
+        place: &Place<'_>,
     ) -> anyhow::Result<Self> {
         // the files of the experiment are those of all endpoints
         let folder = if name == "all" {
@@ -147,7 +146,6 @@ impl<'a> Side<'a> {
         Ok(Self {
             name,
             endpoints,
-            place,
             rig,
             defined,
             first,
@@ -192,12 +190,12 @@ fn rss_max(usage: &[Usage]) -> f64 {
     workers.map(|u| u.rss_max_mib).fold(0.0, f64::max)
 }
 
-fn judge(plan: &Cold, few: Side<'_>, all: Side<'_>) -> anyhow::Result<Report> {
+fn judge(plan: &Cold, few: Side, all: Side) -> anyhow::Result<Report> {
     let (mut few, mut all) = (few, all);
-    few.rig.save(&few.place.folder)?;
-    all.rig.save(&all.place.folder)?;
+    few.rig.save()?;
+    all.rig.save()?;
     let mut report = Report::new("cold", plan);
-    let row = |side: &Side<'_>| {
+    let row = |side: &Side| {
         vec![
             side.name.to_owned(),
             side.endpoints.to_string(),
@@ -244,7 +242,7 @@ fn judge(plan: &Cold, few: Side<'_>, all: Side<'_>) -> anyhow::Result<Report> {
     Ok(report)
 }
 
-fn lost(side: &mut Side<'_>) -> anyhow::Result<usize> {
+fn lost(side: &mut Side) -> anyhow::Result<usize> {
     let arrivals = side.rig.arrivals()?.to_vec();
     let joined = Joined::new(side.rig.load.events(), &arrivals);
     let all: Vec<usize> = (0..joined.events.len()).collect();

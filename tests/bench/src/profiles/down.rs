@@ -15,7 +15,7 @@ use serde_json::json;
 use crate::audit::{self, Attempted, Joined};
 use crate::now_us;
 use crate::plan::Stream;
-use crate::report::{Folder, Report};
+use crate::report::Report;
 use crate::rig::{Place, Rig, Setting, endpoint, endpoint_id, slice_of};
 use crate::samples::{Sample, Usage};
 use crate::sink::Door;
@@ -151,7 +151,7 @@ pub fn run(plan: &Down, place: &Place<'_>) -> anyhow::Result<Report> {
     rig.greet(0..plan.neighbours + 1, plan.rate)?;
     let course = go_through(plan, &mut rig)?;
     rig.stop_workers()?;
-    judge(plan, rig, &course, &place.folder)
+    judge(plan, rig, &course)
 }
 
 fn go_through(plan: &Down, rig: &mut Rig) -> anyhow::Result<Course> {
@@ -196,11 +196,9 @@ fn go_through(plan: &Down, rig: &mut Rig) -> anyhow::Result<Course> {
     })
 }
 
-fn judge(plan: &Down, mut rig: Rig, course: &Course, folder: &Folder) -> anyhow::Result<Report> {
-    rig.save(folder)?;
-    let arrivals = rig.arrivals()?.to_vec();
+fn judge(plan: &Down, mut rig: Rig, course: &Course) -> anyhow::Result<Report> {
+    let (arrivals, attempts) = rig.results()?;
     let client = rig.installation.client();
-    let attempts = audit::attempts(&client, &rig.installation.topic("attempts"))?;
     let mut copies = Vec::new();
     audit::read(&client, &rig.installation.topic("backlog"), |record| {
         let event = record.value.as_deref().and_then(crate::sink::event);

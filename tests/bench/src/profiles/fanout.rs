@@ -81,15 +81,16 @@ pub fn run(plan: &Fanout, place: &Place<'_>) -> anyhow::Result<Report> {
     // caches and pools fill once; the endpoints of the fan are known to be well then
     rig.flood(single.clone(), plan.open, Duration::from_secs(2))?;
     let mut fans = vec![fan(plan, &mut rig)?];
-    let (before, _) = super::pace(&mut rig, single.clone(), plan.open, plan.seconds)?;
+    let time = Duration::from_secs_f64(plan.seconds);
+    let before = super::flood(&mut rig, single.clone(), plan.open, time)?.pace;
     let began = now_us();
     for _ in 0..plan.events {
         fans.push(fan(plan, &mut rig)?);
     }
     let usage = rig.sampler.usage(&(began..now_us()));
-    let (after, _) = super::pace(&mut rig, single, plan.open, plan.seconds)?;
+    let after = super::flood(&mut rig, single, plan.open, time)?.pace;
     rig.stop_workers()?;
-    judge(plan, rig, &fans, &[before, after], &usage, place)
+    judge(plan, rig, &fans, &[before, after], &usage)
 }
 
 /// Writes an event for all, and waits for its deliveries; its number.
@@ -130,12 +131,9 @@ fn judge(
     fans: &[usize],
     most: &[Pace],
     usage: &[Usage],
-    place: &Place<'_>,
 ) -> anyhow::Result<Report> {
-    rig.save(&place.folder)?;
-    let arrivals = rig.arrivals()?.to_vec();
+    let (arrivals, attempts) = rig.results()?;
     let client = rig.installation.client();
-    let attempts = audit::attempts(&client, &rig.installation.topic("attempts"))?;
     let mut report = Report::new("fanout", plan);
     let rows = [("before", &most[0]), ("after", &most[1])];
     let rows = rows.map(|(name, pace)| super::pace_row(name, pace));

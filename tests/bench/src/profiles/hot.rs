@@ -11,7 +11,7 @@ use clap::Args;
 use serde::Serialize;
 use serde_json::json;
 
-use crate::audit::{self, Joined};
+use crate::audit::Joined;
 use crate::now_us;
 use crate::plan::Stream;
 use crate::report::Report;
@@ -113,7 +113,7 @@ pub fn run(plan: &Hot, place: &Place<'_>) -> anyhow::Result<Report> {
         }
     }
     rig.stop_workers()?;
-    judge(plan, rig, &phases, place)
+    judge(plan, rig, &phases)
 }
 
 fn phase(plan: &Hot, rig: &mut Rig, name: String, hot: bool) -> anyhow::Result<Phase> {
@@ -138,11 +138,8 @@ fn phase(plan: &Hot, rig: &mut Rig, name: String, hot: bool) -> anyhow::Result<P
     })
 }
 
-fn judge(plan: &Hot, mut rig: Rig, phases: &[Phase], place: &Place<'_>) -> anyhow::Result<Report> {
-    rig.save(&place.folder)?;
-    let arrivals = rig.arrivals()?.to_vec();
-    let client = rig.installation.client();
-    let attempts = audit::attempts(&client, &rig.installation.topic("attempts"))?;
+fn judge(plan: &Hot, mut rig: Rig, phases: &[Phase]) -> anyhow::Result<Report> {
+    let (arrivals, attempts) = rig.results()?;
     let joined = Joined::new(rig.load.events(), &arrivals);
     let slices = plan.setting.slices;
     let slice = slice_of(&endpoint_id(HOT), slices);

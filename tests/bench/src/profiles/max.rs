@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::Args;
 use serde::Serialize;
 
-use crate::audit::{self, Joined};
+use crate::audit::Joined;
 use crate::baseline::{self, Pace};
 use crate::report::Report;
 use crate::rig::{Place, Rig, Setting, endpoint, endpoint_id};
@@ -80,7 +80,7 @@ pub fn run(plan: &Max, place: &Place<'_>) -> anyhow::Result<Report> {
         parts.push(part);
     }
     rig.stop_workers()?;
-    judge(plan, rig, &parts, place)
+    judge(plan, rig, &parts)
 }
 
 fn part(plan: &Max, rig: &mut Rig, place: &Place<'_>) -> anyhow::Result<Part> {
@@ -93,15 +93,17 @@ fn part(plan: &Max, rig: &mut Rig, place: &Place<'_>) -> anyhow::Result<Part> {
         plan.in_flight,
         plan.seconds,
     )?;
-    let (ours, usage) = super::pace(rig, 0..plan.endpoints, plan.open, plan.seconds)?;
-    Ok(Part { bare, ours, usage })
+    let time = Duration::from_secs_f64(plan.seconds);
+    let flood = super::flood(rig, 0..plan.endpoints, plan.open, time)?;
+    Ok(Part {
+        bare,
+        ours: flood.pace,
+        usage: flood.usage,
+    })
 }
 
-fn judge(plan: &Max, mut rig: Rig, parts: &[Part], place: &Place<'_>) -> anyhow::Result<Report> {
-    rig.save(&place.folder)?;
-    let arrivals = rig.arrivals()?.to_vec();
-    let client = rig.installation.client();
-    let attempts = audit::attempts(&client, &rig.installation.topic("attempts"))?;
+fn judge(plan: &Max, mut rig: Rig, parts: &[Part]) -> anyhow::Result<Report> {
+    let (arrivals, attempts) = rig.results()?;
     let joined = Joined::new(rig.load.events(), &arrivals);
     let mut report = Report::new("max", plan);
     let rows = parts.iter().enumerate().flat_map(|(round, part)| {

@@ -12,7 +12,7 @@ use clap::Args;
 use serde::Serialize;
 use serde_json::json;
 
-use crate::audit::{self, Joined};
+use crate::audit::Joined;
 use crate::load::{Event, key_of};
 use crate::now_us;
 use crate::plan::Stream;
@@ -108,11 +108,11 @@ pub fn run(plan: &Ordered, place: &Place<'_>) -> anyhow::Result<Report> {
     let mut floods = Vec::new();
     for endpoints in [plan.in_none(), plan.in_order()] {
         let flood = super::flood(&mut rig, endpoints, plan.open, most)?;
-        eprintln!("{:.0} a second", flood.rate);
+        eprintln!("{:.0} a second", flood.pace.rate());
         floods.push(flood);
     }
     rig.stop_workers()?;
-    judge(plan, rig, &events, &course, &floods, place)
+    judge(plan, rig, &events, &course, &floods)
 }
 
 fn judge(
@@ -121,25 +121,22 @@ fn judge(
     events: &Range<usize>,
     course: &Range<u64>,
     floods: &[Flood],
-    place: &Place<'_>,
 ) -> anyhow::Result<Report> {
-    rig.save(&place.folder)?;
-    let arrivals = rig.arrivals()?.to_vec();
-    let client = rig.installation.client();
-    let attempts = audit::attempts(&client, &rig.installation.topic("attempts"))?;
+    let (arrivals, attempts) = rig.results()?;
     let joined = Joined::new(rig.load.events(), &arrivals);
     let mut report = Report::new("ordered", plan);
     latencies(plan, &mut report, &joined, events);
     let rows = floods.iter().zip(["in no order", "in order"]);
     let rows = rows.map(|(flood, of)| {
-        let usage = rig.sampler.usage(&flood.time);
-        let of_dispatchers = usage.iter().filter(|u| u.process.starts_with("dispatcher"));
+        let of_dispatchers = flood
+            .usage
+            .iter()
+            .filter(|u| u.process.starts_with("dispatcher"));
         let cpu: f64 = of_dispatchers.map(|u| u.cpu_seconds).sum();
-        let deliveries = flood.rate * (flood.time.end - flood.time.start) as f64 / 1e6;
         vec![
             of.to_owned(),
-            format!("{:.0}", flood.rate),
-            format!("{:.0}", cpu * 1e6 / deliveries.max(1.0)),
+            format!("{:.0}", flood.pace.rate()),
+            format!("{:.0}", cpu * 1e6 / flood.pace.requests.max(1) as f64),
         ]
     });
     let columns = ["of", "a second", "dispatchers' CPU us each"];
@@ -147,7 +144,7 @@ fn judge(
     report.usage("Processes", &rig.sampler.usage(course));
     for (flood, of) in floods.iter().zip(["in no order", "in order"]) {
         let title = format!("Processes, as many as those take {of}");
-        report.usage(&title, &rig.sampler.usage(&flood.time));
+        report.usage(&title, &flood.usage);
     }
     let in_order = |event: &Event| plan.in_order().contains(&event.endpoint);
     let early = too_early(rig.load.events(), &arrivals, plan.keys, in_order);

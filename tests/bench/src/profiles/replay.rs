@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::Args;
 use serde::Serialize;
 
-use crate::audit::{self, Joined};
+use crate::audit::Joined;
 use crate::load::LaneTopic;
 use crate::now_us;
 use crate::plan::Stream;
@@ -75,7 +75,7 @@ pub fn run(plan: &Replay, place: &Place<'_>) -> anyhow::Result<Report> {
         parts.push(part(plan, &mut rig, name, plan.replays)?);
     }
     rig.stop_workers()?;
-    judge(plan, rig, &parts, place)
+    judge(plan, rig, &parts)
 }
 
 fn part(plan: &Replay, rig: &mut Rig, name: String, count: usize) -> anyhow::Result<Part> {
@@ -107,11 +107,8 @@ fn part(plan: &Replay, rig: &mut Rig, name: String, count: usize) -> anyhow::Res
     })
 }
 
-fn judge(plan: &Replay, mut rig: Rig, parts: &[Part], place: &Place<'_>) -> anyhow::Result<Report> {
-    rig.save(&place.folder)?;
-    let arrivals = rig.arrivals()?.to_vec();
-    let client = rig.installation.client();
-    let attempts = audit::attempts(&client, &rig.installation.topic("attempts"))?;
+fn judge(plan: &Replay, mut rig: Rig, parts: &[Part]) -> anyhow::Result<Report> {
+    let (arrivals, attempts) = rig.results()?;
     let joined = Joined::new(rig.load.events(), &arrivals);
     let mut report = Report::new("replay", plan);
     let live = |parts: &[&Part]| {

@@ -18,10 +18,10 @@ use clap::Args;
 use serde::Serialize;
 use serde_json::json;
 
-use crate::audit::{self, Attempted, Joined};
+use crate::audit::{Attempted, Joined};
 use crate::now_us;
 use crate::plan::Stream;
-use crate::report::{Folder, Report, Verdict};
+use crate::report::{Report, Verdict};
 use crate::rig::{Place, Rig, Setting, endpoint, endpoint_id};
 use crate::samples::Sample;
 use crate::sink::Door;
@@ -120,7 +120,7 @@ pub fn run(plan: &Retries, place: &Place<'_>) -> anyhow::Result<Report> {
     eprintln!("{missing} not delivered");
     let course = began..now_us();
     rig.stop_workers()?;
-    judge(plan, rig, &events, &course, &place.folder)
+    judge(plan, rig, &events, &course)
 }
 
 fn judge(
@@ -128,12 +128,8 @@ fn judge(
     mut rig: Rig,
     events: &Range<usize>,
     course: &Range<u64>,
-    folder: &Folder,
 ) -> anyhow::Result<Report> {
-    rig.save(folder)?;
-    let arrivals = rig.arrivals()?.to_vec();
-    let client = rig.installation.client();
-    let attempts = audit::attempts(&client, &rig.installation.topic("attempts"))?;
+    let (arrivals, attempts) = rig.results()?;
     let joined = Joined::new(rig.load.events(), &arrivals);
     let mut report = Report::new("retries", plan);
     report.usage("Processes", &rig.sampler.usage(course));

@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::Args;
 use serde::Serialize;
 
-use crate::audit::{self, Joined};
+use crate::audit::Joined;
 use crate::budget::Budget;
 use crate::report::{Report, Verdict};
 use crate::rig::{Place, Rig, Setting, endpoint, even_ids};
@@ -59,14 +59,18 @@ pub struct Scale {
 struct Part {
     dispatchers: usize,
     flood: Flood,
-    usage: Vec<Usage>,
 }
 
 impl Part {
     /// Cores that each dispatcher used.
     fn cores(&self) -> Vec<f64> {
         let of = |usage: &&Usage| usage.process.starts_with("dispatcher");
-        self.usage.iter().filter(of).map(|u| u.cores).collect()
+        self.flood
+            .usage
+            .iter()
+            .filter(of)
+            .map(|u| u.cores)
+            .collect()
     }
 }
 
@@ -111,14 +115,14 @@ pub fn run(plan: &Scale, place: &Place<'_>) -> anyhow::Result<Report> {
             let part = part(plan, &mut rig, dispatchers)?;
             eprintln!(
                 "round {round}: {dispatchers} take {:.0} a second with {:.2?} cores",
-                part.flood.rate,
+                part.flood.pace.rate(),
                 part.cores()
             );
             parts.push(part);
         }
     }
     rig.stop_workers()?;
-    judge(plan, rig, &parts, place)
+    judge(plan, rig, &parts)
 }
 
 fn part(plan: &Scale, rig: &mut Rig, dispatchers: usize) -> anyhow::Result<Part> {
@@ -126,19 +130,11 @@ fn part(plan: &Scale, rig: &mut Rig, dispatchers: usize) -> anyhow::Result<Part>
     let seconds = Duration::from_secs_f64;
     rig.flood(all.clone(), open, seconds(plan.settle))?;
     let flood = super::flood(rig, all, open, seconds(plan.seconds))?;
-    let usage = rig.sampler.usage(&flood.time);
-    Ok(Part {
-        dispatchers,
-        flood,
-        usage,
-    })
+    Ok(Part { dispatchers, flood })
 }
 
-fn judge(plan: &Scale, mut rig: Rig, parts: &[Part], place: &Place<'_>) -> anyhow::Result<Report> {
-    rig.save(&place.folder)?;
-    let arrivals = rig.arrivals()?.to_vec();
-    let client = rig.installation.client();
-    let attempts = audit::attempts(&client, &rig.installation.topic("attempts"))?;
+fn judge(plan: &Scale, mut rig: Rig, parts: &[Part]) -> anyhow::Result<Report> {
+    let (arrivals, attempts) = rig.results()?;
     let joined = Joined::new(rig.load.events(), &arrivals);
     let mut report = Report::new("scale", plan);
     let rows = parts.iter().map(|part| {
@@ -151,9 +147,12 @@ fn judge(plan: &Scale, mut rig: Rig, parts: &[Part], place: &Place<'_>) -> anyho
         vec![
             part.dispatchers.to_string(),
             part.flood.events.len().to_string(),
-            format!("{:.0}", part.flood.rate),
+            format!("{:.0}", part.flood.pace.rate()),
             each.join(" "),
-            format!("{:.0}", part.flood.rate / cores.max(f64::MIN_POSITIVE)),
+            format!(
+                "{:.0}",
+                part.flood.pace.rate() / cores.max(f64::MIN_POSITIVE)
+            ),
         ]
     });
     let columns = [
@@ -166,12 +165,12 @@ fn judge(plan: &Scale, mut rig: Rig, parts: &[Part], place: &Place<'_>) -> anyho
     report.table("Pace", &columns, rows.collect());
     for (number, part) in parts.iter().enumerate() {
         let title = format!("Processes, part {}: {}", number + 1, part.dispatchers);
-        report.usage(&title, &part.usage);
+        report.usage(&title, &part.flood.usage);
     }
     // the middle of the rounds' ratios: what else the machine did falls on all of a round
     let mut gains: Vec<f64> = parts
         .chunks(DISPATCHERS)
-        .map(|round| round[DISPATCHERS - 1].flood.rate / round[0].flood.rate)
+        .map(|round| round[DISPATCHERS - 1].flood.pace.rate() / round[0].flood.pace.rate())
         .collect();
     gains.sort_by(f64::total_cmp);
     let gain = gains.get(gains.len() / 2).copied().unwrap_or_default();

@@ -12,10 +12,10 @@ use clap::Args;
 use serde::Serialize;
 use serde_json::json;
 
-use crate::audit::{self, Joined};
+use crate::audit::Joined;
 use crate::now_us;
 use crate::plan::Stream;
-use crate::report::{Folder, Report};
+use crate::report::Report;
 use crate::rig::{Place, Rig, Setting, endpoint, endpoint_id};
 use crate::samples::Usage;
 use crate::sink::Door;
@@ -87,7 +87,7 @@ pub fn run(plan: &Sick, place: &Place<'_>) -> anyhow::Result<Report> {
         }
     }
     rig.stop_workers()?;
-    judge(plan, rig, &phases, &place.folder)
+    judge(plan, rig, &phases)
 }
 
 fn phase(plan: &Sick, rig: &mut Rig, name: String, sick: bool) -> anyhow::Result<Phase> {
@@ -123,11 +123,8 @@ fn phase(plan: &Sick, rig: &mut Rig, name: String, sick: bool) -> anyhow::Result
     })
 }
 
-fn judge(plan: &Sick, mut rig: Rig, phases: &[Phase], folder: &Folder) -> anyhow::Result<Report> {
-    rig.save(folder)?;
-    let arrivals = rig.arrivals()?.to_vec();
-    let client = rig.installation.client();
-    let attempts = audit::attempts(&client, &rig.installation.topic("attempts"))?;
+fn judge(plan: &Sick, mut rig: Rig, phases: &[Phase]) -> anyhow::Result<Report> {
+    let (arrivals, attempts) = rig.results()?;
     let joined = Joined::new(rig.load.events(), &arrivals);
     let healthy = |endpoint: u32| endpoint % OF > 2;
     let of = |events: &[Range<usize>]| {

@@ -21,7 +21,7 @@ use crate::audit::{self, Joined};
 use crate::fleet::{Fleet, signal, worker_name};
 use crate::now_us;
 use crate::plan::Stream;
-use crate::report::{Folder, Report, Verdict};
+use crate::report::{Report, Verdict};
 use crate::rig::{Place, Rig, Setting, endpoint, endpoint_id};
 use crate::samples::Sample;
 use crate::sink::Door;
@@ -161,7 +161,7 @@ pub fn run(plan: &Soak, place: &Place<'_>) -> anyhow::Result<Report> {
     eprintln!("{missing} not delivered");
     let course = began..now_us();
     rig.stop_workers()?;
-    judge(plan, rig, &happened, &course, &place.folder)
+    judge(plan, rig, &happened, &course)
 }
 
 fn act(
@@ -217,12 +217,8 @@ fn judge(
     mut rig: Rig,
     happened: &[Happened],
     course: &Range<u64>,
-    folder: &Folder,
 ) -> anyhow::Result<Report> {
-    rig.save(folder)?;
-    let arrivals = rig.arrivals()?.to_vec();
-    let client = rig.installation.client();
-    let attempts = audit::attempts(&client, &rig.installation.topic("attempts"))?;
+    let (arrivals, attempts) = rig.results()?;
     let joined = Joined::new(rig.load.events(), &arrivals);
     let mut report = Report::new("soak", plan);
     faults(&mut report, happened, course.start);

@@ -11,7 +11,7 @@ use std::time::Duration;
 use clap::Args;
 use serde::Serialize;
 
-use crate::audit::{self, Joined};
+use crate::audit::Joined;
 use crate::baseline::Pace;
 use crate::handshakes::{Handshakes, Outcome, Wire};
 use crate::now_us;
@@ -82,7 +82,7 @@ pub fn run(plan: &Tls, place: &Place<'_>) -> anyhow::Result<Report> {
     let time = Duration::from_secs_f64(plan.seconds);
     let steady = rig.run(&[Stream::lasting(all.clone(), plan.rate, time)])?;
     let usage = rig.sampler.usage(&(began..now_us()));
-    let (kept, _) = super::pace(&mut rig, all, plan.open, plan.seconds)?;
+    let kept = super::flood(&mut rig, all, plan.open, time)?.pace;
     let mut parts = Vec::new();
     for _ in 0..plan.rounds {
         for sessions in [false, true] {
@@ -96,7 +96,7 @@ pub fn run(plan: &Tls, place: &Place<'_>) -> anyhow::Result<Report> {
         kept,
         parts,
     };
-    judge(plan, rig, &course, place)
+    judge(plan, rig, &course)
 }
 
 fn part(plan: &Tls, rig: &mut Rig, sessions: bool) -> anyhow::Result<Part> {
@@ -118,14 +118,14 @@ fn part(plan: &Tls, rig: &mut Rig, sessions: bool) -> anyhow::Result<Part> {
     anyhow::ensure!(failed == 0, "{failed} bare requests failed");
     use_up(plan, rig)?;
     let first = rig.arrivals()?.len();
-    let (ours, usage) = super::pace(rig, 0..plan.hosts, plan.open, plan.seconds)?;
+    let flood = super::flood(rig, 0..plan.hosts, plan.open, handshakes.time)?;
     let arrivals = rig.arrivals()?[first..].iter();
     let part = Part {
         sessions,
         bare,
-        ours,
+        ours: flood.pace,
         connections: arrivals.map(|arrival| arrival.connection).collect(),
-        usage,
+        usage: flood.usage,
     };
     let (bare, ours) = (&part.bare.pace, &part.ours);
     eprintln!(
@@ -174,11 +174,8 @@ struct Course {
     parts: Vec<Part>,
 }
 
-fn judge(plan: &Tls, mut rig: Rig, course: &Course, place: &Place<'_>) -> anyhow::Result<Report> {
-    rig.save(&place.folder)?;
-    let arrivals = rig.arrivals()?.to_vec();
-    let client = rig.installation.client();
-    let attempts = audit::attempts(&client, &rig.installation.topic("attempts"))?;
+fn judge(plan: &Tls, mut rig: Rig, course: &Course) -> anyhow::Result<Report> {
+    let (arrivals, attempts) = rig.results()?;
     let joined = Joined::new(rig.load.events(), &arrivals);
     let mut report = Report::new("tls", plan);
     let steady: Vec<usize> = course.steady.clone().collect();

@@ -11,7 +11,7 @@ use anyhow::Context;
 use postrider_domain::lane::Rung;
 
 use super::{REFUSED, Retries, memory_by_waiting, regress};
-use crate::audit::{self, Joined};
+use crate::audit::Joined;
 use crate::load::{Event, LaneTopic};
 use crate::now_us;
 use crate::profiles::Flood;
@@ -42,7 +42,7 @@ pub(super) fn run(plan: &Retries, place: &Place<'_>) -> anyhow::Result<Report> {
     let flood = FLOOD_MAX.min(wait / 10);
     rig.flood(all.clone(), OPEN, flood / 4)?;
     let most = crate::profiles::flood(&mut rig, all, OPEN, flood)?;
-    eprintln!("{:.0} a second at most", most.rate);
+    eprintln!("{:.0} a second at most", most.pace.rate());
     // whoever sends one as a first attempt is found out
     let refuse = Behaviour::RefuseUpTo {
         attempt: 1,
@@ -68,7 +68,7 @@ pub(super) fn run(plan: &Retries, place: &Place<'_>) -> anyhow::Result<Report> {
     eprintln!("{missing} not delivered");
     let course = began..now_us();
     rig.stop_workers()?;
-    judge(plan, rig, &most, &events, &course, place)
+    judge(plan, rig, &most, &events, &course)
 }
 
 fn judge(
@@ -77,12 +77,8 @@ fn judge(
     most: &Flood,
     events: &Range<usize>,
     course: &Range<u64>,
-    place: &Place<'_>,
 ) -> anyhow::Result<Report> {
-    rig.save(&place.folder)?;
-    let arrivals = rig.arrivals()?.to_vec();
-    let client = rig.installation.client();
-    let attempts = audit::attempts(&client, &rig.installation.topic("attempts"))?;
+    let (arrivals, attempts) = rig.results()?;
     let joined = Joined::new(rig.load.events(), &arrivals);
     let mut report = Report::new("retries", plan);
     let came: Vec<u64> = events
@@ -95,7 +91,7 @@ fn judge(
     report.numbers(
         "Deliveries a second",
         &[
-            ("with nothing waiting", format!("{:.0}", most.rate)),
+            ("with nothing waiting", format!("{:.0}", most.pace.rate())),
             ("of retries that are all due", format!("{rate:.0}")),
         ],
     );
@@ -119,7 +115,7 @@ fn judge(
     report.none("early", early.count());
     report.at_least(
         "rate, all due ÷ nothing waiting",
-        rate / most.rate,
+        rate / most.pace.rate(),
         DRAIN_MIN,
     );
     crate::profiles::common_marks(&mut report, &rig, &joined, &arrivals, &attempts)?;
