@@ -66,12 +66,12 @@ pub const ROWS: [&Row; 17] = [
     &workers::STORM,
 ];
 
-/// Four of them, shortened, on one cluster: a first look.
+/// Five of them, shortened, on one cluster: what the tests of the repository run.
 pub const SMOKE: Row = Row {
     number: "-",
     name: "smoke",
-    injected: "four of the others one after the other, shortened",
-    holds: "what the four must hold",
+    injected: "five of the others one after the other, shortened",
+    holds: "what the five must hold",
     lasts: 4.0,
     prepare: nothing,
     run: smoke,
@@ -81,6 +81,7 @@ fn smoke(stage: &mut Stage, lasts: Duration) -> anyhow::Result<()> {
     for row in [
         &brokers::LEADER,
         &brokers::CONTROLLER,
+        &brokers::GREY,
         &workers::SIGTERM,
         &workers::KILLED,
     ] {
