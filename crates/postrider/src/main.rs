@@ -25,8 +25,8 @@ use std::process::ExitCode;
 use exit::{Code, Failure};
 use mimalloc::MiMalloc;
 
-/// Also of librdkafka. A delivery has some hundred allocations, most of them freed by another
-/// thread: the system's allocator took a quarter of its CPU (`docs/performance.md`).
+/// Also of librdkafka. Much of what a delivery allocates is freed by another thread, which the
+/// system's allocator is slow at (`docs/performance.md`).
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 

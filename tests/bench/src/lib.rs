@@ -6,7 +6,7 @@
 //!
 //! ```sh
 //! cargo build --release -p postrider -p postrider-bench
-//! target/release/bench max        # how much it takes, beside bare signed requests; 2 min
+//! target/release/bench max        # how much it takes, beside bare signed requests; 4 min
 //! target/release/bench tls        # 1 000 hosts that speak TLS, beside bare handshakes; 5 min
 //! target/release/bench cold       # 100 000 endpoints on 10 000 hosts, beside 100; 10 min
 //! target/release/bench hot        # one gets nine tenths of all events; 5 min

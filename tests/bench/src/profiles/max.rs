@@ -33,10 +33,10 @@ pub struct Max {
     #[arg(long, default_value_t = 1_000)]
     pub hosts: u32,
     /// Seconds of each part
-    #[arg(long, default_value_t = 15.0)]
+    #[arg(long, default_value_t = 10.0)]
     pub seconds: f64,
     /// How often both parts come
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 9)]
     pub rounds: usize,
     /// Events that may be written and not delivered
     #[arg(long, default_value_t = 1_000)]
