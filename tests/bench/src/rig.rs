@@ -357,13 +357,16 @@ impl Rig {
         Ok(())
     }
 
-    /// The CPU that all workers have used so far, user and system, seconds.
+    /// The CPU that all workers which run now have used so far, user and system, seconds.
     ///
     /// # Errors
-    /// One of them is gone.
-    pub fn workers_cpu_seconds(&self) -> anyhow::Result<f64> {
-        let each = self.workers.iter().map(|worker| cpu_seconds(worker.pid()));
-        Ok(each.sum::<std::io::Result<f64>>()?)
+    /// One of them ends meanwhile.
+    pub fn workers_cpu_seconds(&mut self) -> anyhow::Result<f64> {
+        let run = self.workers.iter_mut().filter_map(|worker| {
+            let pid = worker.pid();
+            worker.ended().is_none().then_some(pid)
+        });
+        Ok(run.map(cpu_seconds).sum::<std::io::Result<f64>>()?)
     }
 
     /// Ends the workers in order, so that all they know is written.
