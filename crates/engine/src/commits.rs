@@ -3,9 +3,10 @@
 //! Decides the pace (every [`INTERVAL`] or [`SETTLED_MAX`] settled records, at once for a slice
 //! that waits to be handed back), that only changed lanes are committed and one unchanged one, in
 //! turn, as often as the lease has to be renewed (which also keeps offsets of idle lanes from
-//! expiring), and that exactly one commit is in flight: with several, an old frontier could land
-//! after a newer one (librdkafka re-sends parked commits at the tail of its queue). Leaves sending
-//! to the shell, what an accepted commit allows to [`mod@crate::lease`].
+//! expiring), that exactly one commit is in flight: with several, an old frontier could land
+//! after a newer one (librdkafka re-sends parked commits at the tail of its queue); and that one
+//! that was not heard of is committed over, as the broker may store it late all the same (ADR
+//! 0040). Leaves sending to the shell, what an accepted commit allows to [`mod@crate::lease`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -31,6 +32,11 @@ pub const BYTES_MAX: usize = 512 << 10;
 
 /// Pause after a refused commit.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
+
+/// After a commit without an answer, when its lanes are committed once more, whatever was accepted
+/// meanwhile: a broker that has it, and no successor of ours, stores it within
+/// `offsets.commit.timeout.ms` (5 s) or never.
+pub const DOUBT: Duration = Duration::from_secs(6);
 
 /// How often in a row the broker must not know a lane before that is believed.
 const UNKNOWN_TIMES: u8 = 5;
@@ -78,6 +84,10 @@ pub(crate) struct Commits {
     unknown: BTreeMap<LaneKey, u8>,
     /// Lanes of a commit that named one the broker does not know: each is committed alone.
     alone: BTreeSet<LaneKey>,
+    /// Lanes of refused commits: an older offset may be stored over the one that was accepted since.
+    doubtful: BTreeSet<LaneKey>,
+    /// Until then.
+    doubt_ends: Timestamp,
 }
 
 /// What became of a commit.
@@ -154,6 +164,7 @@ impl Commits {
     pub(crate) fn forget(&mut self, slice: Slice) {
         self.dirty.retain(|(of, _, _)| *of != slice);
         self.alone.retain(|(of, _, _)| *of != slice);
+        self.doubtful.retain(|(of, _, _)| *of != slice);
         self.unknown.retain(|(of, _, _), _| *of != slice);
         self.in_flight.retain(|(of, _, _)| *of != slice);
     }
@@ -163,16 +174,21 @@ impl Commits {
         if self.awaiting {
             return None;
         }
-        let renewal = self.renewal_at.map(|at| at.max(self.not_before));
+        let doubt = (!self.doubtful.is_empty()).then_some(self.doubt_ends);
+        let unchanged = self.renewal_at.into_iter().chain(doubt).min();
+        let unchanged = unchanged.map(|at| at.max(self.not_before));
         if self.dirty.is_empty() {
-            return renewal;
+            return unchanged;
         }
         let at = if self.urgent || self.settled >= SETTLED_MAX {
             self.not_before
         } else {
             self.next_at?
         };
-        renewal.into_iter().chain([at.max(self.not_before)]).min()
+        unchanged
+            .into_iter()
+            .chain([at.max(self.not_before)])
+            .min()
     }
 
     /// The entries of the next commit, in flight from here on. `point` gives a lane's offset and
@@ -182,6 +198,9 @@ impl Commits {
         now: Timestamp,
         mut point: impl FnMut(LaneKey) -> Option<(i64, String)>,
     ) -> Vec<CommitEntry> {
+        if self.doubt_ends <= now {
+            self.dirty.append(&mut self.doubtful);
+        }
         let mut entries = Vec::new();
         let mut bytes = 0;
         let entries_max = if self.alone.is_empty() {
@@ -263,7 +282,9 @@ impl Commits {
                 self.urgent = true;
             }
             CommitAnswer::Refused | CommitAnswer::NotAMember => {
-                self.dirty.extend(answered);
+                self.dirty.extend(&answered);
+                self.doubtful.extend(answered);
+                self.doubt_ends = now + DOUBT;
                 self.not_before = now + RETRY_AFTER;
                 self.urgent = true;
             }
@@ -314,6 +335,29 @@ mod tests {
         assert_eq!(commits.due_at(), Some(at(1_110)));
         let entries = commits.start(at(1_110), |_| Some((9, String::new())));
         assert_eq!(entries[0].offset, 9);
+    }
+
+    /// It was sent, the connection was cut, and the broker stored it after the next one.
+    #[test]
+    fn a_commit_that_may_be_stored_late_is_committed_over() {
+        let point = |_| Some((9, String::new()));
+        let mut commits = Commits::new(Duration::from_secs(3_600));
+        commits.settled(at(0), KEY, 1);
+        commits.start(at(1_000), |_| Some((7, String::new())));
+        commits.finish(at(4_000), CommitAnswer::Refused);
+        assert_eq!(commits.start(at(4_100), point)[0].offset, 9);
+        commits.finish(at(4_110), CommitAnswer::Accepted);
+        let end = at(4_000) + DOUBT;
+        assert_eq!(commits.due_at(), Some(end));
+        assert_eq!(commits.start(end, point).len(), 1);
+        assert_eq!(commits.due_at(), None, "one in flight");
+        commits.finish(end + Duration::from_millis(10), CommitAnswer::Accepted);
+        assert_eq!(commits.due_at(), None, "once is enough");
+        commits.settled(end, KEY, 1);
+        commits.start(end + INTERVAL, point);
+        commits.finish(end + INTERVAL, CommitAnswer::Refused);
+        commits.forget(KEY.0);
+        assert_eq!(commits.due_at(), None, "what is gone is not committed");
     }
 
     #[test]

@@ -91,6 +91,7 @@ impl Fault {
                 }
             }
             Self::Resets(percent) => {
+                stage.reset = true;
                 for id in BROKERS {
                     stage.network.reset(&broker(id), *percent)?;
                 }

@@ -26,9 +26,11 @@ use crate::stage::{Evidence, Heal, PROGRESS_WITHIN, SESSION, SLICES, Stage};
 /// The marks in words.
 pub const ALWAYS: &str = "nothing lost, stray, dead, out of turn, over its limit, early or without \
     an attempt record; repeated only what a loss of its owner excuses; no attempt of a former \
-    owner, no commit backwards; an event written after the heal arrives within 15 s (30 s where a \
+    owner, no commit backwards (where connections are reset: none for longer than 10 s); an event written after the heal arrives within 15 s (30 s where a \
     worker was lost), one of every slice within 30 s";
 
+/// Within which time a commit is made good that a broker stored late (ADR 0040).
+const MADE_GOOD_WITHIN_MS: u64 = 10_000;
 /// How late 99 of 100 retries may be while nothing is done.
 const LATE_MAX_MS: f64 = 5_000.0;
 /// How long after a heal what is due may still be late.
@@ -116,21 +118,7 @@ pub fn judge(
     let undone = commits::backwards(&commits);
     // a topic made anew begins anew
     if stage.taken.iter().all(|taken| taken.slice.is_some()) {
-        report.none("commits backwards", undone.len());
-    }
-    if !undone.is_empty() {
-        let rows = undone.iter().map(|(commit, before)| {
-            let at = |commit: &Committed| seconds(stage, commit.at_ms * 1_000);
-            vec![
-                format!("{} [{}]", commit.topic, commit.partition),
-                at(before),
-                before.offset.to_string(),
-                at(commit),
-                commit.offset.to_string(),
-            ]
-        });
-        let columns = ["lane", "s", "offset", "s", "offset, later"];
-        report.table("Commits backwards", &columns, rows.collect());
+        backwards(&mut report, stage, &commits);
     }
     over_limits(&mut report, events, &attempts, &repeats.unrecorded);
     retries(&mut report, stage, arrivals, &attempts);
@@ -194,6 +182,38 @@ fn latencies(report: &mut Report, stage: &Stage, joined: &Joined<'_>) {
 fn disturbed(stage: &Stage) -> Vec<Range<u64>> {
     let spans = stage.heals.iter().map(|heal| heal.began_us..heal.at_us);
     spans.collect()
+}
+
+/// A commit whose connection was reset may be stored behind a later one; else nothing undoes one.
+fn backwards(report: &mut Report, stage: &Stage, commits: &[Committed]) {
+    let undone = commits::backwards(commits);
+    let made_good: Vec<Option<u64>> = undone
+        .iter()
+        .map(|undone| commits::made_good_after_ms(commits, undone))
+        .collect();
+    if stage.reset {
+        let left = |after: &&Option<u64>| after.is_none_or(|ms| ms > MADE_GOOD_WITHIN_MS);
+        let left = made_good.iter().filter(left).count();
+        report.none("commits backwards, for longer than 10 s", left);
+    } else {
+        report.none("commits backwards", undone.len());
+    }
+    if undone.is_empty() {
+        return;
+    }
+    let rows = undone.iter().zip(&made_good).map(|((commit, before), made_good)| {
+        let at = |commit: &Committed| seconds(stage, commit.at_ms * 1_000);
+        vec![
+            format!("{} [{}]", commit.topic, commit.partition),
+            at(before),
+            before.offset.to_string(),
+            at(commit),
+            commit.offset.to_string(),
+            made_good.map_or("never".to_owned(), |ms| ms.to_string()),
+        ]
+    });
+    let columns = ["lane", "s", "offset", "s", "offset, later", "made good after, ms"];
+    report.table("Commits backwards", &columns, rows.collect());
 }
 
 fn over_limits(

@@ -131,6 +131,8 @@ pub struct Stage {
     pub losses: Vec<Loss>,
     /// What may be missing.
     pub taken: Vec<Taken>,
+    /// Whether connections were cut under requests that the brokers had.
+    pub reset: bool,
     /// Whether retries have to be in time during the faults too.
     pub punctual: bool,
     /// Where its files go.
@@ -195,6 +197,7 @@ impl Stage {
             heals: Vec::new(),
             losses: Vec::new(),
             taken: Vec::new(),
+            reset: false,
             punctual: false,
             folder,
             began_us,

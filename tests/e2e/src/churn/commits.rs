@@ -35,6 +35,16 @@ pub fn backwards(commits: &[Committed]) -> Vec<(Committed, Committed)> {
     found
 }
 
+/// After which time a commit that was undone by another was made good; `None` = never.
+pub fn made_good_after_ms(commits: &[Committed], (by, before): &(Committed, Committed)) -> Option<u64> {
+    let mut later = commits.iter().skip_while(|commit| *commit != by);
+    let good = later.find(|commit| {
+        let same = (&commit.topic, commit.partition) == (&by.topic, by.partition);
+        same && commit.offset >= before.offset
+    })?;
+    Some(good.at_ms.saturating_sub(by.at_ms))
+}
+
 fn committed(read: &Read, group: &str) -> Option<Committed> {
     let mut key = Bytes(read.key.as_deref()?);
     let version = i16::from_be_bytes(key.take()?);
@@ -72,8 +82,25 @@ impl<'a> Bytes<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::committed;
+    use super::{backwards, committed, made_good_after_ms};
+    use crate::churn::journal::Committed;
     use crate::kcat::Read;
+
+    #[test]
+    fn what_was_undone_is_found_and_when_it_was_made_good() {
+        let commit = |at_ms, partition, offset| Committed {
+            at_ms,
+            topic: "t".to_owned(),
+            partition,
+            offset,
+        };
+        let mut commits = vec![commit(1, 0, 5), commit(2, 1, 9), commit(3, 0, 4)];
+        let undone = backwards(&commits);
+        assert_eq!(undone, [(commit(3, 0, 4), commit(1, 0, 5))]);
+        assert_eq!(made_good_after_ms(&commits, &undone[0]), None);
+        commits.extend([commit(5, 1, 10), commit(9, 0, 5)]);
+        assert_eq!(made_good_after_ms(&commits, &undone[0]), Some(6));
+    }
 
     #[test]
     fn a_commit_is_read_and_a_member_of_the_group_is_not() {
