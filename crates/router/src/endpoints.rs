@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
-use postrider_catalog::Catalog;
+use postrider_catalog::by_tenant::ByTenant;
 use postrider_domain::{Endpoint, Record, Signing, SliceCount};
 use postrider_kafka::{ClientError, ClientSettings, TableEvent, TableReader};
 use postrider_signing::KeyRing;
@@ -20,7 +20,7 @@ use tracing::warn;
 
 /// The catalogue and its source.
 pub(crate) struct Endpoints {
-    catalog: Catalog,
+    catalog: ByTenant,
     slices: SliceCount,
     loading: BTreeSet<i32>,
     events: Receiver<TableEvent>,
@@ -46,7 +46,7 @@ impl Endpoints {
         let partitions: Vec<i32> = slices.iter().map(|slice| i32::from(slice.0)).collect();
         reader.add(&partitions);
         Ok(Self {
-            catalog: Catalog::new(),
+            catalog: ByTenant::new(),
             slices,
             loading: partitions.into_iter().collect(),
             events,
@@ -55,7 +55,7 @@ impl Endpoints {
         })
     }
 
-    pub(crate) const fn catalog(&self) -> &Catalog {
+    pub(crate) const fn by_tenant(&self) -> &ByTenant {
         &self.catalog
     }
 

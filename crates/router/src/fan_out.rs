@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::vec;
 
 use bytes::Bytes;
-use postrider_catalog::Catalog;
+use postrider_catalog::by_tenant::ByTenant;
 use postrider_domain::{Delivery, Endpoint, EndpointId, Event, NewRecord, Origin, SliceCount};
 use postrider_filter::{Decision, Seen, Undecided};
 use postrider_wire::delivery;
@@ -66,7 +66,7 @@ impl FanOut {
     pub fn new(
         event: Event,
         origin: &Origin,
-        catalog: &Catalog,
+        catalog: &ByTenant,
         topic: &Arc<str>,
         slices: SliceCount,
     ) -> Result<Self, Box<Event>> {
@@ -248,8 +248,8 @@ mod tests {
         }
     }
 
-    fn catalog(endpoints: impl IntoIterator<Item = Endpoint>) -> Catalog {
-        let mut catalog = Catalog::new();
+    fn catalog(endpoints: impl IntoIterator<Item = Endpoint>) -> ByTenant {
+        let mut catalog = ByTenant::new();
         for endpoint in endpoints {
             catalog.apply(endpoint.id.clone(), Some(endpoint));
         }
@@ -276,7 +276,7 @@ mod tests {
         SliceCount::new(64).unwrap()
     }
 
-    fn fan_out(event: Event, catalog: &Catalog) -> Result<FanOut, Box<Event>> {
+    fn fan_out(event: Event, catalog: &ByTenant) -> Result<FanOut, Box<Event>> {
         let origin = Origin {
             topic: "intake".into(),
             partition: 0,

@@ -375,7 +375,7 @@ impl Router {
             Ok(event) => {
                 points::reach!("router.event.decoded");
                 let (topic, slices) = (self.settings.topics.deliveries(), self.settings.slices);
-                let catalog = self.endpoints.catalog();
+                let catalog = self.endpoints.by_tenant();
                 match FanOut::new(event, &record.origin, catalog, topic, slices) {
                     Ok(fan_out) => {
                         self.current = Some((fan_out, ticket));

@@ -36,7 +36,7 @@ pub(crate) fn run(
         Err(error) => return error.into(),
     };
     info!(
-        endpoints = endpoints.catalog().len(),
+        endpoints = endpoints.by_tenant().catalog().len(),
         "the router has its endpoints and joins its group"
     );
     let mut router = Router::new(
@@ -59,7 +59,7 @@ fn load(endpoints: &mut Endpoints, orders: &Receiver<Duration>) -> Result<(), En
         }
         if told_at.elapsed() > Duration::from_secs(10) {
             told_at = Instant::now();
-            let (partitions, so_far) = (endpoints.loading(), endpoints.catalog().len());
+            let (partitions, so_far) = (endpoints.loading(), endpoints.by_tenant().catalog().len());
             warn!(
                 partitions,
                 so_far, "still loading endpoints; no event is read before"

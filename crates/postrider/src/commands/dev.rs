@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use clap::builder::BoolishValueParser;
 use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError, bounded};
-use postrider_catalog::Catalog;
+use postrider_catalog::by_tenant::ByTenant;
 use postrider_dispatcher::{Dispatcher, Ended};
 use postrider_domain::{Event, SliceCount};
 use postrider_kafka::embedded::Watch;
@@ -135,7 +135,7 @@ pub(crate) fn run(
     drop(news_in);
     let mut demo = Demo {
         ledger: Ledger::new(&name, arguments.events, endpoints),
-        catalog: Catalog::new(),
+        catalog: ByTenant::new(),
         screen,
         exit: arguments.exit,
         roles,
@@ -159,7 +159,7 @@ pub(crate) fn run(
 struct Demo {
     ledger: Ledger,
     /// To tell events that no endpoint wants.
-    catalog: Catalog,
+    catalog: ByTenant,
     screen: Screen,
     exit: bool,
     roles: Roles,
