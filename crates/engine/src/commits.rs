@@ -185,10 +185,7 @@ impl Commits {
         } else {
             self.next_at?
         };
-        unchanged
-            .into_iter()
-            .chain([at.max(self.not_before)])
-            .min()
+        unchanged.into_iter().chain([at.max(self.not_before)]).min()
     }
 
     /// The entries of the next commit, in flight from here on. `point` gives a lane's offset and

@@ -26,8 +26,9 @@ pub(crate) struct Flow {
     /// It is in the list of those that have replays to send.
     pub(crate) has_replay_turn: bool,
     pub(crate) health: Health,
-    pub(crate) limiter: Option<Limiter>,
-    pub(crate) backlog: Option<Backlog>,
+    /// Boxed, as the next: most endpoints have neither, and each has its place here.
+    pub(crate) limiter: Option<Box<Limiter>>,
+    pub(crate) backlog: Option<Box<Backlog>>,
     pub(crate) gone: Gone,
     pub(crate) saving: Saving,
     /// Its limit is used up until then.
@@ -120,7 +121,7 @@ impl Flow {
         match (limit, &mut self.limiter) {
             (None, limiter) => *limiter = None,
             (Some(limit), Some(limiter)) => limiter.change(limit),
-            (Some(limit), limiter) => *limiter = Some(Limiter::new(limit)),
+            (Some(limit), limiter) => *limiter = Some(Box::new(Limiter::new(limit))),
         }
     }
 
@@ -128,7 +129,7 @@ impl Flow {
     pub(crate) fn remembered(&self, now: Timestamp) -> Remembered {
         Remembered {
             limiter: self.limiter.as_ref().and_then(|l| l.snapshot(now)),
-            backlog: self.backlog.as_ref().map(Backlog::memory),
+            backlog: self.backlog.as_deref().map(Backlog::memory),
             gone: self.gone.confirmed,
         }
     }

@@ -115,7 +115,8 @@ pub(crate) struct SliceEngine {
     departed: BTreeMap<EntryId, (u32, usize)>,
     writes: BTreeMap<u64, Purpose>,
     next_write: u64,
-    flows: BTreeMap<EndpointId, Flow>,
+    /// Boxed, as half of the room in a map's nodes is free.
+    flows: BTreeMap<EndpointId, Box<Flow>>,
     turns: Turns,
     timers: BTreeSet<(Timestamp, Timer)>,
     recent: Recent,
@@ -236,9 +237,9 @@ impl SliceEngine {
         for lane in Lane::all() {
             self.reconsider_reading(lane);
         }
-        let with_backlog =
-            |(id, flow): (&EndpointId, &Flow)| flow.backlog.as_ref().map(|_| id.clone());
-        let ids: Vec<EndpointId> = self.flows.iter().filter_map(with_backlog).collect();
+        let flows = self.flows.iter();
+        let with_backlog = flows.filter(|(_, flow)| flow.backlog.is_some());
+        let ids: Vec<EndpointId> = with_backlog.map(|(id, _)| id.clone()).collect();
         for id in ids {
             self.reconsider_backlog(now, &id);
         }
@@ -253,17 +254,17 @@ impl SliceEngine {
         };
         let mut flow = Flow::new();
         flow.limiter = limit.map(|limit| match &remembered.limiter {
-            Some(memory) => Limiter::restored(limit, memory, now),
-            None => Limiter::new(limit),
+            Some(memory) => Box::new(Limiter::restored(limit, memory, now)),
+            None => Box::new(Limiter::new(limit)),
         });
         let end = self.passes.end();
         flow.backlog = remembered
             .backlog
             .as_ref()
-            .map(|memory| Backlog::restored(memory, end));
+            .map(|memory| Box::new(Backlog::restored(memory, end)));
         flow.gone.confirmed = remembered.gone;
         flow.saving.stored = true;
-        self.flows.insert(id.clone(), flow);
+        self.flows.insert(id.clone(), Box::new(flow));
         // Its rule may have changed while nobody owned it.
         self.reorder(now, &id);
         self.forget_gone_if_changed(now, &id);
@@ -554,7 +555,7 @@ impl SliceEngine {
             if let Lookup::Known(known) = self.catalog.find(endpoint) {
                 flow.limit(known.rate_limit);
             }
-            self.flows.insert(endpoint.clone(), flow);
+            self.flows.insert(endpoint.clone(), Box::new(flow));
         }
         self.flows.get_mut(endpoint).expect("just inserted")
     }

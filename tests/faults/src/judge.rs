@@ -201,18 +201,28 @@ fn backwards(report: &mut Report, stage: &Stage, commits: &[Committed]) {
     if undone.is_empty() {
         return;
     }
-    let rows = undone.iter().zip(&made_good).map(|((commit, before), made_good)| {
-        let at = |commit: &Committed| seconds(stage, commit.at_ms * 1_000);
-        vec![
-            format!("{} [{}]", commit.topic, commit.partition),
-            at(before),
-            before.offset.to_string(),
-            at(commit),
-            commit.offset.to_string(),
-            made_good.map_or("never".to_owned(), |ms| ms.to_string()),
-        ]
-    });
-    let columns = ["lane", "s", "offset", "s", "offset, later", "made good after, ms"];
+    let rows = undone
+        .iter()
+        .zip(&made_good)
+        .map(|((commit, before), made_good)| {
+            let at = |commit: &Committed| seconds(stage, commit.at_ms * 1_000);
+            vec![
+                format!("{} [{}]", commit.topic, commit.partition),
+                at(before),
+                before.offset.to_string(),
+                at(commit),
+                commit.offset.to_string(),
+                made_good.map_or("never".to_owned(), |ms| ms.to_string()),
+            ]
+        });
+    let columns = [
+        "lane",
+        "s",
+        "offset",
+        "s",
+        "offset, later",
+        "made good after, ms",
+    ];
     report.table("Commits backwards", &columns, rows.collect());
 }
 

@@ -60,7 +60,7 @@ impl SliceEngine {
             return false;
         };
         let flow = self.flow(&endpoint);
-        if flow.backlog.as_ref().is_some_and(Backlog::is_ahead) && !test {
+        if flow.backlog.as_deref().is_some_and(Backlog::is_ahead) && !test {
             return true;
         }
         !has_room(admitting, held, flow.queue.len(), flow.queued_bytes, bytes)
@@ -98,7 +98,9 @@ impl SliceEngine {
         let key = key_of(self.ordering(&endpoint), &delivery);
         let from = self.passes.end();
         let flow = self.flow(&endpoint);
-        let backlog = flow.backlog.get_or_insert_with(|| Backlog::new(from));
+        let backlog = flow
+            .backlog
+            .get_or_insert_with(|| Box::new(Backlog::new(from)));
         let opened = backlog.is_opened();
         backlog.will_append(id, key);
         if opened {
@@ -167,7 +169,7 @@ impl SliceEngine {
             Content::Delivery(delivery) => {
                 let fate = self.fate(now, &record, delivery, ordered);
                 let flow = self.flows.get_mut(&delivery.endpoint);
-                let backlog = flow.and_then(|flow| flow.backlog.as_mut());
+                let backlog = flow.and_then(|flow| flow.backlog.as_deref_mut());
                 let taken = self.passes.read(offset, backlog.map(|b| (b, fate)));
                 if !taken {
                     let id = delivery.endpoint.clone();

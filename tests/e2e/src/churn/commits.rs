@@ -36,7 +36,10 @@ pub fn backwards(commits: &[Committed]) -> Vec<(Committed, Committed)> {
 }
 
 /// After which time a commit that was undone by another was made good; `None` = never.
-pub fn made_good_after_ms(commits: &[Committed], (by, before): &(Committed, Committed)) -> Option<u64> {
+pub fn made_good_after_ms(
+    commits: &[Committed],
+    (by, before): &(Committed, Committed),
+) -> Option<u64> {
     let mut later = commits.iter().skip_while(|commit| *commit != by);
     let good = later.find(|commit| {
         let same = (&commit.topic, commit.partition) == (&by.topic, by.partition);
