@@ -185,9 +185,40 @@ impl Writer {
     /// # Errors
     /// The record is not known to be on the log.
     pub fn send_and_wait(&self, record: &NewRecord) -> Result<(), WriteError> {
-        let (reply, outcome) = bounded(1);
-        self.producer.send(record, reply).map_err(|(e, _)| e)?;
-        let gone = |_| Err(WriteError::Other("the producer is gone".to_owned()));
-        outcome.recv().unwrap_or_else(gone)
+        let written = self.send_all(std::slice::from_ref(record));
+        written.map_err(|(_, error)| error)
+    }
+
+    /// Writes records, of one partition in this order, and waits for all acknowledgements.
+    ///
+    /// # Errors
+    /// How many are known to be on the log, which need not be the first ones, and why the others
+    /// are not.
+    pub fn send_all(&self, records: &[NewRecord]) -> Result<(), (usize, WriteError)> {
+        /// Records on their way at once.
+        const WINDOW: usize = 1_000;
+        let mut written = 0;
+        for window in records.chunks(WINDOW) {
+            let (reply, outcomes) = bounded(window.len());
+            let mut failed = None;
+            for record in window {
+                if let Err((error, _)) = self.producer.send(record, reply.clone()) {
+                    failed = Some(error);
+                    break;
+                }
+            }
+            // Ends when each that was taken is answered: its tag is gone then.
+            drop(reply);
+            for outcome in outcomes {
+                match outcome {
+                    Ok(()) => written += 1,
+                    Err(error) => failed = failed.or(Some(error)),
+                }
+            }
+            if let Some(error) = failed {
+                return Err((written, error));
+            }
+        }
+        Ok(())
     }
 }

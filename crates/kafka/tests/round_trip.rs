@@ -96,6 +96,32 @@ fn what_is_written_is_read_byte_for_byte() {
 }
 
 #[test]
+fn many_are_written_in_order_and_those_that_are_not_are_told() {
+    let broker = broker();
+    let writer = Writer::new(&broker.settings).expect("a writer");
+    let mut records: Vec<NewRecord> = (0..2_500)
+        .map(|number: u32| NewRecord {
+            value: Some(Bytes::copy_from_slice(&number.to_be_bytes())),
+            ..record(0, "k", None)
+        })
+        .collect();
+    writer.send_all(&records).expect("acknowledged");
+    let tail = Tail::open(&broker.settings, "g", "t", None, From::Beginning, PATIENCE);
+    let mut read = Vec::new();
+    tail.expect("a topic")
+        .read_all(PATIENCE, |record| read.push(record.value))
+        .expect("the end");
+    let written: Vec<Option<Bytes>> = records.iter().map(|r| r.value.clone()).collect();
+    assert_eq!(read, written);
+    records.truncate(3);
+    records[1].partition = 7;
+    let (written, error) = writer.send_all(&records).expect_err("no such partition");
+    assert_eq!(error, WriteError::UnknownTopic);
+    assert!(written <= 2, "{written}");
+    assert_eq!(writer.send_all(&[]), Ok(()));
+}
+
+#[test]
 fn a_table_catches_up_then_follows_and_can_be_left() {
     let broker = broker();
     let writer = Writer::new(&broker.settings).expect("a writer");

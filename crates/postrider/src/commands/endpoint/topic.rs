@@ -150,13 +150,10 @@ impl<'a> Topic<'a> {
     /// All or an error that says how many were written.
     pub(in crate::commands) fn write(&self, records: &[NewRecord]) -> Result<(), Failure> {
         let writer = Writer::new(&self.settings)?;
-        for (written, record) in records.iter().enumerate() {
-            writer.send_and_wait(record).map_err(|error| {
-                eprintln!("postrider: {written} of {} were written", records.len());
-                Failure::from(error)
-            })?;
-        }
-        Ok(())
+        writer.send_all(records).map_err(|(written, error)| {
+            eprintln!("postrider: {written} of {} were written", records.len());
+            Failure::from(error)
+        })
     }
 }
 
