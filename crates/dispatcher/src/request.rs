@@ -242,6 +242,7 @@ mod tests {
                 claim: Claim(1),
                 entry: 1,
                 unproven: true,
+                decided_at: WALL,
             },
             delivery: Arc::new(delivery),
             endpoint: Arc::new(endpoint),

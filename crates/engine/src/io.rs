@@ -101,6 +101,8 @@ pub struct Ticket {
     /// Its endpoint has not answered well since its last timeout: such attempts share half of
     /// the worker's room.
     pub unproven: bool,
+    /// When it was decided.
+    pub decided_at: Timestamp,
 }
 
 /// Names a write between its start and its acknowledgement.

@@ -541,6 +541,7 @@ impl SliceEngine {
             claim,
             entry: id,
             unproven: self.entry(id).unproven,
+            decided_at: self.entry(id).started_at,
         }
     }
 

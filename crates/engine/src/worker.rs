@@ -22,6 +22,7 @@ use crate::io::{
 };
 use crate::lease::Lease;
 use crate::slice::SliceEngine;
+use crate::spare::Spare;
 use claim::Acquiring;
 pub use hand_back::DRAIN_MAX;
 
@@ -124,6 +125,7 @@ pub struct Worker {
     unproven_in_flight: usize,
     /// An endpoint could not start more requests as it had its share of them.
     share_used: bool,
+    spare: Spare,
     /// The slice whose turn was last.
     last_turn: Slice,
     lease: Lease,
@@ -169,6 +171,7 @@ impl Worker {
     /// A worker that owns nothing yet.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
+        let spare = Spare::new(settings.in_flight_max);
         let lease = Lease::new(settings.session, settings.heartbeat);
         let renewal = lease.renewal(settings.defaults.timeout);
         Self {
@@ -177,6 +180,7 @@ impl Worker {
             claims: 0,
             in_flight: 0,
             share_used: false,
+            spare,
             unproven_in_flight: 0,
             last_turn: Slice(0),
             lease,

@@ -450,6 +450,41 @@ fn a_replay_that_waits_does_not_hold_up_fresh_deliveries() {
     assert_eq!(world.log_len(Lane::Backlog), 0, "of a healthy endpoint");
 }
 
+/// Replays that take all of the machine's time make others late, long before they take its room.
+#[test]
+fn where_attempts_start_late_replays_go_one_by_one() {
+    let mut world = Harness::owning();
+    world.endpoint("a", |e| e.concurrency = Some(1_000));
+    world.answer = Box::new(|_| Answer::Status(200, SECOND / 10));
+    world.deliver("a");
+    let like = world.last_delivery();
+    world.run_for(SECOND);
+    let replay = |world: &mut Harness, from: u64, count: u64| {
+        for n in from..from + count {
+            let delivery = Delivery {
+                id: DeliveryId::from_bytes((u128::from(n) + 1_000).to_be_bytes()),
+                ..(*like).clone()
+            };
+            world.append(Lane::Redeliveries, Arc::new(delivery));
+        }
+    };
+    let most = |world: &mut Harness| {
+        world.in_flight_high.clear();
+        world.run_for(SECOND);
+        world.in_flight_high.values().copied().max().unwrap_or(0)
+    };
+    replay(&mut world, 0, 100);
+    assert!(most(&mut world) > 10);
+    world.start_delay = SECOND / 200;
+    replay(&mut world, 100, 300);
+    world.run_for(SECOND);
+    assert_eq!(most(&mut world), 1);
+    world.start_delay = Duration::ZERO;
+    world.run_for(20 * SECOND);
+    replay(&mut world, 400, 100);
+    assert!(most(&mut world) > 1, "they have the room back");
+}
+
 /// Whoever has a replay waiting is put into the list of replays once more with every delivery.
 #[test]
 fn the_list_of_replays_does_not_grow_with_each_delivery() {

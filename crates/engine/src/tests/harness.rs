@@ -95,6 +95,8 @@ pub(crate) struct Harness {
     backlog_at: (Option<Reading>, Timestamp),
     /// Attempts that never reach the network: how much later that is told.
     pub(crate) not_started: Delay,
+    /// How long after they were decided attempts start.
+    pub(crate) start_delay: Duration,
     endpoints: BTreeMap<EndpointId, Endpoint>,
     happenings: BTreeMap<(Timestamp, u64), Happening>,
     record_at: i64,
@@ -137,6 +139,7 @@ impl Harness {
             state_readers: BTreeMap::new(),
             backlog_pace: Duration::ZERO,
             backlog_at: (None, Timestamp::default()),
+            start_delay: Duration::ZERO,
             not_started: Box::new(|_| None),
             endpoints: BTreeMap::new(),
             happenings: BTreeMap::new(),

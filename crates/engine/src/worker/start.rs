@@ -3,7 +3,7 @@
 //! Decides that no more than [`super::Settings::in_flight_max`] are in flight, at most half of
 //! them to endpoints that have not answered well since their last timeout, and a quarter more to
 //! those that were never tried (P3, P8); that slices take turns
-//! and replays come last; and that none starts while another process may own the slice or count for
+//! and replays come last, in the room that [`crate::spare`] leaves them; and that none starts while another process may own the slice or count for
 //! its limits (P4). Leaves which attempt of a slice starts to `slice/start`, how long
 //! attempts may start to [`crate::lease`].
 
@@ -17,7 +17,7 @@ use crate::turns::Room;
 
 impl Worker {
     /// The next request to send, if there is room and any may start. Slices take turns; replays
-    /// come when nothing else may start and half of the room is free.
+    /// come when nothing else may start and there is room to spare.
     pub fn poll_attempt(&mut self, now: Timestamp) -> Option<StartAttempt> {
         let max = self.settings.in_flight_max;
         if self.in_flight >= max || self.quiet_until.is_some_and(|until| now < until) {
@@ -33,7 +33,7 @@ impl Worker {
             share_used: false,
         };
         let mut attempt = self.next_attempt(now, &mut room);
-        if attempt.is_none() && self.in_flight < max / 2 {
+        if attempt.is_none() && self.spare.has_room(self.in_flight) {
             room.replays = true;
             attempt = self.next_attempt(now, &mut room);
         }
@@ -72,6 +72,8 @@ impl Worker {
     /// An attempt ended.
     pub fn handle_report(&mut self, now: Timestamp, ticket: Ticket, report: AttemptReport) {
         self.end_attempt(ticket);
+        let waited = report.started_at.since(ticket.decided_at);
+        self.spare.started(now, waited);
         match self.engine(ticket.slice) {
             Some(engine) => {
                 engine.handle_report(now, ticket, report);
@@ -84,6 +86,7 @@ impl Worker {
     /// An attempt was not started, as its time had passed; no request was made.
     pub fn handle_not_started(&mut self, now: Timestamp, ticket: Ticket) {
         self.end_attempt(ticket);
+        self.spare.started(now, now.since(ticket.decided_at));
         self.observe(Observation::NotStarted);
         if let Some(engine) = self.engine(ticket.slice) {
             engine.handle_not_started(now, ticket);

@@ -106,7 +106,7 @@ impl Harness {
         self.sent.push(sent);
         let (result, latency) = answer.told();
         let report = AttemptReport {
-            started_at: self.now,
+            started_at: self.now + self.start_delay,
             phases: Phases {
                 total: latency,
                 ..Phases::default()
