@@ -115,7 +115,6 @@ pub fn judge(
     report.none("attempts of former owners", former.len());
     let group = installation.topic("dispatcher");
     let commits = commits::of_group(installation.bootstrap(), &group);
-    let undone = commits::backwards(&commits);
     // a topic made anew begins anew
     if stage.taken.iter().all(|taken| taken.slice.is_some()) {
         backwards(&mut report, stage, &commits);
