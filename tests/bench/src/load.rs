@@ -119,15 +119,21 @@ impl Load {
         &self.events
     }
 
+    /// When these events were acknowledged, microseconds since the epoch, as the producer's thread
+    /// was told. All of them were, or [`Load::settle`] has failed.
+    pub fn acknowledged_us(&self, events: Range<usize>) -> Vec<u64> {
+        let acks = self.acks.read().unwrap_or_else(PoisonError::into_inner);
+        let at = |ack: &AtomicU64| ack.load(Ordering::Relaxed);
+        acks[events].iter().map(at).collect()
+    }
+
     /// From the time these events were meant to be written to their acknowledgement, microseconds:
     /// what the broker and the machine do to anybody, Postrider apart.
     pub fn acknowledged(&self, events: Range<usize>) -> Vec<i64> {
-        let acks = self.acks.read().unwrap_or_else(PoisonError::into_inner);
-        let took = |number: usize| {
-            let acked = acks[number].load(Ordering::Relaxed);
-            acked as i64 - self.events[number].intended_us as i64
-        };
-        events.map(took).collect()
+        let acked = self.acknowledged_us(events.clone()).into_iter();
+        let meant = self.events[events].iter();
+        let took = |(acked, event): (u64, &Event)| acked as i64 - event.intended_us as i64;
+        acked.zip(meant).map(took).collect()
     }
 
     /// Carries out a plan from now on; the numbers of the events.

@@ -45,6 +45,12 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or_default()
 }
 
+/// The most memory of a dispatcher, MiB; 0 without any.
+fn dispatcher_rss_max(usage: &[Usage]) -> f64 {
+    let workers = usage.iter().filter(|u| u.process.starts_with("dispatcher"));
+    workers.map(|u| u.rss_max_mib).fold(0.0, f64::max)
+}
+
 /// What every experiment is held to that ends no worker without warning: after the workers were
 /// stopped in order, nothing is lost, given up, sent to the wrong receiver, signed wrongly or left out of
 /// the log of attempts.

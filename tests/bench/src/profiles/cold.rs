@@ -129,7 +129,7 @@ impl Side {
         rig.sink.connections(Connections::New)?;
         rig.start_workers();
         rig.greet(0..endpoints, plan.greet_rate)?;
-        let rss_max_mib = rss_max(&rig.sampler.usage(&(0..now_us())));
+        let rss_max_mib = super::dispatcher_rss_max(&rig.sampler.usage(&(0..now_us())));
         rig.stop_workers()?;
         let waiting = Planned {
             at_us: 0,
@@ -176,18 +176,13 @@ impl Side {
 
     /// The most memory of a dispatcher.
     fn rss_max_mib(&self) -> f64 {
-        let since = rss_max(&self.rig.sampler.usage(&(0..now_us())));
+        let since = super::dispatcher_rss_max(&self.rig.sampler.usage(&(0..now_us())));
         self.rss_max_mib.max(since)
     }
 
     fn cpu_us(&self) -> f64 {
         super::median(self.parts.iter().map(|part| part.cpu_us))
     }
-}
-
-fn rss_max(usage: &[Usage]) -> f64 {
-    let workers = usage.iter().filter(|u| u.process.starts_with("dispatcher"));
-    workers.map(|u| u.rss_max_mib).fold(0.0, f64::max)
 }
 
 fn judge(plan: &Cold, few: Side, all: Side) -> anyhow::Result<Report> {
