@@ -7,6 +7,8 @@
 //! ```sh
 //! cargo build --release -p postrider -p postrider-bench
 //! target/release/bench max        # how much it takes, beside bare signed requests; 4 min
+//! target/release/bench idle       # 20 events a second, beside two bare hops over topics; 4 min
+//! target/release/bench steady     # half of what it takes: how late first attempts are; 3 min
 //! target/release/bench tls        # 1 000 hosts that speak TLS, beside bare handshakes; 5 min
 //! target/release/bench cold       # 100 000 endpoints on 10 000 hosts, beside 100; 10 min
 //! target/release/bench hot        # one gets nine tenths of all events; 5 min
@@ -32,6 +34,8 @@
 //! | `report.md`, `report.json` | settings, tables, marks; machine, versions, command |
 //! | `run.svg` | latencies, deliveries, CPU and memory over time |
 //! | `first-attempts`, `delivered`, `acknowledged`: `.hgrm`, `.csv` | HDR histograms |
+//! | `after-acknowledged`, `bare-hops`: the same | of `idle`: from acknowledgement to arrival |
+//! | `steady`: the same | of `steady`: first attempts of the events that count |
 //! | `events.csv` | every event: when it was meant to be written, was sent, was acknowledged |
 //! | `requests.bin` | every request in order of arrival ([`sink::log`]) |
 //! | `samples.csv` | CPU, memory and file descriptors of every process, the broker's too, once a second; every 5 s context switches and sockets |
@@ -64,6 +68,7 @@ pub mod facts;
 pub mod fleet;
 pub mod handshakes;
 pub mod histogram;
+pub mod hops;
 pub mod load;
 pub mod plan;
 pub mod plot;

@@ -11,7 +11,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use postrider_bench::compare::{self, Comparison};
 use postrider_bench::profiles::{
-    backlog, burst, cold, down, fanout, hot, max, ordered, replay, retries, scale, sick, soak, tls,
+    backlog, burst, cold, down, fanout, hot, idle, max, ordered, replay, retries, scale, sick,
+    soak, steady, tls,
 };
 use postrider_bench::report::{Folder, Report};
 use postrider_bench::rig::{Place, Setting};
@@ -88,6 +89,10 @@ enum Profile {
     Fanout(fanout::Fanout),
     /// Several times the load for a minute
     Burst(burst::Burst),
+    /// Hardly any load, beside two bare hops over topics
+    Idle(idle::Idle),
+    /// Half of what it takes
+    Steady(steady::Steady),
 }
 
 impl Profile {
@@ -107,6 +112,8 @@ impl Profile {
             Self::Hot(_) => "hot",
             Self::Fanout(_) => "fanout",
             Self::Burst(_) => "burst",
+            Self::Idle(_) => "idle",
+            Self::Steady(_) => "steady",
         }
     }
 
@@ -126,6 +133,8 @@ impl Profile {
             Self::Hot(plan) => plan.setting,
             Self::Fanout(plan) => plan.setting,
             Self::Burst(plan) => plan.setting,
+            Self::Idle(plan) => plan.setting,
+            Self::Steady(plan) => plan.setting,
         }
     }
 
@@ -151,6 +160,8 @@ impl Profile {
             Self::Hot(plan) => hot::run(plan, &place)?,
             Self::Fanout(plan) => fanout::run(plan, &place)?,
             Self::Burst(plan) => burst::run(plan, &place)?,
+            Self::Idle(plan) => idle::run(plan, &place)?,
+            Self::Steady(plan) => steady::run(plan, &place)?,
         };
         report.save(&place.folder)?;
         Ok(report)

@@ -6,6 +6,7 @@ pub mod cold;
 pub mod down;
 pub mod fanout;
 pub mod hot;
+pub mod idle;
 pub mod max;
 pub mod ordered;
 pub mod replay;
@@ -13,6 +14,7 @@ pub mod retries;
 pub mod scale;
 pub mod sick;
 pub mod soak;
+pub mod steady;
 pub mod tls;
 
 use std::ops::Range;

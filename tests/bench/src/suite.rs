@@ -54,6 +54,12 @@ pub const ALL: &[Entry] = &[
         "",
         Some("--endpoints 20 --seconds 1 --rounds 1 --open 50 --in-flight 4"),
     ),
+    entry("idle", "", Some("--endpoints 20 --hosts 4 --seconds 2")),
+    entry(
+        "steady",
+        "",
+        Some("--endpoints 20 --hosts 4 --flood 1 --open 50 --lead 0.5 --seconds 1"),
+    ),
     entry(
         "ordered",
         "",

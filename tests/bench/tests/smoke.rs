@@ -6,7 +6,8 @@
 use std::path::PathBuf;
 
 use postrider_bench::profiles::{
-    backlog, burst, cold, down, fanout, hot, max, ordered, replay, retries, scale, sick, soak, tls,
+    backlog, burst, cold, down, fanout, hot, idle, max, ordered, replay, retries, scale, sick,
+    soak, steady, tls,
 };
 use postrider_bench::report::{Folder, Report, Verdict};
 use postrider_bench::rig::{Place, Setting};
@@ -328,4 +329,43 @@ fn burst() {
     };
     let needed = ["all of the burst delivered, seconds after it", "lost"];
     run(&needed, |place| burst::run(&plan, place));
+}
+
+#[test]
+fn idle() {
+    let plan = idle::Idle {
+        endpoints: 20,
+        hosts: 4,
+        rate: 20.0,
+        seconds: 2.0,
+        setting: SETTING,
+    };
+    let needed = [
+        "p50 from acknowledgement to arrival, ms",
+        "p99 ÷ that of two bare hops",
+        "dispatcher's memory, MiB",
+        "lost",
+    ];
+    let (folder, _report) = run(&needed, |place| idle::run(&plan, place));
+    for name in ["after-acknowledged.hgrm", "bare-hops.csv"] {
+        let size = folder.path().join(name).metadata().expect(name).len();
+        assert!(size > 0, "{name} is empty");
+    }
+}
+
+#[test]
+fn steady() {
+    let plan = steady::Steady {
+        endpoints: 20,
+        hosts: 4,
+        flood: 1.0,
+        open: 50,
+        lead: 0.5,
+        seconds: 1.0,
+        setting: SETTING,
+    };
+    let needed = ["p50, ms", "p99, ms", "lost"];
+    let (folder, _report) = run(&needed, |place| steady::run(&plan, place));
+    let size = folder.path().join("steady.hgrm").metadata();
+    assert!(size.expect("of those that count").len() > 0);
 }
