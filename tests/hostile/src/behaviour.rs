@@ -149,6 +149,10 @@ pub const BOMB_HEAD: &[u8] =
 const TLS_1_0: &[u8] = b"\x16\x03\x01\x00\x2a\x02\x00\x00\x26\x03\x01\
     abcdefghijklmnopqrstuvwxyz012345\x00\x00\x2f\x00";
 
+/// The same of TLS 1.1.
+const TLS_1_1: &[u8] = b"\x16\x03\x02\x00\x2a\x02\x00\x00\x26\x03\x02\
+    abcdefghijklmnopqrstuvwxyz012345\x00\x00\x2f\x00";
+
 /// A fatal alert: protocol_version.
 const ALERT_VERSION: &[u8] = b"\x15\x03\x01\x00\x02\x02\x46";
 
@@ -215,6 +219,7 @@ pub const BEHAVIOURS: &[Behaviour] = {
         row("says-nothing-and-closes", NoTls(b""), Tls),
         row("refuses-tls", NoTls(ALERT_FAILURE), Tls),
         row("tls-1-0", NoTls(TLS_1_0), TlsVersion),
+        row("tls-1-1", NoTls(TLS_1_1), TlsVersion),
         row("refuses-our-tls", NoTls(ALERT_VERSION), TlsVersion),
         certified("expired", Certificate::Expired, TlsExpired),
         certified("not-yet-valid", Certificate::NotYet, TlsCertificate),

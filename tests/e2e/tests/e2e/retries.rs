@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use postrider_e2e::{Attempt, Installation, SECRET};
+use postrider_e2e::{Attempt, Installation, SECRET, now_ms};
 use postrider_test_support::{Broker, Receipt, Verifier};
 
 use crate::{SOON, endpoint, event, wait_until_ready};
@@ -23,6 +23,46 @@ fn a_failing_endpoint_is_retried_at_its_schedule() {
 fn a_longer_wait_goes_over_a_rung_and_is_met() {
     let attempts = retried(1, "31s", &[31_000]);
     assert_eq!(attempts.len(), 2, "{attempts:?}");
+}
+
+/// What was in flight when an endpoint was deleted may still arrive.
+const DELETED_MS: u64 = 5_000;
+
+/// One waits for its retry in memory, one on a rung.
+#[test]
+fn no_retry_reaches_an_endpoint_that_was_deleted_meanwhile() {
+    let verifier = Verifier::start(SECRET, &["--fail-first", "/flaky=1000"]);
+    let installation = Installation::new(Broker::shared(), 2, &["orders"]);
+    let url = verifier.url("/flaky");
+    let retry = |each: &str| {
+        let schedule = [each; 20].join(", ");
+        format!("retry: {{ schedule: [{schedule}], window: 1h, jitter: 0 }}")
+    };
+    let soon = endpoint("ep_soon", "acme", &url, &retry("1s"));
+    let late = endpoint("ep_late", "acme", &url, &retry("31s"));
+    installation.endpoints(&(soon + &late));
+    let mut worker = installation.worker(&["router", "dispatcher"]);
+    wait_until_ready(&mut worker);
+    installation.publish("orders", &[event("e-1", "acme")]);
+    installation.wait_for_attempts(SOON, |got| {
+        let of = |id| got.iter().filter(|a| a.endpoint_id == id).count();
+        of("ep_soon") > 1 && of("ep_late") == 1
+    });
+    for id in ["ep_soon", "ep_late"] {
+        installation
+            .postrider(&["endpoint", "delete", id])
+            .expect_done();
+    }
+    let deleted_ms = now_ms();
+    let is_end = |a: &&Attempt| a.outcome == "discarded";
+    let attempts =
+        installation.wait_for_attempts(2 * SOON, |got| got.iter().filter(is_end).count() == 2);
+    for end in attempts.iter().filter(is_end) {
+        assert_eq!(end.reason.as_deref(), Some("endpoint_deleted"), "{end:?}");
+    }
+    let after = |receipt: &&Receipt| receipt.arrived_ms > deleted_ms + DELETED_MS;
+    let receipts = verifier.wait_for(SOON, |got| !got.is_empty());
+    assert_eq!(receipts.iter().filter(after).count(), 0, "{receipts:?}");
 }
 
 /// Brings an event to an endpoint that fails `failures` times, and checks each wait.
