@@ -3,7 +3,8 @@
 //! Decides that TLS is 1.2 or later and offers HTTP/2 before HTTP/1.1; that there is one set of
 //! settings for each client certificate and private authority, by their content, so that endpoints
 //! with the same ones share connections and no others do; and how many sets are kept, how long. Their
-//! sessions are not resumed: a receiver's tickets would be in memory for each of them.
+//! sessions are not resumed: a receiver's tickets would be in memory for each of them. Leaves how many
+//! of the system's set are kept to `sessions`.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,6 +21,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::{self, ClientConfig, ConfigBuilder, RootCertStore, WantsVerifier};
 
 use crate::ended::Ended;
+use crate::sessions::Sessions;
 
 /// Sets kept beside the system's; the least lately used goes first.
 const KEPT_MAX: usize = 1024;
@@ -130,9 +132,11 @@ impl Identities {
         let builder = tls_builder()?
             .dangerous()
             .with_custom_certificate_verifier(Arc::clone(&verifier));
+        let mut system = with_protocols(builder.with_no_client_auth());
+        system.resumption = Resumption::store(Arc::new(Sessions::default()));
         Ok(Self {
             verifier,
-            system: Arc::new(with_protocols(builder.with_no_client_auth())),
+            system: Arc::new(system),
             kept: Mutex::default(),
         })
     }

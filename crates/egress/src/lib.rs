@@ -36,6 +36,7 @@ mod line;
 mod names;
 mod pool;
 mod proxy;
+mod sessions;
 mod source;
 mod summary;
 mod target;

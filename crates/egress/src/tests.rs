@@ -16,6 +16,7 @@ mod auth;
 mod held;
 mod kept;
 mod network;
+mod sessions;
 mod streams;
 mod tls;
 

@@ -50,13 +50,18 @@ fn server(
 }
 
 pub(super) fn trusting(root: CertificateDer<'static>) -> Egress {
+    let names = Names::of_system().expect("name servers");
+    reaching(names, dev_policy(), root)
+}
+
+/// As [`trusting`], for receivers that have names.
+pub(super) fn reaching(names: Names, policy: Policy, root: CertificateDer<'static>) -> Egress {
     let mut roots = RootCertStore::empty();
     roots.add(root).expect("a root");
     let verifier =
         WebPkiServerVerifier::builder_with_provider(Arc::new(roots), identity::provider()).build();
     let identities = Identities::trusting(verifier.expect("a verifier")).expect("a TLS library");
-    let policy = Arc::new(dev_policy());
-    let names = Names::of_system().expect("name servers");
+    let policy = Arc::new(policy);
     let resolver = GuardedResolver::new(names, Arc::clone(&policy));
     let connector = Connector::new(Arc::clone(&policy), resolver, None, Sources::default());
     let agent = HeaderValue::from_static("Postrider/test");
