@@ -40,11 +40,14 @@ fn pace_row(name: &str, pace: &Pace) -> Vec<String> {
     ]
 }
 
-/// The middle one; 0 without any.
+/// The middle one, or half of the sum of both; 0 without any.
 fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or_default()
+    match values.len() {
+        0 => 0.0,
+        count => f64::midpoint(values[(count - 1) / 2], values[count / 2]),
+    }
 }
 
 /// The most memory of a dispatcher, MiB; 0 without any.
@@ -167,4 +170,22 @@ fn flood(
         pace,
         usage,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::median;
+
+    #[test]
+    fn of_two_in_the_middle_neither_is_chosen() {
+        for (values, expected) in [
+            (&[][..], 0.0),
+            (&[3.0], 3.0),
+            (&[1.8, 0.6], 1.2),
+            (&[9.0, 1.0, 2.0], 2.0),
+        ] {
+            let found = median(values.iter().copied());
+            assert!((found - expected).abs() < 1e-9, "{values:?}: {found}");
+        }
+    }
 }

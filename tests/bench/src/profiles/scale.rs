@@ -168,12 +168,10 @@ fn judge(plan: &Scale, mut rig: Rig, parts: &[Part]) -> anyhow::Result<Report> {
         report.usage(&title, &part.flood.usage);
     }
     // the middle of the rounds' ratios: what else the machine did falls on all of a round
-    let mut gains: Vec<f64> = parts
-        .chunks(DISPATCHERS)
-        .map(|round| round[DISPATCHERS - 1].flood.pace.rate() / round[0].flood.pace.rate())
-        .collect();
-    gains.sort_by(f64::total_cmp);
-    let gain = gains.get(gains.len() / 2).copied().unwrap_or_default();
+    let gain = super::median(parts.chunks(DISPATCHERS).map(|round| {
+        let rate = |part: &Part| part.flood.pace.rate();
+        rate(&round[DISPATCHERS - 1]) / rate(&round[0])
+    }));
     let compared = parts.iter().filter(|part| part.dispatchers != 2);
     let mut used = compared.flat_map(Part::cores);
     let verdict = if used.any(|cores| cores < plan.cores * USED_MIN) {

@@ -43,7 +43,7 @@ pub struct Tls {
     #[arg(long, default_value_t = 15.0)]
     pub seconds: f64,
     /// How often the parts with new connections come
-    #[arg(long, default_value_t = 2)]
+    #[arg(long, default_value_t = 3)]
     pub rounds: usize,
     /// Events that may be written and not delivered
     #[arg(long, default_value_t = 2_000)]
