@@ -36,7 +36,7 @@ const RETRY_AFTER: Duration = Duration::from_millis(100);
 /// After a commit without an answer, when its lanes are committed once more, whatever was accepted
 /// meanwhile: a broker that has it, and no successor of ours, stores it within
 /// `offsets.commit.timeout.ms` (5 s) or never.
-pub const DOUBT: Duration = Duration::from_secs(6);
+const DOUBT: Duration = Duration::from_secs(6);
 
 /// How often in a row the broker must not know a lane before that is believed.
 const UNKNOWN_TIMES: u8 = 5;

@@ -49,7 +49,7 @@
 //! | when the next attempt is due | [`schedule`] |
 //! | dropping repeated copies | [`recent`] |
 //! | failed writes, closed admission | `failed_writes` |
-//! | how much of the room replays may use | [`spare`] |
+//! | how much of the room replays may use | `spare` |
 #![warn(missing_docs)]
 
 pub mod admission;
@@ -75,7 +75,7 @@ pub mod recent;
 pub mod retry_after;
 pub mod schedule;
 mod slice;
-pub mod spare;
+mod spare;
 #[cfg(test)]
 mod tests;
 mod turns;

@@ -11,7 +11,7 @@ use std::time::Duration;
 use postrider_domain::Timestamp;
 
 /// An attempt that starts later than this after it was decided waited for the machine.
-pub const LATE: Duration = Duration::from_millis(2);
+const LATE: Duration = Duration::from_millis(2);
 
 /// The room is halved once in this time: attempts that were decided together are late together.
 const PAUSE: Duration = Duration::from_millis(20);

@@ -6,6 +6,7 @@
 //! first topic to the arrival on the second. How soon the first delivery follows a start is what
 //! `cold` measures.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use clap::Args;
@@ -54,7 +55,7 @@ pub struct Idle {
 
 /// What was seen while it lasted.
 struct Seen {
-    events: std::ops::Range<usize>,
+    events: Range<usize>,
     /// Of the bare hops, microseconds.
     bare: Vec<i64>,
     usage: Vec<Usage>,
