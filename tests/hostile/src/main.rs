@@ -8,14 +8,9 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use mimalloc::MiMalloc;
 use postrider_hostile::namespace;
 use postrider_hostile::ranges::ranges;
 use postrider_hostile::runs::{exchanges, packets, receivers, reuse};
-
-/// As of `postrider`: what memory comes to is also the allocator's doing.
-#[global_allocator]
-static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Hostile URLs, names and receivers against Postrider's client.
 #[derive(Parser)]
