@@ -46,7 +46,7 @@ fn nothing(_: &Folder) -> anyhow::Result<Vec<BrokerSetting>> {
 }
 
 /// All of them.
-pub const ROWS: [&Row; 17] = [
+pub const ROWS: [&Row; 18] = [
     &brokers::LEADER,
     &brokers::CONTROLLER,
     &brokers::GREY,
@@ -55,6 +55,7 @@ pub const ROWS: [&Row; 17] = [
     &cuts::CUT,
     &cuts::SPLIT,
     &cuts::ONE_WAY,
+    &workers::UNHEARD,
     &cuts::RESETS,
     &line::LINE,
     &disk::DISK,

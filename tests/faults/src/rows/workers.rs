@@ -63,6 +63,18 @@ pub const STORM: Row = Row {
     run: storm,
 };
 
+/// Row 7, at the moment that matters most.
+pub const UNHEARD: Row = Row {
+    number: "7b",
+    name: "unheard",
+    injected: "six times: a dispatcher joins, and when another hands a slice over to it, it hears no \
+               broker for the time, so that it does not learn of it",
+    holds: "nothing more",
+    lasts: 4.0,
+    prepare: nothing,
+    run: unheard,
+};
+
 fn killed(stage: &mut Stage, lasts: Duration) -> anyhow::Result<()> {
     let number = stage.random.usize(1..=DISPATCHERS);
     lasting(stage, Fault::DispatcherKilled(number), lasts)
@@ -134,6 +146,39 @@ fn storm(stage: &mut Stage, lasts: Duration) -> anyhow::Result<()> {
         }
     }
     stage.healed("the storm", began_us, PROGRESS_WITHIN)
+}
+
+/// The group gives a slice away once its owner has handed it over; who gets it is told with the
+/// answer to a heartbeat, of which there is one a second.
+fn unheard(stage: &mut Stage, lasts: Duration) -> anyhow::Result<()> {
+    const TURNS: usize = 6;
+    let joins = dispatcher(DISPATCHERS);
+    for _ in 0..TURNS {
+        let before = said_by_others(stage, "slices assigned");
+        stage.note(format!("SIGTERM for {joins}"));
+        stage.worker(&joins).process.terminate();
+        let code = stage.worker(&joins).process.wait(STOP_WITHIN);
+        ensure!(code == Some(0), "{joins} ended with {code:?} after SIGTERM");
+        stage.bury(&joins)?;
+        stage.wait("others have its slices", |stage| {
+            Ok((said_by_others(stage, "slices assigned") > before).then_some(()))
+        })?;
+        let before = said_by_others(stage, "slices revoked");
+        stage.spawn(&joins);
+        stage.wait("a slice is handed over", |stage| {
+            Ok((said_by_others(stage, "slices revoked") > before).then_some(()))
+        })?;
+        lasting(stage, Fault::WorkerDeaf(joins.clone()), lasts)?;
+        // the next turn would give a slice that nobody has to somebody
+        stage.wait_until_all_arrive("what was written before")?;
+    }
+    Ok(())
+}
+
+/// How often all dispatchers but the last have said this.
+fn said_by_others(stage: &mut Stage, what: &str) -> usize {
+    let logs = (1..DISPATCHERS).map(|number| stage.worker(&dispatcher(number)).process.log());
+    logs.map(|log| log.matches(what).count()).sum()
 }
 
 /// One that is there leaves, one that is not joins.
