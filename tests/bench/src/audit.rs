@@ -148,7 +148,7 @@ impl<'a> Joined<'a> {
 }
 
 /// A record of `attempts` about a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Attempted {
     /// The number of its event.
     pub event: usize,
@@ -194,7 +194,14 @@ pub fn attempts(client: &ClientSettings, topic: &str) -> anyhow::Result<Vec<Atte
             Err(error) => wrong = Some(error.context(record.origin.to_string())),
         }
     })?;
-    wrong.map_or(Ok(found), Err)
+    wrong.map_or_else(|| Ok(each_once(found)), Err)
+}
+
+/// A record is there twice when its acknowledgement was lost (`docs/delivery.md`): it is one attempt.
+fn each_once(mut attempts: Vec<Attempted>) -> Vec<Attempted> {
+    attempts.sort_unstable();
+    attempts.dedup();
+    attempts
 }
 
 /// `None` = no request was made.
@@ -311,7 +318,15 @@ mod examples {
 #[cfg(test)]
 mod tests {
     use super::examples::{arrival, attempted, event};
-    use super::{Counts, Joined, overtaking, unrecorded};
+    use super::{Counts, Joined, each_once, overtaking, unrecorded};
+
+    #[test]
+    fn a_record_that_is_there_twice_is_one_attempt() {
+        let again = attempted(0, 1, 2_000);
+        let attempts = vec![again, attempted(1, 1, 1_500), attempted(0, 1, 900), again];
+        let once = [attempted(0, 1, 900), again, attempted(1, 1, 1_500)];
+        assert_eq!(each_once(attempts), once);
+    }
 
     #[test]
     fn lost_repeated_and_stray_are_told_apart() {

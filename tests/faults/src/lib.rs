@@ -26,6 +26,7 @@
 //! in a file of its own or beside its family.
 
 pub mod fault;
+pub mod given_up;
 pub mod judge;
 pub mod kafka;
 pub mod load;

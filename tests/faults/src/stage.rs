@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufWriter, Write};
+use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -24,6 +25,7 @@ use postrider_e2e::{Installation, Process, Setup};
 use postrider_test_support::{Cluster, Member};
 use serde_json::Value;
 
+use crate::given_up;
 use crate::kafka::Metadata;
 use crate::load::{ENDPOINTS, Writing, behave, endpoint};
 use crate::network::{BROKERS, HUB, Network, broker, broker_address};
@@ -127,8 +129,8 @@ pub struct Stage {
     pub actions: Vec<Action>,
     /// What was undone.
     pub heals: Vec<Heal>,
-    /// What may have been lost.
-    pub losses: Vec<Loss>,
+    /// What faults may have lost.
+    losses: Vec<Loss>,
     /// What may be missing.
     pub taken: Vec<Taken>,
     /// Whether connections were cut under requests that the brokers had.
@@ -142,7 +144,8 @@ pub struct Stage {
     reader: Reader,
     arrivals: Vec<Arrival>,
     delivered: Vec<bool>,
-    lives: usize,
+    /// The log and the id of every worker there was, in order.
+    lives: Vec<(PathBuf, u32)>,
 }
 
 /// What the log of a run is made of.
@@ -203,7 +206,7 @@ impl Stage {
             began_us,
             arrivals: Vec::new(),
             delivered: Vec::new(),
-            lives: 0,
+            lives: Vec::new(),
         };
         stage.network.add("router", "10.77.0.10")?;
         for number in 1..=DISPATCHERS {
@@ -223,8 +226,7 @@ impl Stage {
 
     /// Starts a worker in the namespace of this name.
     pub fn spawn(&mut self, name: &str) {
-        self.lives += 1;
-        let life = self.lives;
+        let life = self.lives.len() + 1;
         let role = if name == "router" {
             "router"
         } else {
@@ -232,7 +234,10 @@ impl Stage {
         };
         let log = self.folder.file(&format!("{name}-{life}.log"));
         let within = self.network.within(name);
-        let process = self.installation.worker_within(&within, &[role], log);
+        let process = self
+            .installation
+            .worker_within(&within, &[role], log.clone());
+        self.lives.push((log, process.pid()));
         let sampler = Sampler::start(vec![(name.to_owned(), process.pid())]);
         let worker = Worker {
             process,
@@ -299,6 +304,18 @@ impl Stage {
             at_us: now_us(),
             what,
         });
+    }
+
+    /// What may have been lost: by faults, and by workers that the group gave up.
+    ///
+    /// # Errors
+    /// The log of a worker is gone.
+    pub fn losses(&self) -> anyhow::Result<Vec<Loss>> {
+        let mut all = self.losses.clone();
+        for (log, pid) in &self.lives {
+            all.extend(given_up::losses(log, *pid)?);
+        }
+        Ok(all)
     }
 
     /// Lets time pass: how long a fault lasts, or work between two.
