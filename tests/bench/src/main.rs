@@ -39,6 +39,9 @@ enum Command {
         /// In a short form, in which only what must never happen counts
         #[arg(long)]
         quick: bool,
+        /// Leave one out by its name, such as the soak, which takes hours; may be given again
+        #[arg(long, value_name = "NAME")]
+        except: Vec<String>,
     },
     /// Two runs side by side: their folders, or the report.json in them
     Compare {
@@ -185,8 +188,8 @@ fn main() -> anyhow::Result<ExitCode> {
             let comparison = Comparison::of(&compare::read(&a)?, &compare::read(&b)?);
             say(&comparison, true)
         }
-        Command::All { quick } => {
-            let suite = all(quick, &folder("all"))?;
+        Command::All { quick, except } => {
+            let suite = all(quick, &except, &folder("all"))?;
             say(&suite, suite.is_good())
         }
         Command::Profile(profile) => {
@@ -206,7 +209,12 @@ fn say(what: &impl Display, good: bool) -> anyhow::Result<ExitCode> {
     })
 }
 
-fn all(quick: bool, folder: &Path) -> anyhow::Result<Suite> {
+fn all(quick: bool, except: &[String], folder: &Path) -> anyhow::Result<Suite> {
+    let known = |name: &String| suite::ALL.iter().any(|entry| entry.profile == name);
+    if let Some(unknown) = except.iter().find(|name| !known(name)) {
+        anyhow::bail!("there is no experiment {unknown:?} to leave out; see bench --help");
+    }
+    let written = Folder::new(folder)?.file("all.md");
     let mut suite = Suite {
         only_counts: quick,
         ..Suite::default()
@@ -217,6 +225,9 @@ fn all(quick: bool, folder: &Path) -> anyhow::Result<Suite> {
         let Some(line) = entry.line(quick) else {
             continue;
         };
+        if except.iter().any(|name| entry.profile == name) {
+            continue;
+        }
         eprintln!("bench {line}");
         let profile = profile(&line)?;
         let broker = match shared.take() {
@@ -237,10 +248,10 @@ fn all(quick: bool, folder: &Path) -> anyhow::Result<Suite> {
             line
         };
         suite.outcomes.push((name.trim().to_owned(), outcome));
+        // hours may be still to come
+        std::fs::write(&written, suite.to_string())?;
         shared = Some(broker);
     }
-    let written = Folder::new(folder)?.file("all.md");
-    std::fs::write(written, suite.to_string())?;
     Ok(suite)
 }
 

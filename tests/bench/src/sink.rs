@@ -17,7 +17,7 @@ use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::future::pending;
 use std::io::{self, BufRead, Write};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::rc::Rc;
 use std::thread;
@@ -38,7 +38,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::task::{JoinSet, LocalSet, yield_now};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::HandshakeKind;
 
@@ -129,7 +129,7 @@ async fn serve(
     answer_order(&ready)?;
     tokio::task::spawn_local(accept(main, Wire::Plain, Rc::clone(&receivers)));
     tokio::task::spawn_local(accept(tls, Wire::Tls, Rc::clone(&receivers)));
-    let mut behind_side_door = JoinSet::new();
+    let (mut behind_side_door, mut muted) = (JoinSet::new(), None);
     behind_side_door.spawn_local(accept(side, Wire::Plain, Rc::clone(&receivers)));
     while let Some(line) = orders.recv().await {
         match serde_json::from_str(&line).with_context(|| format!("the order {line}"))? {
@@ -142,7 +142,12 @@ async fn serve(
                 told.extend(whom.step_by(step.max(1) as usize).map(|r| (r, behaviour)));
             }
             Order::CloseSideDoor => behind_side_door.shutdown().await,
+            Order::MuteSideDoor => {
+                behind_side_door.shutdown().await;
+                muted = Some(Muted::at((SIDE_DOOR, ready.side_door).into()).await?);
+            }
             Order::OpenSideDoor => {
+                drop(muted.take());
                 let side = TcpListener::bind((SIDE_DOOR, ready.side_door)).await?;
                 behind_side_door.spawn_local(accept(side, Wire::Plain, Rc::clone(&receivers)));
             }
@@ -165,6 +170,34 @@ fn loopback() -> io::Result<TcpListener> {
     socket.bind_device(Some(LOOPBACK))?;
     socket.bind((Ipv4Addr::UNSPECIFIED, 0).into())?;
     socket.listen(BACKLOG)
+}
+
+/// A door that does not answer: as many connections wait behind it as it has room for, so the
+/// kernel drops what asks for another one.
+struct Muted {
+    _listener: TcpListener,
+    _waiting: Vec<TcpStream>,
+}
+
+impl Muted {
+    /// A connection that is not there by then will not be.
+    const ANSWERED_WITHIN: Duration = Duration::from_millis(200);
+
+    async fn at(address: SocketAddr) -> io::Result<Self> {
+        let socket = TcpSocket::new_v4()?;
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        let listener = socket.listen(1)?;
+        let mut waiting = Vec::new();
+        while let Ok(connected) = timeout(Self::ANSWERED_WITHIN, TcpStream::connect(address)).await
+        {
+            waiting.push(connected?);
+        }
+        Ok(Self {
+            _listener: listener,
+            _waiting: waiting,
+        })
+    }
 }
 
 /// The log, and what of it is still to be written.
@@ -221,9 +254,11 @@ impl Receivers {
         let Wire::Tls = wire else {
             return Ok(self.converse(stream, Connection::Plain).await?);
         };
-        let settings = self
-            .authority
-            .settings(stream.local_addr().map(|host| host.ip())?)?;
+        let host = stream.local_addr()?.ip();
+        if self.is_hung(host) {
+            return pending().await;
+        }
+        let settings = self.authority.settings(host)?;
         let settings = match self.connections.get() {
             Connections::NewWithoutSessions => settings.without_sessions,
             Connections::New | Connections::Kept => settings.with_sessions,
@@ -234,6 +269,13 @@ impl Receivers {
             _ => Connection::Handshake,
         };
         Ok(self.converse(stream, connection).await?)
+    }
+
+    /// Whether the receiver of that number hangs: with a host each, it is the one on this host.
+    fn is_hung(&self, host: IpAddr) -> bool {
+        let IpAddr::V4(host) = host else { return false };
+        let number = host.to_bits().wrapping_sub(HOSTS.to_bits());
+        self.told.borrow().get(&number) == Some(&Behaviour::Hang)
     }
 
     /// Answers requests until the other side ends the connection, or an answer does.

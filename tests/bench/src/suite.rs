@@ -85,6 +85,14 @@ pub const ALL: &[Entry] = &[
         "",
         Some("--endpoints 20 --rate 40 --seconds 1 --warm-up 0.5 --rounds 1 --settle 60"),
     ),
+    entry("sick", "--illness fifth --rounds 1 --seconds 30", None),
+    entry("sick", "--illness slow --rounds 1 --seconds 30", None),
+    entry(
+        "sick",
+        "--illness unreachable --rounds 1 --seconds 30",
+        None,
+    ),
+    entry("sick", "--illness handshake --rounds 1 --seconds 30", None),
     entry(
         "down",
         "",
@@ -99,7 +107,7 @@ pub const ALL: &[Entry] = &[
     entry("burst", "", None),
     entry(
         "retries",
-        "--rate 2500",
+        "--rate 2500 --retries 300000 --spread 900",
         Some("--retries 100 --spread 3 --rate 100 --endpoints 10"),
     ),
     entry(
@@ -107,7 +115,7 @@ pub const ALL: &[Entry] = &[
         "--direct --retries 5000000 --spread 600 --padding 200",
         None,
     ),
-    entry("soak", "", None),
+    entry("soak", "--minutes 120", None),
 ];
 
 /// What became of one.

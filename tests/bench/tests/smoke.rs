@@ -5,6 +5,7 @@
 
 use std::path::PathBuf;
 
+use postrider_bench::profiles::sick::illness::Illness;
 use postrider_bench::profiles::{
     backlog, burst, cold, down, fanout, hot, idle, max, ordered, replay, retries, scale, sick,
     soak, steady, tls,
@@ -90,6 +91,7 @@ fn max() {
 #[test]
 fn sick() {
     let plan = sick::Sick {
+        illness: Illness::Mixed,
         endpoints: 20,
         rate: 40.0,
         seconds: 1.0,

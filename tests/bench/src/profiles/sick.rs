@@ -1,9 +1,11 @@
-//! `sick`: how much the healthy feel of endpoints that hang or fail.
+//! `sick`: how much the healthy feel of endpoints that are not.
 //!
 //! The same even load in phases of the same length, by turns with all endpoints well and with some
 //! of them sick, so that what else the machine does falls on both. The sick ones fall ill when the
 //! measured part of the phase begins, so it holds the onset too, and are well again at its end;
 //! the next phase begins when all they missed is delivered.
+
+pub mod illness;
 
 use std::ops::Range;
 use std::time::Duration;
@@ -12,18 +14,15 @@ use clap::Args;
 use serde::Serialize;
 use serde_json::json;
 
-use crate::audit::Joined;
+use crate::audit::{Joined, limits};
 use crate::now_us;
 use crate::plan::Stream;
 use crate::report::Report;
 use crate::rig::{Place, Rig, Setting, endpoint, endpoint_id};
 use crate::samples::Usage;
-use crate::sink::Door;
-use crate::sink::order::Behaviour;
 use crate::stats::Spread;
+use illness::{Illness, LIMIT};
 
-/// Of so many endpoints, the first two hang and the third fails.
-const OF: u32 = 20;
 /// Healthy p99 with the sick ones, by that without.
 const RATIO_MAX: f64 = 1.5;
 /// What is tried again must be over in the time between phases.
@@ -34,7 +33,10 @@ const SCHEDULE: [&str; 12] = [
 /// How much of it.
 #[derive(Clone, Debug, Args, Serialize)]
 pub struct Sick {
-    /// Endpoints; of 20 two hang until the deadline, one answers 500
+    /// What the sick ones have
+    #[arg(long, value_enum, default_value_t = Illness::Mixed)]
+    pub illness: Illness,
+    /// Endpoints
     #[arg(long, default_value_t = 1_000)]
     pub endpoints: u32,
     /// Events a second
@@ -72,12 +74,17 @@ pub fn run(plan: &Sick, place: &Place<'_>) -> anyhow::Result<Report> {
     let mut rig = Rig::start(place, plan.setting, |sink| {
         let all = 0..plan.endpoints;
         all.map(|number| {
-            let mut endpoint = endpoint(&endpoint_id(number), number, sink, Door::Main);
+            let door = plan.illness.door(number, plan.endpoints);
+            let mut endpoint = endpoint(&endpoint_id(number), number, sink, door);
             endpoint["retry"] = json!({ "schedule": SCHEDULE, "window": "1h" });
+            if let Some(limit) = plan.illness.limit(number) {
+                endpoint["rate_limit"] = json!({ "attempts": limit, "per": "1s" });
+            }
             endpoint
         })
         .collect()
     })?;
+    plan.illness.prepare(&mut rig.sink)?;
     rig.greet(0..plan.endpoints, plan.rate)?;
     let mut phases = Vec::new();
     for round in 1..=plan.rounds {
@@ -100,18 +107,14 @@ fn phase(plan: &Sick, rig: &mut Rig, name: String, sick: bool) -> anyhow::Result
     };
     let warm_up = rig.run(&[lasting(plan.warm_up)])?;
     if sick {
-        rig.sink.behave(0, plan.endpoints, OF, Behaviour::Hang)?;
-        rig.sink.behave(1, plan.endpoints, OF, Behaviour::Hang)?;
-        let failing = Behaviour::Answer {
-            status: 500,
-            after_ms: 0,
-        };
-        rig.sink.behave(2, plan.endpoints, OF, failing)?;
+        plan.illness.begin(rig, plan.endpoints)?;
     }
     let began = now_us();
     let events = rig.run(&[lasting(plan.seconds)])?;
     let usage = rig.sampler.usage(&(began..now_us()));
-    rig.sink.behave(0, plan.endpoints, 1, Behaviour::WELL)?;
+    if sick {
+        plan.illness.end(rig, plan.endpoints)?;
+    }
     let limit = Duration::from_secs_f64(plan.settle);
     let missing = rig.wait_for_delivery(warm_up.start..events.end, limit)?;
     eprintln!("{name}: {} events, {missing} not delivered", events.len());
@@ -126,7 +129,7 @@ fn phase(plan: &Sick, rig: &mut Rig, name: String, sick: bool) -> anyhow::Result
 fn judge(plan: &Sick, mut rig: Rig, phases: &[Phase]) -> anyhow::Result<Report> {
     let (arrivals, attempts) = rig.results()?;
     let joined = Joined::new(rig.load.events(), &arrivals);
-    let healthy = |endpoint: u32| endpoint % OF > 2;
+    let healthy = |endpoint: u32| !plan.illness.has(endpoint);
     let of = |events: &[Range<usize>]| {
         let numbers = joined.of(events, healthy);
         Spread::of(joined.latencies(&numbers))
@@ -164,5 +167,18 @@ fn judge(plan: &Sick, mut rig: Rig, phases: &[Phase]) -> anyhow::Result<Report> 
     );
     report.none("lost of healthy endpoints", lost);
     super::common_marks(&mut report, &rig, &joined, &arrivals, &attempts)?;
+    let limited = |endpoint| {
+        let limit = plan.illness.limit(endpoint);
+        limit.map(|_| Duration::from_secs(1))
+    };
+    // each request has a record, or a mark above was missed
+    let fullest = limits::fullest(rig.load.events(), &attempts, &[], limited);
+    if let Some(most) = fullest.iter().map(|(_, most, _)| *most).max() {
+        report.at_most(
+            "most attempts of a sick one in a second",
+            most as f64,
+            LIMIT as f64,
+        );
+    }
     Ok(report)
 }

@@ -15,7 +15,7 @@ use super::{SIDE_DOOR, authority, host, path};
 pub enum Door {
     /// Always open.
     Main,
-    /// It can be closed, and refuses connections then.
+    /// It can be closed, and refuses connections then, or muted.
     Side,
     /// Always open; receivers are spread over so many hosts, in turn.
     Hosts(u32),
@@ -117,6 +117,14 @@ impl Sink {
     /// The sink is gone.
     pub fn close_side_door(&mut self) -> anyhow::Result<()> {
         self.order(&Order::CloseSideDoor)
+    }
+
+    /// The side door does not answer to new connections.
+    ///
+    /// # Errors
+    /// The sink is gone, or somebody else has the port.
+    pub fn mute_side_door(&mut self) -> anyhow::Result<()> {
+        self.order(&Order::MuteSideDoor)
     }
 
     /// The side door takes connections again.

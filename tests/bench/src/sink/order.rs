@@ -18,7 +18,8 @@ pub enum Behaviour {
         /// The delay.
         after_ms: u32,
     },
-    /// It reads the request and never answers.
+    /// It reads the request and never answers; where it is alone on a host that speaks TLS, it
+    /// does not answer to new connections either.
     Hang,
     /// It answers a delivery's first attempts up to this number with this status, and 200 to
     /// those that follow.
@@ -65,6 +66,8 @@ pub enum Order {
     },
     /// The side door refuses connections, and those there are are cut.
     CloseSideDoor,
+    /// The side door does not answer to new connections, and those there are are cut.
+    MuteSideDoor,
     /// It takes connections again.
     OpenSideDoor,
     /// What happens to connections from now on.
