@@ -201,7 +201,11 @@ fn a_password_that_changed_holds_deliveries_until_it_is_restored() {
     let secured = secured();
     let mut scene = Scene::begin(&secured, LONG_SESSION);
     secured.change_password();
-    scene.wait_for_line(&["Authentication", "during re-authentication"]);
+    scene.wait_for_line(&[
+        "ERROR",
+        "alarm: the brokers refuse the credentials",
+        "re-authentication",
+    ]);
     scene.expect_locked_out("invalid credentials");
     secured.restore_password();
     scene.wait_for_more();
@@ -275,7 +279,11 @@ fn a_certificate_that_expired_holds_deliveries_until_there_is_a_good_one() {
     let mut secured = secured();
     let mut scene = Scene::begin(&secured, LONG_SESSION);
     secured.start_again_expired();
-    scene.wait_for_line(&["SSL", "certificate verify failed"]);
+    scene.wait_for_line(&[
+        "ERROR",
+        "alarm: no TLS with the brokers",
+        "certificate verify failed",
+    ]);
     scene.expect_locked_out("certificate verify failed");
     secured.start_again_good();
     scene.wait_for_more();
