@@ -218,10 +218,10 @@ fn a_permission_that_was_taken_holds_deliveries_until_it_is_given_back() {
     let mut scene = Scene::begin(&secured, LONG_SESSION);
     let topics = ["attempts", "deliveries"].map(|name| scene.installation.topic(name));
     secured.forbid_writing(&topics);
-    let [attempts, _] = &topics;
+    let [attempts, deliveries] = &topics;
     let missing = "Topic authorization failed";
     scene.wait_for_line(&["write failed, will retry", attempts, missing]);
-    scene.wait_for_line(&["ERROR", "alarm: cannot write", missing]);
+    scene.wait_for_line(&["ERROR", "alarm: cannot write", deliveries, missing]);
     secured.permit_writing(&topics);
     scene.wait_for_more();
     scene.end();
