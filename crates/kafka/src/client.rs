@@ -13,7 +13,7 @@ use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::Metadata;
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 /// Where the brokers are and how to speak to them. No `Debug`: properties hold passwords.
 #[derive(Clone)]
@@ -336,7 +336,22 @@ impl Complaints {
             .logged_at
             .is_none_or(|at| at.elapsed() >= Self::INTERVAL);
         if due && self.aloud {
-            warn!(target: LOG, reason, unlogged = kind.unlogged, "{error}");
+            let unlogged = kind.unlogged;
+            match code {
+                // Passes only when somebody mends it, while brokers that are away come back.
+                Some(RDKafkaErrorCode::Authentication) => error!(
+                    target: LOG, reason, unlogged,
+                    "alarm: the brokers refuse the credentials of kafka.properties; this is tried \
+                     again, nothing is lost or skipped"
+                ),
+                Some(RDKafkaErrorCode::SSL) => error!(
+                    target: LOG, reason, unlogged,
+                    "alarm: no TLS with the brokers: has their certificate expired, is it for \
+                     another name, or from an authority that ssl.ca.location does not hold? This \
+                     is tried again, nothing is lost or skipped"
+                ),
+                _ => warn!(target: LOG, reason, unlogged, "{error}"),
+            }
             kind.logged_at = Some(Instant::now());
             kind.unlogged = 0;
         } else {

@@ -109,6 +109,14 @@ impl What {
             Self::DeadLetter(_) => "dead-letters",
         }
     }
+
+    /// The topic's full name, for people.
+    fn full_topic(&self) -> Arc<str> {
+        match self {
+            Self::Delivery { template, endpoint } => template.record(endpoint).topic,
+            Self::DeadLetter(letter) => Arc::clone(&letter.record.topic),
+        }
+    }
 }
 
 /// What became of a write.
@@ -295,7 +303,7 @@ impl Writes {
             WriteError::TooLarge => {}
             _ => {
                 self.metrics.write_failed(write.what.topic());
-                self.failed(&error, !write.failed);
+                self.failed(&error, &write);
                 write.failed = true;
             }
         }
@@ -304,9 +312,10 @@ impl Writes {
 
     /// One alarm per outage. Failures come in bursts, as a whole batch expires at once: only the
     /// first of a burst moves the next try.
-    fn failed(&mut self, error: &WriteError, first: bool) {
+    fn failed(&mut self, error: &WriteError, write: &Write) {
         let outage = self.outage.get_or_insert_with(|| {
             error!(
+                topic = %write.what.full_topic(),
                 %error,
                 "alarm: cannot write; what failed is tried again, nothing is lost or skipped"
             );
@@ -315,7 +324,7 @@ impl Writes {
                 unwritten: 0,
             }
         });
-        outage.unwritten += usize::from(first);
+        outage.unwritten += usize::from(!write.failed);
         if Instant::now() >= self.retry_at {
             self.wait(self.delay);
             self.delay = (self.delay * 2).min(Self::DELAY_MAX);

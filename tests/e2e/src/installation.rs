@@ -12,6 +12,7 @@ use tempfile::TempDir;
 
 use crate::process::Process;
 use crate::records::{self, Attempt, DeadLetter};
+use crate::secured::SecuredBroker;
 use crate::{kcat, text, wait_until};
 
 /// Partitions of each intake topic.
@@ -71,10 +72,16 @@ impl Installation {
     /// With all its topics.
     pub fn set_up(setup: &Setup<'_>, intake: &[&str]) -> Self {
         let installation = Self::configured(setup, intake);
-        installation.postrider(&["topics", "apply"]).expect_done();
-        intake
-            .iter()
-            .for_each(|name| installation.make_intake(name));
+        installation.make_topics(intake);
+        installation
+    }
+
+    /// As [`Installation::with`], for a Postrider that gets in with credentials only.
+    pub fn secured(broker: &SecuredBroker, slices: u16, intake: &[&str], sections: &str) -> Self {
+        let setup = on(broker.broker(), slices, sections);
+        let installation = Self::configured(&setup, intake);
+        installation.reach_by(broker.address(), &broker.properties());
+        installation.make_topics(intake);
         installation
     }
 
@@ -138,6 +145,25 @@ allow_ranges = {allow_ranges:?}
 
 {sections}"#
         );
+        fs::write(self.config(), text).expect("the folder is ours");
+    }
+
+    fn make_topics(&self, intake: &[&str]) {
+        self.postrider(&["topics", "apply"]).expect_done();
+        intake.iter().for_each(|name| self.make_intake(name));
+    }
+
+    /// Postrider reaches the brokers at this address from now on, and with these properties of
+    /// librdkafka; clients of the test's own go on as they were.
+    fn reach_by(&self, brokers: &str, properties: &[(&str, String)]) {
+        let read = fs::read_to_string(self.config()).expect("the folder is ours");
+        let line = |brokers: &str| format!("brokers = {brokers:?}\n");
+        let mut text = read.replacen(&line(&self.bootstrap), &line(brokers), 1);
+        assert_ne!(text, read, "the brokers' line is as it was written");
+        text.push_str("\n[kafka.properties]\n");
+        for (name, value) in properties {
+            text.push_str(&format!("{name:?} = {value:?}\n"));
+        }
         fs::write(self.config(), text).expect("the folder is ours");
     }
 

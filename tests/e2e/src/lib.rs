@@ -14,6 +14,7 @@ pub mod kill_and_stop;
 pub mod kill_points;
 pub mod process;
 pub mod records;
+pub mod secured;
 mod senders;
 
 use std::fmt::Display;

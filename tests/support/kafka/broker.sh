@@ -9,7 +9,8 @@
 #   kill    stopped     without warning (SIGKILL)
 #   freeze  frozen      SIGSTOP: alive to the network, dead to everyone
 #   thaw    thawed
-# Other arguments are NAME=VALUE, settings beside those of server.properties or in place of them.
+# Other arguments are NAME=VALUE, settings beside those of server.properties or in place of them;
+# @…@ is filled in there too.
 # KAFKA_HEAP_OPTS and KAFKA_JVM_PERFORMANCE_OPTS are what they are to Kafka's own start scripts;
 # without them it is small and starts soon. With BROKER_JMX it tells its counters at JMX_PORT, on
 # 127.0.0.1 as well.
@@ -127,12 +128,14 @@ configure() {
     controller_port=$(free_port)
   fi
   [[ -z ${BROKER_JMX:-} ]] || jmx_port=$(free_port)
-  sed -e "s|@port@|$port|g" -e "s|@controller_port@|$controller_port|g" -e "s|@data@|$run/data|g" \
-    -e "s|@node@|$node|g" -e "s|@host@|$host|g" \
-    "$here/server.properties" >"$run/server.properties"
-  [[ -z $voters ]] || sed -i '/^controller.quorum.bootstrap.servers=/d' "$run/server.properties"
   # the last of a name counts
-  ((${#settings[@]} == 0)) || printf '%s\n' "${settings[@]}" >>"$run/server.properties"
+  {
+    cat "$here/server.properties"
+    ((${#settings[@]} == 0)) || printf '%s\n' "${settings[@]}"
+  } | sed -e "s|@port@|$port|g" -e "s|@controller_port@|$controller_port|g" \
+    -e "s|@data@|$run/data|g" -e "s|@node@|$node|g" -e "s|@host@|$host|g" \
+    >"$run/server.properties"
+  [[ -z $voters ]] || sed -i '/^controller.quorum.bootstrap.servers=/d' "$run/server.properties"
   # shellcheck disable=SC2086 # no argument where there are voters
   java -Xmx128m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -cp "$jars/*" \
     -Dlog4j2.configurationFile="$here/log4j2.xml" kafka.tools.StorageTool \

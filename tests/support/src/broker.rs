@@ -89,20 +89,19 @@ impl Broker {
     /// whoever starts it.
     pub fn jmx_tool(&self) -> Option<Command> {
         let port = self.ready.jmx_port?;
-        let jars = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.cache/kafka/jars/*");
-        let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", "java"]);
         // as little as it can do with: it runs beside what is measured
-        command.args([
-            "-Xmx48m",
-            "-XX:+UseSerialGC",
-            "-XX:TieredStopAtLevel=1",
-            "-cp",
-        ]);
-        command.arg(jars).arg("org.apache.kafka.tools.JmxTool");
+        let mut command = tool("-Xmx48m", "org.apache.kafka.tools.JmxTool");
         let url = format!("service:jmx:rmi:///jndi/rmi://127.0.0.1:{port}/jmxrmi");
         command.args(["--jmx-url", &url]);
         Some(command)
+    }
+
+    /// Kafka's tool of this class, told where this broker is. A run takes 1–2 s of one core; it
+    /// ends with whoever starts it.
+    pub fn tool(&self, class: &str) -> Command {
+        let mut command = tool("-Xmx128m", class);
+        command.args(["--bootstrap-server", self.bootstrap()]);
+        command
     }
 
     /// The version of Apache Kafka that brokers of tests run; `None` before any was started here.
@@ -157,6 +156,15 @@ impl Broker {
             .as_mut()
             .expect("a broker made by own() has a keeper")
     }
+}
+
+fn tool(heap: &str, class: &str) -> Command {
+    let jars = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.cache/kafka/jars/*");
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", "java", heap]);
+    command.args(["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp"]);
+    command.arg(jars).arg(class);
+    command
 }
 
 #[expect(
