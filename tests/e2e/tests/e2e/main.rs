@@ -14,6 +14,7 @@ mod refusals;
 mod retries;
 mod schemes;
 mod sealing;
+mod squeezed;
 mod stopping;
 mod test_send;
 
