@@ -25,7 +25,7 @@ requirements() {
       echo 'Maven|command -v mvn|maven'
       echo 'kcat|command -v kcat|kcat'
       echo 'Node 18 or later with npm|command -v npm|nodejs npm'
-      echo 'network namespaces|command -v ip && command -v nft && command -v unshare|iproute2 nftables util-linux'
+      echo 'network namespaces|command -v ip && command -v nft && command -v unshare && command -v prlimit|iproute2 nftables util-linux'
       echo 'Python 3 with venv|python3 -c "import ensurepip, venv"|python3 python3-venv'
       echo 'Go|command -v go|golang-go'
       echo 'PHP 8|command -v php|php-cli'

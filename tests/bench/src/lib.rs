@@ -62,7 +62,6 @@
 pub mod audit;
 pub mod baseline;
 pub mod broker_requests;
-pub mod budget;
 pub mod compare;
 pub mod facts;
 pub mod fleet;

@@ -127,12 +127,30 @@ impl Process {
 
     /// Resident memory in MiB; `None` once it ended.
     pub fn memory_mib(&self) -> Option<u64> {
+        self.mib("VmRSS:")
+    }
+
+    /// The most resident memory it ever had, in MiB; `None` once it ended.
+    pub fn memory_peak_mib(&self) -> Option<u64> {
+        self.mib("VmHWM:")
+    }
+
+    /// One of the amounts of memory in `/proc/PID/status`.
+    fn mib(&self, name: &str) -> Option<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).ok()?;
-        let line = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:"))?;
+        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
         let kib: u64 = line.trim().strip_suffix(" kB")?.trim().parse().ok()?;
         Some(kib / 1024)
+    }
+
+    /// How many files it has open.
+    ///
+    /// # Panics
+    /// When it ended.
+    pub fn open_files(&self) -> usize {
+        let path = format!("/proc/{}/fd", self.pid());
+        let entries = fs::read_dir(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+        entries.count()
     }
 
     /// Waits until it ended; its exit code, `None` = ended by a signal.

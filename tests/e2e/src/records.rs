@@ -27,6 +27,7 @@ pub struct Attempt {
     /// The ownership of the slice it was made under.
     pub epoch: u64,
     pub response: Option<Response>,
+    pub error: Option<Error>,
     request: Option<IgnoredAny>,
     /// When the record was handed to the producer, ms since the epoch.
     #[serde(skip)]
@@ -43,6 +44,13 @@ pub struct Event {
 #[derive(Clone, Debug, Deserialize)]
 pub struct Response {
     pub status: u16,
+}
+
+/// Why there is no response, or not all of it.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Error {
+    pub kind: String,
+    pub message: String,
 }
 
 impl Attempt {

@@ -1,10 +1,12 @@
 //! What tests share: real brokers, a scripted receiver, a schema registry, an
-//! independent verifier, names that do not meet.
+//! independent verifier, names that do not meet, bounds on CPU and memory, a wrong clock.
 //!
 //! Everything here panics with an explanation when it cannot do its work: a test that lacks its
 //! broker must fail, not pass.
 
 mod broker;
+mod budget;
+mod clock;
 mod cluster;
 mod keeper;
 mod names;
@@ -14,6 +16,8 @@ mod registry;
 mod verifier;
 
 pub use broker::Broker;
+pub use budget::Budget;
+pub use clock::WrongClock;
 pub use cluster::{Cluster, Member};
 pub use names::unique_prefix;
 pub use namespace::unshare_arguments;

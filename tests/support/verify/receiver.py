@@ -84,6 +84,14 @@ def parse_arguments():
         "too; which ones, depends on the event's id alone",
     )
     parser.add_argument(
+        "--refuse",
+        type=rule,
+        action="append",
+        default=[],
+        metavar="PREFIX=STATUS",
+        help="answer what the library refuses with STATUS, before all other rules",
+    )
+    parser.add_argument(
         "--delay",
         type=rule,
         action="append",
@@ -118,13 +126,17 @@ class Script:
     """Which status a request gets, and when."""
 
     def __init__(self, arguments):
+        self.refuse = arguments.refuse
         self.always = arguments.always
         self.fail_first = arguments.fail_first
         self.fail_share = arguments.fail_share
         self.delays = arguments.delay
         self.seen = {}
 
-    def status(self, path, webhook_id, attempt, event):
+    def status(self, path, verdict, webhook_id, attempt, event):
+        for prefix, status in self.refuse:
+            if path.startswith(prefix) and verdict != "ok":
+                return status
         for prefix, status in self.always:
             if path.startswith(prefix):
                 return status
@@ -256,14 +268,15 @@ class Connection(asyncio.Protocol):
         attempt = headers.get("postrider-attempt")
         event = event_id(body)
         number = int(attempt) if attempt and attempt.isdigit() else 1
-        status = self.script.status(path, webhook_id, number, event)
+        verdict = self.verdict(path, headers, body)
+        status = self.script.status(path, verdict, webhook_id, number, event)
         line = {
             "arrived_ms": arrived_ms,
             "path": path,
             "id": webhook_id,
             "timestamp": headers.get("webhook-timestamp"),
             "attempt": attempt,
-            "verdict": self.verdict(path, headers, body),
+            "verdict": verdict,
             "sha256": hashlib.sha256(body).hexdigest(),
             "sender": self.sender,
             "event": event,

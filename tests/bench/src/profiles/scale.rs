@@ -6,11 +6,12 @@
 
 use std::time::Duration;
 
+use anyhow::Error;
 use clap::Args;
+use postrider_test_support::Budget;
 use serde::Serialize;
 
 use crate::audit::Joined;
-use crate::budget::Budget;
 use crate::report::{Report, Verdict};
 use crate::rig::{Place, Rig, Setting, endpoint, even_ids};
 use crate::samples::Usage;
@@ -87,7 +88,8 @@ pub fn run(plan: &Scale, place: &Place<'_>) -> anyhow::Result<Report> {
         },
         ..plan.clone()
     };
-    let budget = |number: usize| Budget::new(&number.to_string(), plan.cores);
+    let budget =
+        |number: usize| Budget::of_cpu(&format!("scale-{number}"), plan.cores).map_err(Error::msg);
     let budgets: Vec<Budget> = (1..=DISPATCHERS).map(budget).collect::<Result<_, _>>()?;
     let mut rig = Rig::start(place, plan.setting, |sink| {
         let ids = even_ids(plan.endpoints, plan.setting.slices);
@@ -96,7 +98,8 @@ pub fn run(plan: &Scale, place: &Place<'_>) -> anyhow::Result<Report> {
             .map(|(id, number)| endpoint(id, number, sink, Door::Main))
             .collect()
     })?;
-    budgets[0].hold(rig.fleet().process(1).pid())?;
+    let first = rig.fleet().process(1).pid();
+    budgets[0].hold(first).map_err(Error::msg)?;
     rig.greet(0..plan.endpoints, GREET_RATE)?;
     let mut parts = Vec::new();
     for round in 1..=plan.rounds {
@@ -109,7 +112,7 @@ pub fn run(plan: &Scale, place: &Place<'_>) -> anyhow::Result<Report> {
             } else if dispatchers > 1 {
                 fleet.start(dispatchers);
                 let pid = fleet.process(dispatchers).pid();
-                budgets[dispatchers - 1].hold(pid)?;
+                budgets[dispatchers - 1].hold(pid).map_err(Error::msg)?;
                 fleet.wait_until_at_work(dispatchers, START_WITHIN);
             }
             let part = part(plan, &mut rig, dispatchers)?;

@@ -15,6 +15,7 @@ mod retries;
 mod schemes;
 mod sealing;
 mod secured;
+mod squeezed;
 mod stopping;
 mod test_send;
 

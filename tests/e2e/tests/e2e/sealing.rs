@@ -1,6 +1,6 @@
 //! Secrets that lie sealed in Kafka, from the key file to the receiver.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
@@ -165,6 +165,74 @@ fn sealed_secrets_sign_are_rolled_and_sealed_anew() {
     let _worker = sealed.worker();
     let after = nth(n + 1);
     assert!(sealed.is_signed(&after, SECRET) && sealed.is_signed(&after, secret));
+}
+
+/// The delivery waits for its next attempt whenever a secret is rolled: its receiver takes none
+/// before both rolls were seen.
+#[test]
+fn a_retry_is_signed_with_what_was_rolled_while_it_waited() {
+    let receiver = Receiver::start();
+    receiver.script("/in", vec![Reply::status(500)]);
+    let sealed = Sealed::new();
+    let schedule = ["2s"; 60].join(", ");
+    let retry = format!("retry: {{ schedule: [{schedule}], window: 1h, jitter: 0 }}");
+    sealed
+        .installation
+        .endpoints(&endpoint("ep_1", "acme", &receiver.url("/in"), &retry));
+    let _worker = sealed.worker();
+    sealed
+        .installation
+        .publish("orders", &[event("e-1", "acme")]);
+    let first = receiver
+        .wait_for("/in", SOON, |got| !got.is_empty())
+        .remove(0);
+    assert!(sealed.is_signed(&first, SECRET));
+
+    let roll = |expire_old: &str| {
+        let rolled = sealed.json(&["secret", "roll", "ep_1", "--expire-old", expire_old]);
+        let new = rolled["secret"].as_str().expect("the new secret");
+        new.to_owned()
+    };
+    // The dispatcher hears of it in its own time: a retry or two may be signed as before.
+    let retried = |what: &str, signatures: usize, secret: &str| {
+        wait_until(what, SOON, || {
+            let last = receiver.requests("/in").pop().expect("there was one");
+            let count = signatures_of(&last);
+            (count == signatures && sealed.is_signed(&last, secret)).then_some(last)
+        })
+    };
+    let second = roll("1h");
+    let both = retried("a retry with two signatures", 2, &second);
+    assert!(sealed.is_signed(&both, SECRET), "the old one signs along");
+    let third = roll("0s");
+    let alone = retried("a retry with the newest signature", 1, &third);
+    assert!(!sealed.is_signed(&alone, SECRET) && !sealed.is_signed(&alone, &second));
+
+    receiver.script("/in", vec![Reply::status(200)]);
+    let attempts = sealed
+        .installation
+        .wait_for_attempts(SOON, |got| got.iter().any(|a| a.outcome == "delivered"));
+    let requests = receiver.requests("/in");
+    assert_eq!(requests.len(), attempts.len());
+    let last = requests.last().expect("there are some");
+    assert!(sealed.is_signed(last, &third) && !sealed.is_signed(last, &second));
+    let (mut counts, mut ids) = (Vec::new(), BTreeSet::new());
+    for (n, request) in requests.iter().enumerate() {
+        assert_eq!(
+            request.header("postrider-attempt"),
+            Some(&*(n + 1).to_string())
+        );
+        counts.push(signatures_of(request));
+        ids.insert(request.header("webhook-id"));
+    }
+    assert_eq!(ids.len(), 1, "one delivery: {ids:?}");
+    counts.dedup();
+    assert_eq!(counts, [1, 2, 1], "old, both, newest");
+}
+
+fn signatures_of(request: &Request) -> usize {
+    let signatures = request.header("webhook-signature").expect("signed");
+    signatures.split(' ').count()
 }
 
 #[test]
