@@ -18,7 +18,6 @@ mod rebootstrap;
 mod receiver;
 #[cfg(feature = "points")]
 mod test_build;
-mod unheard;
 
 use std::panic;
 use std::process::ExitCode;
