@@ -25,9 +25,9 @@ use tokio_rustls::rustls::pki_types::ServerName;
 /// first.
 ///
 /// Each session has a copy of the receiver's certificates, so a host with two tickets takes twice
-/// their length and about 1.2 KiB: with 3 KiB of certificates 7.3 KiB, 1.9 MiB in all. The library takes
-/// 64 KiB of certificates and 64 KiB of ticket at most, and does not tell how long they are: then it
-/// is 256 KiB, 64 MiB in all. With 1 024 hosts the pieces also lay between all else in memory, and
+/// their length and about 1.2 KiB: with 3 KiB of certificates 7.3 KiB, 1.9 MiB in all. The library
+/// takes 64 KiB of certificates and 64 KiB of ticket at most, and does not tell how long they are:
+/// then it is 256 KiB, 64 MiB in all. With 1 024 hosts the pieces also lay between all else in memory, and
 /// pinned several MiB more (`hostile exchanges`).
 const HOSTS_MAX: NonZeroUsize = NonZeroUsize::new(256).expect("more than none");
 

@@ -113,7 +113,7 @@ impl What {
     /// The topic's full name, for people.
     fn full_topic(&self) -> Arc<str> {
         match self {
-            Self::Delivery { template, endpoint } => template.record(endpoint).topic,
+            Self::Delivery { template, .. } => Arc::clone(&template.sample().topic),
             Self::DeadLetter(letter) => Arc::clone(&letter.record.topic),
         }
     }

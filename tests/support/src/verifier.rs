@@ -53,7 +53,8 @@ pub struct Verifier {
 impl Verifier {
     /// Starts on a free port. All paths share `secret` (`whsec_…`); `rules` are the arguments
     /// `--refuse /PREFIX=STATUS`, `--always /PREFIX=STATUS`, `--fail-first /PREFIX=N`,
-    /// `--fail-share /PREFIX=PERCENT`, `--delay /PREFIX=MS` and `--senders NAME` of `receiver.py`, without which everything is answered 200 at once.
+    /// `--fail-share /PREFIX=PERCENT`, `--delay /PREFIX=MS` and `--senders NAME` of `receiver.py`,
+    /// without which everything is answered 200 at once.
     pub fn start(secret: &str, rules: &[&str]) -> Self {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("verify/run.sh");
         let folder = TempDir::new().expect("a folder for the log");
