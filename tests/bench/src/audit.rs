@@ -21,6 +21,7 @@ use postrider_kafka::ClientSettings;
 use postrider_kafka::tail::{From, Tail};
 
 use crate::load::{Event, event_number};
+use crate::rig::endpoint_number;
 use crate::sink::log::Arrival;
 
 /// How long a broker of a busy machine may take to answer.
@@ -152,6 +153,8 @@ impl<'a> Joined<'a> {
 pub struct Attempted {
     /// The number of its event.
     pub event: usize,
+    /// The number of its endpoint, and of the receiver of its request.
+    pub receiver: u32,
     /// The number of the attempt, from 1.
     pub attempt: u16,
     /// What was answered; 0 = nothing.
@@ -208,8 +211,10 @@ fn each_once(mut attempts: Vec<Attempted>) -> Vec<Attempted> {
 fn attempted(value: &[u8]) -> anyhow::Result<Option<Attempted>> {
     let attempt: Attempt = serde_json::from_slice(value)?;
     let event = event_number(&attempt.event.id).context("not an event of ours")?;
+    let receiver = endpoint_number(&attempt.endpoint_id).context("not an endpoint of ours")?;
     Ok(attempt.requested().then(|| Attempted {
         event,
+        receiver,
         attempt: u16::try_from(attempt.attempt).unwrap_or(u16::MAX),
         status: attempt
             .response
@@ -227,15 +232,14 @@ fn attempted(value: &[u8]) -> anyhow::Result<Option<Attempted>> {
 
 /// Requests that arrived and are on no attempt record.
 pub fn unrecorded(arrivals: &[Arrival], attempts: &[Attempted]) -> usize {
-    let mut recorded: BTreeMap<(u64, u16), usize> = BTreeMap::new();
+    let mut recorded: BTreeMap<(u64, u32, u16), usize> = BTreeMap::new();
     for attempt in attempts {
-        *recorded
-            .entry((attempt.event as u64, attempt.attempt))
-            .or_default() += 1;
+        let request = (attempt.event as u64, attempt.receiver, attempt.attempt);
+        *recorded.entry(request).or_default() += 1;
     }
     let mut missing = 0;
     for arrival in arrivals {
-        match recorded.get_mut(&(arrival.event, arrival.attempt)) {
+        match recorded.get_mut(&(arrival.event, arrival.receiver, arrival.attempt)) {
             Some(left) if *left > 0 => *left -= 1,
             _ => missing += 1,
         }
@@ -302,6 +306,7 @@ mod examples {
     pub(super) fn attempted(event: usize, attempt: u16, started_ms: u64) -> Attempted {
         Attempted {
             event,
+            receiver: 8,
             attempt,
             status: 200,
             delivered: true,
@@ -318,14 +323,17 @@ mod examples {
 #[cfg(test)]
 mod tests {
     use super::examples::{arrival, attempted, event};
-    use super::{Counts, Joined, each_once, overtaking, unrecorded};
+    use super::{Attempted, Counts, Joined, each_once, overtaking, unrecorded};
 
     #[test]
     fn a_record_that_is_there_twice_is_one_attempt() {
         let again = attempted(0, 1, 2_000);
-        let attempts = vec![again, attempted(1, 1, 1_500), attempted(0, 1, 900), again];
-        let once = [attempted(0, 1, 900), again, attempted(1, 1, 1_500)];
-        assert_eq!(each_once(attempts), once);
+        let other = Attempted {
+            receiver: again.receiver + 1,
+            ..again
+        };
+        let attempts = vec![again, other, attempted(1, 1, 1_500), again];
+        assert_eq!(each_once(attempts), [again, other, attempted(1, 1, 1_500)]);
     }
 
     #[test]
@@ -359,6 +367,11 @@ mod tests {
         let arrivals = [arrival(1, 8, 1, 200, 1), arrival(1, 8, 1, 200, 2)];
         assert_eq!(unrecorded(&arrivals, &[recorded]), 1);
         assert_eq!(unrecorded(&arrivals, &[recorded, recorded]), 0);
+        let of_another = Attempted {
+            receiver: 9,
+            ..recorded
+        };
+        assert_eq!(unrecorded(&arrivals, &[recorded, of_another]), 1);
     }
 
     #[test]

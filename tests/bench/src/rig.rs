@@ -105,6 +105,11 @@ pub fn endpoint_id(number: u32) -> String {
     format!("ep_{number}")
 }
 
+/// The number in an id; `None` = not an endpoint of ours.
+pub fn endpoint_number(id: &str) -> Option<u32> {
+    id.strip_prefix("ep_")?.parse().ok()
+}
+
 /// The slice of an endpoint.
 ///
 /// # Panics

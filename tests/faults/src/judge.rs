@@ -338,11 +338,12 @@ fn save_attempts(stage: &Stage, attempts: &[Attempted]) -> anyhow::Result<()> {
     let mut out = BufWriter::new(File::create(stage.folder.file("attempts.csv"))?);
     writeln!(
         out,
-        "event,attempt,status,delivered,started_ms,ended_ms,next_ms,pid,slice,epoch"
+        "event,receiver,attempt,status,delivered,started_ms,ended_ms,next_ms,pid,slice,epoch"
     )?;
     for attempt in attempts {
         let Attempted {
             event,
+            receiver,
             attempt,
             status,
             delivered,
@@ -356,7 +357,7 @@ fn save_attempts(stage: &Stage, attempts: &[Attempted]) -> anyhow::Result<()> {
         let next_ms = next_ms.map_or(String::new(), |ms| ms.to_string());
         writeln!(
             out,
-            "{event},{attempt},{status},{delivered},{started_ms},{ended_ms},{next_ms},{pid},\
+            "{event},{receiver},{attempt},{status},{delivered},{started_ms},{ended_ms},{next_ms},{pid},\
              {slice},{epoch}"
         )?;
     }
