@@ -1,4 +1,5 @@
-//! Links the calls that `src/leaderless.rs` and `src/rebootstrap.rs` stand in for to them.
+//! Links the calls that `src/leaderless.rs`, `src/rebootstrap.rs` and `src/unheard.rs` stand in for
+//! to them.
 
 #[expect(clippy::disallowed_methods, reason = "how Cargo names the target")]
 fn main() {
@@ -7,6 +8,7 @@ fn main() {
         for function in [
             "rd_kafkap_leader_discovery_set_topic",
             "rd_kafka_rebootstrap_tmr_stop",
+            "rd_kafka_ConsumerGroupHeartbeatRequest",
         ] {
             println!("cargo::rustc-link-arg-bins=-Wl,--wrap={function}");
         }

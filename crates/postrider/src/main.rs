@@ -18,6 +18,7 @@ mod rebootstrap;
 mod receiver;
 #[cfg(feature = "points")]
 mod test_build;
+mod unheard;
 
 use std::panic;
 use std::process::ExitCode;

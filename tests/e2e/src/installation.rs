@@ -13,6 +13,7 @@ use tempfile::TempDir;
 use crate::process::Process;
 use crate::records::{self, Attempt, DeadLetter};
 use crate::secured::SecuredBroker;
+use crate::withheld::WithholdingBroker;
 use crate::{kcat, text, wait_until};
 
 /// Partitions of each intake topic.
@@ -81,6 +82,15 @@ impl Installation {
         let setup = on(broker.broker(), slices, sections);
         let installation = Self::configured(&setup, intake);
         installation.reach_by(broker.address(), &broker.properties());
+        installation.make_topics(intake);
+        installation
+    }
+
+    /// As [`Installation::with`], for a Postrider whose answers can be withheld.
+    pub fn withheld(broker: &WithholdingBroker, slices: u16, intake: &[&str]) -> Self {
+        let setup = on(broker.broker(), slices, DISPATCHER);
+        let installation = Self::configured(&setup, intake);
+        installation.reach_by(&broker.address().to_string(), &[]);
         installation.make_topics(intake);
         installation
     }

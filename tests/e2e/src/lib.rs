@@ -16,9 +16,11 @@ pub mod process;
 pub mod records;
 pub mod secured;
 mod senders;
+pub mod withheld;
 
 use std::fmt::Display;
 use std::io::{self, Write};
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 use std::process::ExitCode;
 use std::thread;
@@ -76,6 +78,14 @@ pub fn conclude(report: &impl Display, wrong: &[String]) -> io::Result<ExitCode>
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// A port of 127.0.0.1, below the range that the kernel takes for outgoing connections, so that
+/// nothing sits on it while a broker is down between two starts.
+fn free_port() -> u16 {
+    let mut ports = std::iter::repeat_with(|| fastrand::u16(20_000..32_000));
+    let is_free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
+    ports.find(is_free).expect("without an end")
 }
 
 /// A path as an argument.

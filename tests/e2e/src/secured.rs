@@ -5,7 +5,7 @@
 //! Postrider is taken from them. Leaves what must hold then to the tests.
 
 use std::fs;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::Ipv4Addr;
 use std::process::{Child, Stdio};
 
 use postrider_test_support::Broker;
@@ -14,7 +14,7 @@ use rcgen::{
 };
 use tempfile::TempDir;
 
-use crate::text;
+use crate::{free_port, text};
 
 /// The account that Postrider has.
 const USER: &str = "postrider";
@@ -227,12 +227,4 @@ fn certify(issuer: &Issuer<'_, KeyPair>, folder: &TempDir, year: i32) {
     let certificate = params.signed_by(&key, issuer).expect("a certificate");
     let pem = key.serialize_pem() + &certificate.pem();
     fs::write(folder.path().join(CERTIFICATE), pem).expect("the folder is ours");
-}
-
-/// Below the range the kernel takes for outgoing connections, so that nothing sits on the port
-/// while the broker is down between two starts.
-fn free_port() -> u16 {
-    let mut ports = std::iter::repeat_with(|| fastrand::u16(20_000..32_000));
-    let is_free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
-    ports.find(is_free).expect("without an end")
 }

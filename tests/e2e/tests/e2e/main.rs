@@ -18,6 +18,7 @@ mod secured;
 mod squeezed;
 mod stopping;
 mod test_send;
+mod withheld;
 
 use std::time::Duration;
 

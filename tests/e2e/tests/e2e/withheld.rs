@@ -1,0 +1,43 @@
+//! An answer of the group's coordinator that does not come in time: what it said is asked for again.
+
+use postrider_e2e::withheld::{Change, WithholdingBroker};
+use postrider_e2e::{Installation, wait_until};
+
+use crate::SOON;
+
+/// How a dispatcher tells of one slice more.
+const ONE: &str = "slices assigned count=1";
+
+/// The last slice of its share comes to a dispatcher that has others, and nothing but this one
+/// answer tells it so.
+#[test]
+fn a_slice_that_was_given_unheard_is_asked_for() {
+    let group = WithholdingBroker::start();
+    let installation = Installation::withheld(&group, 6, &["orders"]);
+    let mut first = installation.worker(&["dispatcher"]);
+    first.wait_for_log(SOON, "slices assigned count=6");
+    let mut second = installation.worker(&["dispatcher"]);
+    second.wait_for_log(SOON, "slices assigned count=3");
+    // keeps what the third one is to have of it until that one has what the first one gives
+    second.freeze();
+    let mut third = installation.worker(&["dispatcher"]);
+    third.wait_for_log(SOON, ONE);
+    group.withhold(Change::Gives);
+    second.thaw();
+    group.wait_until_withheld(SOON);
+    wait_until("it has its share", SOON, || {
+        (third.log().matches(ONE).count() == 2).then_some(())
+    });
+}
+
+#[test]
+fn slices_that_were_taken_unheard_are_handed_over() {
+    let group = WithholdingBroker::start();
+    let installation = Installation::withheld(&group, 4, &["orders"]);
+    let mut first = installation.worker(&["dispatcher"]);
+    first.wait_for_log(SOON, "slices assigned count=4");
+    group.withhold(Change::Takes);
+    let mut second = installation.worker(&["dispatcher"]);
+    group.wait_until_withheld(SOON);
+    second.wait_for_log(SOON, "slices assigned count=2");
+}
