@@ -41,16 +41,12 @@ impl Facts {
     /// # Errors
     /// Something of it cannot be found out.
     pub fn now() -> anyhow::Result<Self> {
-        let mut git = Command::new("git");
-        git.current_dir(env!("CARGO_MANIFEST_DIR"));
-        git.args(["describe", "--always", "--dirty", "--abbrev=12"]);
         let arguments: Vec<String> = std::env::args().collect();
         let processors = procfs::CpuInfo::current()?;
         Ok(Self {
             date: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
             command: arguments.join(" "),
-            // the sources may lie there without their history
-            revision: said(&mut git).unwrap_or_else(|_| "unknown".to_owned()),
+            revision: revision().unwrap_or_else(|_| "unknown".to_owned()),
             build: if cfg!(debug_assertions) {
                 "debug"
             } else {
@@ -67,6 +63,36 @@ impl Facts {
             memory_mib: procfs::Meminfo::current()?.mem_total >> 20,
         })
     }
+}
+
+impl Facts {
+    /// What is the same for runs whose figures may stand in one table.
+    pub fn origin(&self) -> String {
+        let Self {
+            revision,
+            build,
+            processor,
+            cores,
+            memory_mib,
+            kernel,
+            ..
+        } = self;
+        let kafka = self.kafka.as_deref().unwrap_or("of someone else");
+        format!(
+            "A {build} build of {revision}; Kafka {kafka}; {cores} cores of {processor}, \
+             {memory_mib} MiB, Linux {kernel}"
+        )
+    }
+}
+
+/// The commit of the sources, with `-dirty` where files were changed.
+///
+/// # Errors
+/// The sources lie there without their history.
+fn revision() -> anyhow::Result<String> {
+    let mut git = Command::new("git");
+    git.current_dir(env!("CARGO_MANIFEST_DIR"));
+    said(git.args(["describe", "--always", "--dirty", "--abbrev=12"]))
 }
 
 fn said(command: &mut Command) -> anyhow::Result<String> {

@@ -10,6 +10,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use postrider_bench::compare::{self, Comparison};
+use postrider_bench::facts::Facts;
 use postrider_bench::profiles::{
     backlog, burst, cold, down, fanout, hot, idle, max, ordered, replay, retries, scale, sick,
     soak, steady, tls,
@@ -42,6 +43,10 @@ enum Command {
         /// Leave one out by its name, such as the soak, which takes hours; may be given again
         #[arg(long, value_name = "NAME")]
         except: Vec<String>,
+        /// Go on where a run with the same build was ended: what it finished is taken from its
+        /// folder
+        #[arg(long)]
+        resume: bool,
     },
     /// Two runs side by side: their folders, or the report.json in them
     Compare {
@@ -188,8 +193,13 @@ fn main() -> anyhow::Result<ExitCode> {
             let comparison = Comparison::of(&compare::read(&a)?, &compare::read(&b)?);
             say(&comparison, true)
         }
-        Command::All { quick, except } => {
-            let suite = all(quick, &except, &folder("all"))?;
+        Command::All {
+            quick,
+            except,
+            resume,
+        } => {
+            let before = resume.then(Facts::now).transpose()?;
+            let suite = all(quick, &except, before.as_ref(), &folder("all"))?;
             say(&suite, suite.is_good())
         }
         Command::Profile(profile) => {
@@ -209,7 +219,13 @@ fn say(what: &impl Display, good: bool) -> anyhow::Result<ExitCode> {
     })
 }
 
-fn all(quick: bool, except: &[String], folder: &Path) -> anyhow::Result<Suite> {
+/// `build`: what this one has finished before need not be carried out again.
+fn all(
+    quick: bool,
+    except: &[String],
+    build: Option<&Facts>,
+    folder: &Path,
+) -> anyhow::Result<Suite> {
     let known = |name: &String| suite::ALL.iter().any(|entry| entry.profile == name);
     if let Some(unknown) = except.iter().find(|name| !known(name)) {
         anyhow::bail!("there is no experiment {unknown:?} to leave out; see bench --help");
@@ -228,13 +244,25 @@ fn all(quick: bool, except: &[String], folder: &Path) -> anyhow::Result<Suite> {
         if except.iter().any(|name| entry.profile == name) {
             continue;
         }
-        eprintln!("bench {line}");
         let profile = profile(&line)?;
+        // one form is no run of the other
+        let (form, name) = if quick {
+            ("quick-", profile.name())
+        } else {
+            ("", line.trim())
+        };
+        let folder = folder.join(format!("{form}{}-{}", number + 1, profile.name()));
+        let name = name.to_owned();
+        if let Some(report) = build.and_then(|build| suite::finished(&folder, build)) {
+            eprintln!("bench {name}: finished before");
+            suite.outcomes.push((name, Outcome::Done(report.into())));
+            continue;
+        }
+        eprintln!("bench {name}");
         let broker = match shared.take() {
             Some(broker) if quick => broker,
             _ => profile.setting().broker(),
         };
-        let folder = folder.join(format!("{}-{}", number + 1, profile.name()));
         // tests' own parts panic where they cannot go on; the next one can
         let ended = catch_unwind(AssertUnwindSafe(|| profile.run(&broker, &folder)));
         let outcome = match ended {
@@ -242,12 +270,7 @@ fn all(quick: bool, except: &[String], folder: &Path) -> anyhow::Result<Suite> {
             Ok(Err(error)) => Outcome::Failed(format!("{error:#}")),
             Err(_) => Outcome::Failed("it panicked; see above".to_owned()),
         };
-        let name = if quick {
-            profile.name().to_owned()
-        } else {
-            line
-        };
-        suite.outcomes.push((name.trim().to_owned(), outcome));
+        suite.outcomes.push((name, outcome));
         // hours may be still to come
         std::fs::write(&written, suite.to_string())?;
         shared = Some(broker);

@@ -1,10 +1,15 @@
 //! Every experiment, one after the other.
 //!
-//! Decides which there are, in which order, and how small they are for a look at every change.
+//! Decides which there are, in which order, how small they are for a look at every change, and which
+//! a run that goes on takes from one before.
 //! Leaves carrying one out to whoever reads the command lines, marks to the profiles.
 
+use std::collections::BTreeSet;
 use std::fmt;
+use std::path::Path;
 
+use crate::compare;
+use crate::facts::Facts;
 use crate::report::{Report, Verdict, shown, write_table};
 
 /// An experiment with its arguments.
@@ -118,6 +123,15 @@ pub const ALL: &[Entry] = &[
     entry("soak", "--minutes 120", None),
 ];
 
+/// What an experiment showed in a run before: if it went to its end, with this very build, and so
+/// that its figures may stand beside those of the others.
+pub fn finished(folder: &Path, now: &Facts) -> Option<Report> {
+    let report = compare::read(folder).ok()?;
+    let is_known = !now.revision.ends_with("-dirty") && now.revision != "unknown";
+    let then = report.facts.as_ref()?;
+    (is_known && then.origin() == now.origin()).then_some(report)
+}
+
 /// What became of one.
 pub enum Outcome {
     /// It was carried out.
@@ -183,14 +197,57 @@ impl fmt::Display for Suite {
             }));
         }
         let columns = ["experiment", "what", "value", "mark", "verdict"];
-        write_table(f, "All marks", &columns, &rows)
+        write_table(f, "All marks", &columns, &rows)?;
+        let all = self
+            .outcomes
+            .iter()
+            .filter_map(|(_, outcome)| match outcome {
+                Outcome::Done(report) => report.facts.as_ref(),
+                Outcome::Failed(_) => None,
+            });
+        let facts = BTreeSet::from_iter(all.map(Facts::origin));
+        let lines = facts.iter().map(|origin| format!("\n{origin}\n"));
+        f.write_str(&lines.collect::<String>())
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Outcome, Suite};
-    use crate::report::Report;
+    use super::{Outcome, Suite, finished};
+    use crate::facts::Facts;
+    use crate::report::{Folder, Report};
+
+    #[test]
+    fn only_what_the_same_build_finished_is_taken() {
+        let path = tempfile::tempdir().unwrap();
+        let folder = Folder::new(path.path()).unwrap();
+        let facts = Facts {
+            revision: "0123456789ab".to_owned(),
+            ..Facts::now().unwrap()
+        };
+        assert!(finished(path.path(), &facts).is_none(), "there is none");
+        let mut report = Report::new("p", &1);
+        report.save(&folder).unwrap();
+        assert!(finished(path.path(), &facts).is_none(), "no end");
+        report.facts = Some(Facts {
+            date: "another".to_owned(),
+            ..facts.clone()
+        });
+        report.save(&folder).unwrap();
+        assert!(finished(path.path(), &facts).is_some());
+        for revision in ["0123456789ac", "0123456789ab-dirty"] {
+            let revision = revision.to_owned();
+            let other = Facts {
+                revision,
+                ..facts.clone()
+            };
+            assert!(finished(path.path(), &other).is_none());
+            report.facts = Some(other.clone());
+            report.save(&folder).unwrap();
+            let is_same = finished(path.path(), &other).is_some();
+            assert_eq!(is_same, !other.revision.ends_with("dirty"));
+        }
+    }
 
     #[test]
     fn a_missed_mark_or_a_failure_spoils_the_whole() {
