@@ -23,6 +23,7 @@
 //! target/release/bench soak       # a steady load and a fault every 10 min; 8 h
 //! target/release/bench retries    # 1 000 000 retries wait; 80 min
 //! target/release/bench retries --direct --retries 5000000 --spread 600 --padding 200    # 40 min
+//! target/release/bench budget     # where the CPU of a delivery goes, step by step; takes perf
 //! target/release/bench all        # each of these, with one table at the end; hours
 //! target/release/bench all --resume                     # goes on with it where it was ended
 //! target/release/bench all --quick                      # each so small that a debug build does

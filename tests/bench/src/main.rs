@@ -12,8 +12,8 @@ use clap::{Parser, Subcommand};
 use postrider_bench::compare::{self, Comparison};
 use postrider_bench::facts::Facts;
 use postrider_bench::profiles::{
-    backlog, burst, cold, down, fanout, hot, idle, max, ordered, replay, retries, scale, sick,
-    soak, steady, tls,
+    backlog, budget, burst, cold, down, fanout, hot, idle, max, ordered, replay, retries, scale,
+    sick, soak, steady, tls,
 };
 use postrider_bench::report::{Folder, Report};
 use postrider_bench::rig::{Place, Setting};
@@ -101,6 +101,8 @@ enum Profile {
     Idle(idle::Idle),
     /// Half of what it takes
     Steady(steady::Steady),
+    /// Where the CPU of a delivery goes, step by step; takes perf
+    Budget(budget::Budget),
 }
 
 impl Profile {
@@ -122,6 +124,7 @@ impl Profile {
             Self::Burst(_) => "burst",
             Self::Idle(_) => "idle",
             Self::Steady(_) => "steady",
+            Self::Budget(_) => "budget",
         }
     }
 
@@ -143,6 +146,7 @@ impl Profile {
             Self::Burst(plan) => plan.setting,
             Self::Idle(plan) => plan.setting,
             Self::Steady(plan) => plan.setting,
+            Self::Budget(plan) => plan.setting,
         }
     }
 
@@ -170,6 +174,7 @@ impl Profile {
             Self::Burst(plan) => burst::run(plan, &place)?,
             Self::Idle(plan) => idle::run(plan, &place)?,
             Self::Steady(plan) => steady::run(plan, &place)?,
+            Self::Budget(plan) => budget::run(plan, &place)?,
         };
         report.save(&place.folder)?;
         Ok(report)
@@ -308,7 +313,8 @@ mod tests {
         let command = Arguments::command();
         let shown = command.get_subcommands().filter(|c| !c.is_hide_set());
         let names = shown.map(|c| c.get_name().to_owned());
-        let others = ["all", "compare"];
+        // a budget has no mark, and perf is not everywhere
+        let others = ["all", "compare", "budget"];
         let there: BTreeSet<String> = names.filter(|n| !others.contains(&n.as_str())).collect();
         assert_eq!(listed, there);
     }

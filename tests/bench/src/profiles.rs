@@ -1,6 +1,7 @@
 //! One experiment per file: its load, its course, its marks.
 
 pub mod backlog;
+pub mod budget;
 pub mod burst;
 pub mod cold;
 pub mod down;
