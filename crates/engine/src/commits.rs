@@ -30,8 +30,21 @@ pub const ENTRIES_MAX: usize = 500;
 /// Most bytes of metadata in one commit, half of the broker's default batch limit.
 pub const BYTES_MAX: usize = 512 << 10;
 
-/// Pause after a refused commit.
-const RETRY_AFTER: Duration = Duration::from_millis(100);
+/// Pause after a refused commit, doubled with each that is refused after it, up to
+/// [`PAUSE_MAX`].
+const PAUSE_MIN: Duration = Duration::from_millis(100);
+
+/// Longer than the second (`retry.backoff.max.ms`) for which librdkafka puts its next heartbeat off
+/// with each commit that is refused, once heartbeats have failed for long: who commits more often
+/// never hears why (ADR 0042).
+const PAUSE_MAX: Duration = Duration::from_secs(2);
+
+/// The pause after this many commits were refused in a row.
+#[must_use]
+pub fn pause_after(refused: u32) -> Duration {
+    let doubled = 1 << refused.saturating_sub(1).min(16);
+    PAUSE_MAX.min(PAUSE_MIN * doubled)
+}
 
 /// After a commit without an answer, when its lanes are committed once more, whatever was accepted
 /// meanwhile: a broker that has it, and no successor of ours, stores it within
@@ -73,6 +86,8 @@ pub(crate) struct Commits {
     /// No commit before this time; `None` until the first record settles.
     next_at: Option<Timestamp>,
     not_before: Timestamp,
+    /// How many in a row were refused.
+    refused: u32,
     sent_at: Option<Timestamp>,
     /// How often a commit is sent although nothing changed.
     renewal: Duration,
@@ -256,7 +271,10 @@ impl Commits {
             unknown: None,
         };
         match answer {
-            CommitAnswer::Accepted => self.unknown.retain(|key, _| !answered.contains(key)),
+            CommitAnswer::Accepted => {
+                self.refused = 0;
+                self.unknown.retain(|key, _| !answered.contains(key));
+            }
             CommitAnswer::UnknownLane if self.sent == 1 => {
                 let Some(key) = answered.into_iter().next() else {
                     return finished;
@@ -270,7 +288,7 @@ impl Commits {
                     // It may be a broker that has not heard of the topic yet.
                     self.dirty.insert(key);
                     self.alone.insert(key);
-                    self.not_before = now + RETRY_AFTER;
+                    self.not_before = now + PAUSE_MIN;
                 }
             }
             CommitAnswer::UnknownLane => {
@@ -282,7 +300,8 @@ impl Commits {
                 self.dirty.extend(&answered);
                 self.doubtful.extend(answered);
                 self.doubt_ends = now + DOUBT;
-                self.not_before = now + RETRY_AFTER;
+                self.refused = self.refused.saturating_add(1);
+                self.not_before = now + pause_after(self.refused);
                 self.urgent = true;
             }
         }
@@ -332,6 +351,28 @@ mod tests {
         assert_eq!(commits.due_at(), Some(at(1_110)));
         let entries = commits.start(at(1_110), |_| Some((9, String::new())));
         assert_eq!(entries[0].offset, 9);
+    }
+
+    #[test]
+    fn the_pause_grows_with_each_that_is_refused_until_one_is_accepted() {
+        let point = |_| Some((7, String::new()));
+        let mut commits = Commits::new(Duration::from_secs(3_600));
+        commits.settled(at(0), KEY, 1);
+        let mut now = at(1_000);
+        for pause in [100, 200, 400, 800, 1_600, 2_000, 2_000] {
+            assert_eq!(commits.start(now, point).len(), 1);
+            commits.finish(now, CommitAnswer::Refused);
+            let next = now + Duration::from_millis(pause);
+            assert_eq!(commits.due_at(), Some(next));
+            now = next;
+        }
+        commits.start(now, point);
+        commits.finish(now, CommitAnswer::Accepted);
+        commits.settled(now, KEY, SETTLED_MAX);
+        commits.start(now, point);
+        commits.finish(now, CommitAnswer::Refused);
+        assert_eq!(commits.due_at(), Some(now + PAUSE_MIN));
+        assert_eq!(pause_after(u32::MAX), PAUSE_MAX);
     }
 
     /// It was sent, the connection was cut, and the broker stored it after the next one.

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, TryRecvError};
 use postrider_domain::Record;
+use postrider_engine::commits::pause_after;
 use postrider_kafka::ClientError;
 use postrider_kafka::intake::{Intake, IntakeEvent, SourcePartition};
 use postrider_points as points;
@@ -48,8 +49,6 @@ const STALL: Duration = Duration::from_secs(1);
 const SLICE: Duration = Duration::from_millis(10);
 /// What a crash repeats at most (with the same delivery ids).
 const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
-/// Until a refused commit is sent again.
-const COMMIT_RETRY: Duration = Duration::from_millis(100);
 /// Longest wait for acknowledgements of revoked partitions; then the successor repeats the rest.
 const DRAIN: Duration = Duration::from_secs(10);
 
@@ -80,6 +79,8 @@ pub(crate) struct Router {
     sent: Vec<Frontier>,
     commit_at: Instant,
     refused_at: Instant,
+    /// How many commits in a row were refused.
+    refused: u32,
     /// Partitions drain until then at the latest.
     drain_until: Option<Instant>,
 }
@@ -129,6 +130,7 @@ impl Router {
             sent: Vec::new(),
             commit_at: now + COMMIT_INTERVAL,
             refused_at: now,
+            refused: 0,
             drain_until: None,
         }
     }
@@ -507,7 +509,7 @@ impl Router {
     }
 
     fn commit_unless_refused_lately(&mut self, now: Instant) {
-        if now >= self.refused_at + COMMIT_RETRY {
+        if now >= self.refused_at + pause_after(self.refused) {
             self.commit(now);
         }
     }
@@ -539,6 +541,7 @@ impl Router {
         match result {
             Ok(()) => {
                 points::reach!("router.commit.accepted");
+                self.refused = 0;
                 self.progress.committed(&sent);
             }
             Err(error) => {
@@ -547,8 +550,9 @@ impl Router {
                     partitions = sent.len(),
                     "a commit was refused and is sent again"
                 );
+                self.refused = self.refused.saturating_add(1);
                 self.refused_at = Instant::now();
-                self.commit_at = self.refused_at + COMMIT_RETRY;
+                self.commit_at = self.refused_at + pause_after(self.refused);
             }
         }
     }

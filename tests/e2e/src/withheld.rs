@@ -1,7 +1,7 @@
 //! A broker whose answers to heartbeats can be withheld.
 //!
-//! Decides which answer: the next one that gives a member more slices than the one before, or fewer.
-//! Its connection stays open and silent from then on; new ones are as good as before. Clients of
+//! Decides which answer: the next one that gives a member more slices than the one before, or fewer;
+//! or, for a while, that no heartbeat gets to the broker. All else on the connection does. Clients of
 //! tests come in by the other listener. Leaves what must hold then to the tests.
 
 use std::collections::HashMap;
@@ -39,6 +39,8 @@ pub struct WithholdingBroker {
 struct State {
     /// The next answer that is kept.
     wanted: Option<Change>,
+    /// No heartbeat gets through.
+    silent: bool,
     /// How many slices each member was told last.
     told: HashMap<Vec<u8>, usize>,
 }
@@ -92,7 +94,12 @@ impl WithholdingBroker {
         self.state.lock().expect("no relay panics").wanted = Some(change);
     }
 
-    /// Waits until that was done.
+    /// Whether the group hears no heartbeat from now on.
+    pub fn silence(&self, all: bool) {
+        self.state.lock().expect("no relay panics").silent = all;
+    }
+
+    /// Waits until [`Self::withhold`] has its answer.
     #[track_caller]
     pub fn wait_until_withheld(&self, limit: Duration) {
         wait_until("an answer was withheld", limit, || {
@@ -121,12 +128,12 @@ fn relay(client: TcpStream, broker: TcpStream, state: Arc<Mutex<State>>) {
     let (from_client, to_client) = (clone(&client), client);
     let (from_broker, to_broker) = (clone(&broker), broker);
     let heartbeats = Arc::<Mutex<Vec<i32>>>::default();
-    let asked = Arc::clone(&heartbeats);
+    let (asked, at) = (Arc::clone(&heartbeats), Arc::clone(&state));
     thread::spawn(move || {
         let note = |request: &[u8]| {
             let number = heartbeat(request).expect("a request has a number");
             asked.lock().expect("no relay panics").extend(number);
-            true
+            number.is_none() || !at.lock().expect("no relay panics").silent
         };
         pass(from_client, to_broker, note);
     });
@@ -147,16 +154,14 @@ fn relay(client: TcpStream, broker: TcpStream, state: Arc<Mutex<State>>) {
     });
 }
 
-/// Passes on what is said, a size and so many bytes each; nothing any more once `look` says so.
+/// Passes on what is said, a size and so many bytes each, if `look` says so.
 fn pass(mut from: TcpStream, mut to: TcpStream, look: impl Fn(&[u8]) -> bool) {
-    let mut goes_on = true;
     let mut next = || -> io::Result<()> {
         let mut size = [0; 4];
         from.read_exact(&mut size)?;
         let mut bytes = vec![0; u32::from_be_bytes(size) as usize];
         from.read_exact(&mut bytes)?;
-        goes_on = goes_on && look(&bytes);
-        if goes_on {
+        if look(&bytes) {
             to.write_all(&size)?;
             to.write_all(&bytes)?;
         }

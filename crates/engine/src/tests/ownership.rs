@@ -129,7 +129,8 @@ fn the_last_commit_is_sent_again_until_it_is_accepted() {
     world.deliver("a");
     world.run_for(SECOND / 2);
     world.revoke([SLICE]);
-    world.run_for(2 * SECOND);
+    // 3.1 s of pauses
+    world.run_for(4 * SECOND);
     assert_eq!(world.hand_backs, 1);
     assert!(world.all_committed());
 }
