@@ -205,6 +205,19 @@ pub enum Write {
     },
 }
 
+impl Write {
+    /// Whether it takes a record elsewhere: where that was read it is settled then.
+    pub(crate) const fn is_move(&self) -> bool {
+        match self {
+            Self::Retry { .. }
+            | Self::Backlog { .. }
+            | Self::DeadLetter { .. }
+            | Self::Unreadable { .. } => true,
+            Self::Attempt(_) | Self::Fence { .. } | Self::State { .. } => false,
+        }
+    }
+}
+
 /// Why a write is not on the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WriteFailure {

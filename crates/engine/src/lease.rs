@@ -8,7 +8,8 @@
 //! the first was answered: in between an overdue heartbeat was sent, as the client sends it at
 //! once when it wakes, on the same connection. Then an attempt with deadline `t` may start until `sent(first) + session − heartbeat − t − MARGIN`. A worker that is cut off, or that was
 //! frozen and wakes, falls silent by itself (ADR 0014; `tests/model` checks it).
-//! Leaves when commits are sent to [`crate::commits`].
+//! Leaves when commits are sent to [`crate::commits`], what else waits for the lease to
+//! `worker/moves`.
 
 use std::collections::VecDeque;
 
@@ -119,6 +120,12 @@ impl Term {
     /// Whether attempts could start at some time.
     pub(crate) const fn was_held(&self) -> bool {
         self.renewed.is_some()
+    }
+
+    /// Whether nobody else can own a slice of ours now.
+    pub(crate) fn holds(&self, now: Timestamp) -> bool {
+        self.not_after(Duration::ZERO)
+            .is_some_and(|until| now <= until)
     }
 
     /// The deadline an attempt gets that asks for this one.

@@ -9,6 +9,7 @@
 mod claim;
 mod commit;
 mod hand_back;
+mod moves;
 mod start;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -25,6 +26,7 @@ use crate::slice::SliceEngine;
 use crate::spare::Spare;
 use claim::Acquiring;
 pub use hand_back::DRAIN_MAX;
+use moves::Moves;
 
 /// What a worker is told once.
 #[derive(Clone, Debug)]
@@ -103,7 +105,7 @@ pub enum CommitAnswer {
 /// | promise | kept in |
 /// | --- | --- |
 /// | P1 no loss | `slice/settle`, [`offsets`](crate::offsets), [`commit_map`](crate::commit_map), `worker/commit`; for the backlog [`backlog`](crate::backlog) |
-/// | P2 bounded duplicates | `worker/hand_back`, `slice/drain`; [`commits`](crate::commits) (pace), [`recent`](crate::recent) (copies), [`lease`](crate::lease) (no two owners at once) |
+/// | P2 bounded duplicates | `worker/hand_back`, `slice/drain`; [`commits`](crate::commits) (pace), [`recent`](crate::recent) (copies), [`lease`](crate::lease) (no two owners at once), `worker/moves` |
 /// | P3 isolation | `turns`, `queue`, `health`, [`admission`](crate::admission), [`backlog`](crate::backlog), `slice/room`, `slice/spill`, `worker/start` |
 /// | P4 rate limit | `limit`, `slice/save` (reservations), `worker/start` (quiet time after a loss) |
 /// | P5 order | [`order`](crate::order), `slice/ordered`, [`backlog`](crate::backlog) (order of copies); what comes before: the router's writes |
@@ -129,7 +131,7 @@ pub struct Worker {
     /// The slice whose turn was last.
     last_turn: Slice,
     lease: Lease,
-    /// An attempt could not start for want of a lease.
+    /// An attempt could not start, or a delivery could not be moved, for want of a lease.
     lease_wanted: bool,
     commits: Commits,
     /// No attempt starts before: what short limits counted is forgotten.
@@ -139,6 +141,7 @@ pub struct Worker {
     leaving: bool,
     left: bool,
     orders: VecDeque<Order>,
+    moves: Moves,
 }
 
 #[derive(Debug)]
@@ -191,6 +194,7 @@ impl Worker {
             leaving: false,
             left: false,
             orders: VecDeque::new(),
+            moves: Moves::default(),
         }
     }
 
@@ -337,12 +341,16 @@ impl Worker {
         else {
             return;
         };
+        let is_ours = self.lease.term().holds(now);
         while let Some(order) = engine.poll_order() {
-            self.orders.push_back(order);
+            self.moves.pass(order, is_ours, &mut self.orders);
         }
         let claim = engine.claim();
         for (lane, records) in engine.take_settled() {
             self.commits.settled(now, (slice, claim, lane), records);
+        }
+        if !self.moves.is_empty() {
+            self.want_lease(now);
         }
         if matches!(self.slices.get(&slice), Some(Ownership::Draining(..))) {
             self.release_drained(now);

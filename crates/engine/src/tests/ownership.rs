@@ -280,6 +280,46 @@ fn a_commit_that_finds_us_no_member_loses_every_slice() {
     assert_eq!(world.committed_to(Lane::Deliveries), Some(40));
 }
 
+/// Cut off from its group, not from the topics: what it reads meanwhile is for whoever owns the
+/// slice by then.
+#[test]
+fn nothing_is_moved_while_another_may_own_the_slice() {
+    let mut world = Harness::owning();
+    world.endpoint("a", |e| e.state = EndpointState::Paused);
+    world.deliver("a");
+    world.run_for(5 * SECOND);
+    assert_eq!(world.log_len(Lane::Backlog), 1);
+    world.commit_fails = Box::new(|| true);
+    world.run_for(40 * SECOND);
+    for _ in 0..20 {
+        world.deliver("a");
+    }
+    world.run_for(60 * SECOND);
+    assert_eq!(world.log_len(Lane::Backlog), 1);
+    world.commit_fails = Box::new(|| false);
+    world.run_for(10 * SECOND);
+    assert_eq!(world.log_len(Lane::Backlog), 21, "it was ours all along");
+
+    world.commit_fails = Box::new(|| true);
+    world.run_for(40 * SECOND);
+    for _ in 0..20 {
+        world.deliver("a");
+    }
+    world.run_for(60 * SECOND);
+    world.commit_fails = Box::new(|| false);
+    world.lose([SLICE]);
+    world.run_for(10 * SECOND);
+    assert_eq!(
+        world.log_len(Lane::Backlog),
+        41,
+        "one copy of each, by the owner"
+    );
+    world.endpoint("a", |e| e.state = EndpointState::Active);
+    world.run_for(60 * SECOND);
+    assert_eq!((world.sent.len(), world.repeats()), (41, 0));
+    assert!(world.all_committed());
+}
+
 #[test]
 fn a_fence_of_somebody_who_woke_up_late_is_answered_once_we_are_known_to_be_the_owner() {
     let mut world = Harness::owning();

@@ -20,6 +20,11 @@ impl Worker {
         let finished = self.commits.finish(now, answer);
         if let (CommitAnswer::Accepted, Some(sent_at)) = (answer, finished.sent_at) {
             if self.lease.accept(sent_at, now) && std::mem::take(&mut self.lease_wanted) {
+                if self.lease.term().holds(now) {
+                    self.moves.go_on(&mut self.orders);
+                } else if !self.moves.is_empty() {
+                    self.want_lease(now);
+                }
                 self.wake_slices();
             }
             if self.lease_wanted {

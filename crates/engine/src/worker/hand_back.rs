@@ -104,6 +104,7 @@ impl Worker {
     fn release(&mut self, slice: Slice) {
         self.slices.remove(&slice);
         self.commits.forget(slice);
+        self.moves.forget(slice);
         self.orders.push_back(Order::Released(slice));
     }
 

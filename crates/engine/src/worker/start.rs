@@ -37,13 +37,8 @@ impl Worker {
             room.replays = true;
             attempt = self.next_attempt(now, &mut room);
         }
-        if room.lease_wanted && !self.lease_wanted {
-            self.lease_wanted = true;
-            if self.lease.term().was_held() {
-                self.observe(Observation::LeaseEnded);
-            }
-            self.commits.hurry_renewal(self.lease.renewal_at(now));
-            self.commit_if_due(now);
+        if room.lease_wanted {
+            self.want_lease(now);
         }
         self.share_used |= room.share_used;
         if let Some(StartAttempt { ticket, .. }) = &attempt {
@@ -52,6 +47,19 @@ impl Worker {
             self.unproven_in_flight += usize::from(ticket.unproven);
         }
         attempt
+    }
+
+    /// Something waits for the lease: a commit is sent soon.
+    pub(super) fn want_lease(&mut self, now: Timestamp) {
+        if self.lease_wanted {
+            return;
+        }
+        self.lease_wanted = true;
+        if self.lease.term().was_held() {
+            self.observe(Observation::LeaseEnded);
+        }
+        self.commits.hurry_renewal(self.lease.renewal_at(now));
+        self.commit_if_due(now);
     }
 
     fn next_attempt(&mut self, now: Timestamp, room: &mut Room) -> Option<StartAttempt> {
