@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use postrider_bench::audit::repeats::Loss;
+use postrider_bench::audit::repeats::{Loss, Rerouted};
 
 /// What a worker says then.
 const WORD: &str = "the group gave our slices to others";
@@ -16,6 +16,48 @@ const WORD: &str = "the group gave our slices to others";
 const DEADLINE: Duration = Duration::from_secs(2);
 /// What was sent before may arrive so much later where receivers are busy.
 const UNDER_WAY: Duration = Duration::from_secs(1);
+
+/// What a router says then.
+const TAKEN_AWAY: &str = "the group took intake partitions away unasked";
+/// What it says of each commit until then.
+const REFUSED: &str = "a commit was refused";
+/// Between two of those, at most: a commit that is not answered is given up after 3 s.
+const APART: Duration = Duration::from_secs(10);
+/// What the first of them was about had been read for so long.
+const UNCOMMITTED: Duration = Duration::from_secs(5);
+
+/// What may be routed again, from the log of a router.
+///
+/// # Errors
+/// The log is gone.
+pub fn rerouted(log: &Path) -> anyhow::Result<Vec<Rerouted>> {
+    Ok(routed_again(&fs::read_to_string(log)?))
+}
+
+fn routed_again(log: &str) -> Vec<Rerouted> {
+    let mut found = Vec::new();
+    // the first and the last of those refused in a row
+    let mut refused: Option<(u64, u64)> = None;
+    for line in log.lines() {
+        let Some(at) = said_at_us(line) else {
+            continue;
+        };
+        if line.contains(REFUSED) {
+            refused = match refused {
+                Some((first, last)) if at - last <= us(APART) => Some((first, at)),
+                _ => Some((at, at)),
+            };
+        } else if line.contains(TAKEN_AWAY) {
+            let row = refused.filter(|(_, last)| at - last <= us(APART));
+            let first = row.map_or(at, |(first, _)| first);
+            found.push(Rerouted {
+                since_us: first.saturating_sub(us(UNCOMMITTED)),
+                again_us: at,
+            });
+        }
+    }
+    found
+}
 
 /// What may be lost by that, from the log of a worker.
 ///
@@ -27,20 +69,50 @@ pub fn losses(log: &Path, pid: u32) -> anyhow::Result<Vec<Loss>> {
 }
 
 fn loss(line: &str, pid: u32) -> Option<Loss> {
-    let at = line.split(' ').next().filter(|_| line.contains(WORD))?;
-    let at = humantime::parse_rfc3339(at).ok()?;
-    let at = at.duration_since(std::time::UNIX_EPOCH).ok()?;
-    let us = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+    let at = said_at_us(line).filter(|_| line.contains(WORD))?;
     Some(Loss {
         pid: Some(pid),
-        since_us: us(at.saturating_sub(DEADLINE)),
-        until_us: us(at + UNDER_WAY),
+        since_us: at.saturating_sub(us(DEADLINE)),
+        until_us: at + us(UNDER_WAY),
     })
+}
+
+/// When a line was written, microseconds since the epoch.
+fn said_at_us(line: &str) -> Option<u64> {
+    let at = humantime::parse_rfc3339(line.split(' ').next()?).ok()?;
+    Some(us(at.duration_since(std::time::UNIX_EPOCH).ok()?))
+}
+
+fn us(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::loss;
+    use super::{Rerouted, loss, routed_again};
+
+    #[test]
+    fn a_router_routes_again_what_it_read_since_its_commits_were_refused() {
+        let refused =
+            |at: &str| format!("1970-01-01T00:{at}.000000Z  WARN r: a commit was refused\n");
+        let lost =
+            "1970-01-01T00:02:00.000000Z  WARN r: the group took intake partitions away unasked";
+        let rows = |ats: &[&str]| {
+            let log: String = ats.iter().map(|at| refused(at)).collect();
+            routed_again(&(log + lost))
+        };
+        let since = |since_us| {
+            let again_us = 120_000_000;
+            vec![Rerouted { since_us, again_us }]
+        };
+        assert_eq!(
+            rows(&["00:10", "01:40", "01:49", "01:58"]),
+            since(95_000_000)
+        );
+        assert_eq!(rows(&["00:10"]), since(115_000_000));
+        assert_eq!(rows(&[]), since(115_000_000));
+        assert_eq!(routed_again(&refused("01:40")), []);
+    }
 
     #[test]
     fn what_was_in_flight_when_it_heard_of_it_is_lost() {

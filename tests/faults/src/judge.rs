@@ -64,7 +64,8 @@ pub fn judge(
         .filter(|n| is_taken(&events[*n]))
         .collect();
     let missing = joined.counts(&taken).lost;
-    let repeats = Repeats::of(arrivals, &attempts, &stage.losses()?);
+    let (losses, rerouted) = (stage.losses()?, stage.rerouted()?);
+    let repeats = Repeats::of(arrivals, &attempts, &losses, &rerouted);
     let mut report = Report::new(name, settings);
     actions(&mut report, stage);
     report.numbers(

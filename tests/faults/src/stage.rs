@@ -12,7 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use postrider_bench::audit::repeats::Loss;
+use postrider_bench::audit::repeats::{Loss, Rerouted};
 use postrider_bench::load::{Event, Load};
 use postrider_bench::now_us;
 use postrider_bench::report::Folder;
@@ -316,6 +316,15 @@ impl Stage {
             all.extend(given_up::losses(log, *pid)?);
         }
         Ok(all)
+    }
+
+    /// What may have been routed twice, by the routers' own word.
+    ///
+    /// # Errors
+    /// The log of a worker is gone.
+    pub fn rerouted(&self) -> anyhow::Result<Vec<Rerouted>> {
+        let logs = self.lives.iter().map(|(log, _)| given_up::rerouted(log));
+        Ok(logs.collect::<Result<Vec<_>, _>>()?.concat())
     }
 
     /// Lets time pass: how long a fault lasts, or work between two.

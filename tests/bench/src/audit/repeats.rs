@@ -3,8 +3,9 @@
 //! Decides what a repeat is: a request whose number its event had before, or that came after one
 //! that was answered well. An answer that the worker did not get (its record says so) is no reason
 //! against the next attempt of the schedule. Excused is what a [`Loss`] may repeat, by a later owner
-//! of the slice than the one whose work was lost: nothing is lost where nobody came after. Leaves
-//! what was lost to the caller.
+//! of the slice than the one whose work was lost: nothing is lost where nobody came after; and what a
+//! router routes again ([`Rerouted`]), by a later owner, as that does not know what the one before it
+//! has seen. Leaves what was lost, and routed again, to the caller.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -26,6 +27,16 @@ pub struct Loss {
     pub since_us: u64,
     /// Microseconds since the epoch.
     pub until_us: u64,
+}
+
+/// A router lost its intake partitions: what it had read in this time and not committed is routed
+/// again from the end of it on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rerouted {
+    /// Microseconds since the epoch.
+    pub since_us: u64,
+    /// Microseconds since the epoch.
+    pub again_us: u64,
 }
 
 /// What there was of it.
@@ -74,7 +85,12 @@ impl Made<'_> {
 
 impl Repeats {
     /// Of all requests, in order of arrival, with all records.
-    pub fn of(arrivals: &[Arrival], attempts: &[Attempted], losses: &[Loss]) -> Self {
+    pub fn of(
+        arrivals: &[Arrival],
+        attempts: &[Attempted],
+        losses: &[Loss],
+        rerouted: &[Rerouted],
+    ) -> Self {
         let mut last_epochs: BTreeMap<u16, u64> = BTreeMap::new();
         for attempt in attempts {
             let last = last_epochs.entry(attempt.slice).or_default();
@@ -86,17 +102,30 @@ impl Repeats {
                 .is_none_or(|record| record.epoch < last_epochs[&record.slice]);
             has_successor && losses.iter().any(|loss| made.is_in(loss))
         };
+        let is_routed_again = |earlier: &Made<'_>, later: &Made<'_>| {
+            rerouted.iter().any(|by| {
+                (by.since_us..by.again_us).contains(&earlier.arrival.at_us)
+                    && later.arrival.at_us >= by.again_us
+            })
+        };
         let mut found = Self::default();
         for made in by_event(arrivals, attempts).into_values() {
-            found.judge(&made, &is_lost);
+            found.judge(&made, &is_lost, &is_routed_again);
         }
         found
     }
 
-    fn judge(&mut self, all: &[Made<'_>], is_lost: &impl Fn(&Made<'_>) -> bool) {
+    fn judge(
+        &mut self,
+        all: &[Made<'_>],
+        is_lost: &impl Fn(&Made<'_>) -> bool,
+        is_routed_again: &impl Fn(&Made<'_>, &Made<'_>) -> bool,
+    ) {
         for (index, made) in all.iter().enumerate() {
             let before = &all[..index];
-            self.bound += usize::from(is_lost(made));
+            let after = &all[index + 1..];
+            let may = is_lost(made) || after.iter().any(|later| is_routed_again(made, later));
+            self.bound += usize::from(may);
             if made.record.is_none() {
                 self.unrecorded.push(made.arrival);
                 if !is_lost(made) {
@@ -111,7 +140,9 @@ impl Repeats {
             }
             self.requests += 1;
             let mut before = before.iter();
-            let excused = before.any(|earlier| !earlier.shares_owner(made) && is_lost(earlier));
+            let excused = before.any(|earlier| {
+                !earlier.shares_owner(made) && (is_lost(earlier) || is_routed_again(earlier, made))
+            });
             if !excused {
                 self.unexcused.push(made.arrival);
             }
@@ -147,7 +178,7 @@ fn take_latest<'a>(left: &mut Vec<&'a Attempted>, by_ms: u64) -> Option<&'a Atte
 
 #[cfg(test)]
 mod tests {
-    use super::{Loss, Repeats};
+    use super::{Loss, Repeats, Rerouted};
     use crate::audit::Attempted;
     use crate::audit::examples::{arrival, attempted};
 
@@ -171,7 +202,7 @@ mod tests {
             arrival(0, 7, 1, 200, 9_000_000),
         ];
         let attempts: Vec<Attempted> = first.into_iter().chain([second]).collect();
-        let repeats = Repeats::of(&arrivals, &attempts, &[LOSS]);
+        let repeats = Repeats::of(&arrivals, &attempts, &[LOSS], &[]);
         assert_eq!(repeats.requests, 1);
         repeats.unexcused.len()
     }
@@ -192,6 +223,27 @@ mod tests {
     }
 
     #[test]
+    fn what_a_router_routes_again_is_excused_at_another_owner() {
+        let rerouted = Rerouted {
+            since_us: 1_000_000,
+            again_us: 8_000_000,
+        };
+        let unexcused = |first_ms: u64, second_ms: u64, owner| {
+            let arrivals = [first_ms, second_ms].map(|ms| arrival(0, 7, 1, 200, ms * 1_000));
+            let attempts = [
+                by(1, attempted(0, 1, first_ms)),
+                by(owner, attempted(0, 1, second_ms)),
+            ];
+            let repeats = Repeats::of(&arrivals, &attempts, &[], &[rerouted]);
+            (repeats.unexcused.len(), repeats.bound)
+        };
+        assert_eq!(unexcused(2_000, 9_000, 2), (0, 1));
+        assert_eq!(unexcused(2_000, 9_000, 1).0, 1, "the owner knew it");
+        assert_eq!(unexcused(900, 9_000, 2), (1, 0), "it was committed");
+        assert_eq!(unexcused(2_000, 7_000, 2), (1, 0), "not routed again yet");
+    }
+
+    #[test]
     fn a_failure_that_waited_in_memory_is_made_again_under_its_number() {
         let arrivals = [
             arrival(0, 7, 1, 422, 900_000),
@@ -207,9 +259,12 @@ mod tests {
             failed(2, 9_000),
             by(2, attempted(0, 2, 9_500)),
         ];
-        let repeats = Repeats::of(&arrivals, &attempts, &[LOSS]);
+        let repeats = Repeats::of(&arrivals, &attempts, &[LOSS], &[]);
         assert_eq!((repeats.requests, repeats.unexcused.len()), (1, 0));
-        assert_eq!(Repeats::of(&arrivals, &attempts, &[]).unexcused.len(), 1);
+        assert_eq!(
+            Repeats::of(&arrivals, &attempts, &[], &[]).unexcused.len(),
+            1
+        );
     }
 
     #[test]
@@ -223,9 +278,12 @@ mod tests {
             ..attempted(0, 1, 100)
         };
         let attempts = [timed_out, attempted(0, 2, 9_000)];
-        assert_eq!(Repeats::of(&arrivals, &attempts, &[]).requests, 0);
+        assert_eq!(Repeats::of(&arrivals, &attempts, &[], &[]).requests, 0);
         let attempts = [attempted(0, 1, 100), attempted(0, 2, 9_000)];
-        assert_eq!(Repeats::of(&arrivals, &attempts, &[]).unexcused.len(), 1);
+        assert_eq!(
+            Repeats::of(&arrivals, &attempts, &[], &[]).unexcused.len(),
+            1
+        );
     }
 
     #[test]
@@ -234,7 +292,7 @@ mod tests {
             arrival(0, 7, 1, 200, 900_000),
             arrival(1, 7, 1, 200, 1_500_000),
         ];
-        let repeats = Repeats::of(&arrivals, &[], &[LOSS]);
+        let repeats = Repeats::of(&arrivals, &[], &[LOSS], &[]);
         assert_eq!((repeats.unrecorded.len(), repeats.untold.len()), (2, 1));
     }
 }
