@@ -110,6 +110,9 @@ impl ClientSettings {
         // librdkafka's 10 s outlast the session of a group: a member that waits so long after a
         // broker came back is no member any more.
         config.set("reconnect.backoff.max.ms", "1000");
+        // Its 30 s last until the kernel has tried five times, 16 s apart in the end: so long after a
+        // network is whole again a client would wait for the next try. As the Java client has it.
+        config.set("socket.connection.setup.timeout.ms", "10000");
         for (name, value) in base {
             config.set(*name, *value);
         }
