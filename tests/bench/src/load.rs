@@ -58,10 +58,31 @@ pub fn tenant(endpoint: u32) -> String {
 
 const TYPE: &str = "payment.captured";
 
-/// Which of the ordering keys of its endpoint an event has; `None` = there are none.
-pub fn key_of(number: usize, keys: u32) -> Option<u32> {
-    // any will do that goes with nothing else
-    (keys > 0).then(|| fastrand::Rng::with_seed(number as u64).u32(0..keys))
+/// The ordering keys of each endpoint.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Keys {
+    /// How many; 0 = events have none.
+    pub count: u32,
+    /// Of a hundred events so many have key 0; the rest is spread over all.
+    pub busiest: u32,
+}
+
+impl Keys {
+    /// All as busy.
+    pub const fn even(count: u32) -> Self {
+        Self { count, busiest: 0 }
+    }
+
+    /// Which of them an event has; `None` = there are none.
+    pub fn of(self, number: usize) -> Option<u32> {
+        // any will do that goes with nothing else
+        let mut random = fastrand::Rng::with_seed(number as u64);
+        (self.count > 0).then(|| {
+            let key = random.u32(0..self.count);
+            let is_busiest = random.u32(0..100) < self.busiest;
+            if is_busiest { 0 } else { key }
+        })
+    }
 }
 
 /// Writes events of one size to one topic; numbers go on from plan to plan.
@@ -69,8 +90,7 @@ pub struct Load {
     producer: Producer<usize>,
     topic: Arc<str>,
     padding: String,
-    /// Ordering keys of each endpoint; 0 = events have none.
-    keys: u32,
+    keys: Keys,
     written: Arc<AtomicUsize>,
     /// By number; 0 = not acknowledged yet, [`FAILED`] = given up.
     acks: Arc<RwLock<Vec<AtomicU64>>>,
@@ -97,15 +117,15 @@ impl Load {
             producer,
             topic: topic.into(),
             padding: "x".repeat(padding),
-            keys: 0,
+            keys: Keys::default(),
             written: Arc::default(),
             acks,
             events: Vec::new(),
         })
     }
 
-    /// From now on events have an ordering key, one of so many of their endpoint.
-    pub fn with_keys(&mut self, keys: u32) {
+    /// From now on events have an ordering key.
+    pub fn with_keys(&mut self, keys: Keys) {
         self.keys = keys;
     }
 
@@ -205,7 +225,7 @@ impl Load {
     }
 
     fn value(&self, number: usize, tenant: &str) -> Bytes {
-        let key = match key_of(number, self.keys) {
+        let key = match self.keys.of(number) {
             Some(key) => format!(r#""key":"k{key}","#),
             None => String::new(),
         };

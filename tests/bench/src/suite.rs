@@ -70,6 +70,7 @@ pub const ALL: &[Entry] = &[
         "",
         Some("--endpoints 20 --keys 3 --rate 40 --seconds 2 --most-seconds 1 --open 50"),
     ),
+    entry("ordered", "--busiest 80 --most-seconds 5", None),
     entry(
         "replay",
         "",

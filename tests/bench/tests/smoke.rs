@@ -189,13 +189,18 @@ fn ordered() {
     let plan = ordered::Ordered {
         endpoints: 20,
         keys: 3,
+        busiest: 60,
         rate: 40.0,
         seconds: 2.0,
         most_seconds: 1.0,
         open: 50,
         setting: SETTING,
     };
-    let needed = ["out of order", "lost"];
+    let needed = [
+        "out of order",
+        "lost",
+        "first attempts of the other keys, p99, beside a busiest one ÷ without",
+    ];
     run(&needed, |place| ordered::run(&plan, place));
 }
 

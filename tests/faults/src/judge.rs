@@ -11,7 +11,7 @@ use std::ops::Range;
 use postrider_bench::audit::{
     self, Attempted, Joined, limits, order, owners, repeats::Repeats, timing,
 };
-use postrider_bench::load::{Event, key_of};
+use postrider_bench::load::{Event, Keys};
 use postrider_bench::report::{Report, Verdict};
 use postrider_bench::rig::{endpoint_id, slice_of};
 use postrider_bench::sink::log::Arrival;
@@ -110,7 +110,12 @@ pub fn judge(
         let event = &events[number];
         Kind::of(event.endpoint).is_ordered() && !is_taken(event)
     };
-    let wrong = order::out_of_turn(events, arrivals, |number| key_of(number, KEYS), ordered);
+    let wrong = order::out_of_turn(
+        events,
+        arrivals,
+        |number| Keys::even(KEYS).of(number),
+        ordered,
+    );
     report.none("out of turn", wrong.len());
     let former = owners::former(&attempts);
     report.none("attempts of former owners", former.len());

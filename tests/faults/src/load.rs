@@ -9,7 +9,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::anyhow;
-use postrider_bench::load::{Load, tenant};
+use postrider_bench::load::{Keys, Load, tenant};
 use postrider_bench::plan::{Stream, plan};
 use postrider_bench::rig::endpoint_id;
 use postrider_bench::sink::order::Behaviour;
@@ -132,7 +132,7 @@ pub struct Writing {
 impl Writing {
     /// Begins.
     pub fn start(mut load: Load, seed: u64) -> Self {
-        load.with_keys(KEYS);
+        load.with_keys(Keys::even(KEYS));
         let stop = Arc::<AtomicBool>::default();
         let written = load.written();
         let told = Arc::clone(&stop);

@@ -41,11 +41,12 @@ fn parsed(addresses: &[&str]) -> Vec<IpAddr> {
 #[must_use]
 pub fn answers() -> Vec<Row> {
     use ErrorKind::{DeniedAnswer, Dns};
-    let many: Vec<String> = (0..33).map(|n| format!("93.184.0.{}", n + 1)).collect();
-    let mut many: Vec<&str> = many.iter().map(String::as_str).collect();
-    let public_only = has(&many);
-    many[32] = "10.0.0.1";
-    let last_is_private = has(&many);
+    let many = |count: u16| -> Vec<IpAddr> {
+        let each = |n: u16| IpAddr::from([93, 184, n.to_be_bytes()[0], n.to_be_bytes()[1]]);
+        (1..=count).map(each).collect()
+    };
+    let mut last_is_private = many(33);
+    last_is_private[32] = IpAddr::from([10, 0, 0, 1]);
     let mut rows = vec![
         ("private-a", has(&["10.0.0.1"]), DeniedAnswer),
         ("private-aaaa", has(&["fd00::1"]), DeniedAnswer),
@@ -133,8 +134,14 @@ pub fn answers() -> Vec<Row> {
             Zone::HasOverTcp(parsed(&[PUBLIC, "10.0.0.1"])),
             DeniedAnswer,
         ),
-        ("too-many", public_only, Dns),
-        ("too-many-and-a-private-one", last_is_private, Dns),
+        ("too-many", Zone::Has(many(33)), Dns),
+        (
+            "too-many-and-a-private-one",
+            Zone::Has(last_is_private),
+            Dns,
+        ),
+        // more than a datagram holds
+        ("a-thousand", Zone::HasOverTcp(many(1_000)), Dns),
         ("no-address", has(&[]), Dns),
         ("no-such-name", Zone::Fails(ResponseCode::NXDomain), Dns),
         ("refused", Zone::Fails(ResponseCode::Refused), Dns),

@@ -1,8 +1,9 @@
 //! `ordered`: endpoints that take the events of each key in order, beside as many that do not.
 //!
 //! The same load goes to both halves at the same time, so that what else the machine does falls on
-//! both. One of ten, in both halves, refuses the first attempt at each delivery. Then, by turns,
-//! each half alone gets as many as it takes.
+//! both. One of ten, in both halves, refuses the first attempt at each delivery. If there is to be a
+//! busiest key, the same comes again with it: what the other keys feel of it. Then, by turns, each
+//! half alone gets as many as it takes.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -13,7 +14,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::audit::Joined;
-use crate::load::{Event, key_of};
+use crate::load::{Event, Keys};
 use crate::now_us;
 use crate::plan::Stream;
 use crate::report::Report;
@@ -34,6 +35,8 @@ const SCHEDULE: [&str; 10] = [
     "1s", "2s", "5s", "10s", "30s", "30s", "30s", "30s", "30s", "30s",
 ];
 const GREET_RATE: f64 = 500.0;
+/// First attempts of the other keys, p99 beside a busiest one by that without.
+const RATIO_MAX: f64 = 1.5;
 const PATIENCE: Duration = Duration::from_secs(180);
 
 /// How much of it.
@@ -45,6 +48,9 @@ pub struct Ordered {
     /// Ordering keys of each
     #[arg(long, default_value_t = 100)]
     pub keys: u32,
+    /// Of a hundred events of an endpoint so many have the same key, in a second course
+    #[arg(long, default_value_t = 0)]
+    pub busiest: u32,
     /// Events a second, half of them for each half
     #[arg(long, default_value_t = 400.0)]
     pub rate: f64,
@@ -65,6 +71,13 @@ pub struct Ordered {
 impl Ordered {
     fn in_order(&self) -> Range<u32> {
         0..self.endpoints / 2
+    }
+
+    fn skewed(&self) -> Keys {
+        Keys {
+            count: self.keys,
+            busiest: self.busiest,
+        }
     }
 
     fn in_none(&self) -> Range<u32> {
@@ -89,20 +102,18 @@ pub fn run(plan: &Ordered, place: &Place<'_>) -> anyhow::Result<Report> {
         })
         .collect()
     })?;
-    rig.load.with_keys(plan.keys);
+    rig.load.with_keys(Keys::even(plan.keys));
     rig.greet(0..plan.endpoints, GREET_RATE)?;
     let refuse = Behaviour::RefuseUpTo {
         attempt: 1,
         status: REFUSED,
     };
     rig.sink.behave(0, plan.endpoints, OF, refuse)?;
-    let time = Duration::from_secs_f64(plan.seconds);
-    let half = |endpoints| Stream::lasting(endpoints, plan.rate / 2.0, time);
-    let began = now_us();
-    let events = rig.run(&[half(plan.in_order()), half(plan.in_none())])?;
-    let missing = rig.wait_for_delivery(events.clone(), PATIENCE)?;
-    let course = began..now_us();
-    eprintln!("{} events, {missing} not delivered", events.len());
+    let mut courses = vec![course(plan, &mut rig, Keys::even(plan.keys))?];
+    if plan.busiest > 0 {
+        courses.push(course(plan, &mut rig, plan.skewed())?);
+        rig.load.with_keys(Keys::even(plan.keys));
+    }
     rig.sink.behave(0, plan.endpoints, 1, Behaviour::WELL)?;
     let most = Duration::from_secs_f64(plan.most_seconds);
     let mut floods = Vec::new();
@@ -112,20 +123,47 @@ pub fn run(plan: &Ordered, place: &Place<'_>) -> anyhow::Result<Report> {
         floods.push(flood);
     }
     rig.stop_workers()?;
-    judge(plan, rig, &events, &course, &floods)
+    judge(plan, rig, &courses, &floods)
+}
+
+/// Events to both halves at the same pace.
+struct Course {
+    events: Range<usize>,
+    time: Range<u64>,
+    keys: Keys,
+}
+
+fn course(plan: &Ordered, rig: &mut Rig, keys: Keys) -> anyhow::Result<Course> {
+    rig.load.with_keys(keys);
+    let time = Duration::from_secs_f64(plan.seconds);
+    let half = |endpoints| Stream::lasting(endpoints, plan.rate / 2.0, time);
+    let began = now_us();
+    let events = rig.run(&[half(plan.in_order()), half(plan.in_none())])?;
+    let missing = rig.wait_for_delivery(events.clone(), PATIENCE)?;
+    eprintln!("{} events, {missing} not delivered", events.len());
+    Ok(Course {
+        events,
+        time: began..now_us(),
+        keys,
+    })
 }
 
 fn judge(
     plan: &Ordered,
     mut rig: Rig,
-    events: &Range<usize>,
-    course: &Range<u64>,
+    courses: &[Course],
     floods: &[Flood],
 ) -> anyhow::Result<Report> {
     let (arrivals, attempts) = rig.results()?;
     let joined = Joined::new(rig.load.events(), &arrivals);
     let mut report = Report::new("ordered", plan);
-    latencies(plan, &mut report, &joined, events);
+    let p99 = |course| latencies(plan, &mut report, &joined, course);
+    let p99: Vec<i64> = courses.iter().map(p99).collect();
+    if let [even, skewed] = p99[..] {
+        let ratio = skewed as f64 / even.max(1) as f64;
+        let what = "first attempts of the other keys, p99, beside a busiest one ÷ without";
+        report.at_most(what, ratio, RATIO_MAX);
+    }
     let rows = floods.iter().zip(["in no order", "in order"]);
     let rows = rows.map(|(flood, of)| {
         let of_dispatchers = flood
@@ -141,33 +179,69 @@ fn judge(
     });
     let columns = ["of", "a second", "dispatchers' CPU us each"];
     report.table("As many as they take", &columns, rows.collect());
-    report.usage("Processes", &rig.sampler.usage(course));
+    for course in courses {
+        report.usage("Processes", &rig.sampler.usage(&course.time));
+    }
     for (flood, of) in floods.iter().zip(["in no order", "in order"]) {
         let title = format!("Processes, as many as those take {of}");
         report.usage(&title, &flood.usage);
     }
     let in_order = |event: &Event| plan.in_order().contains(&event.endpoint);
-    let early = too_early(rig.load.events(), &arrivals, plan.keys, in_order);
+    let even = Keys::even(plan.keys);
+    let keys = |number: usize| {
+        let course = courses
+            .iter()
+            .find(|course| course.events.contains(&number));
+        course.map_or(even, |course| course.keys).of(number)
+    };
+    let early = too_early(rig.load.events(), &arrivals, keys, in_order);
     report.none("out of order", early);
     super::common_marks(&mut report, &rig, &joined, &arrivals, &attempts)?;
     Ok(report)
 }
 
-fn latencies(plan: &Ordered, report: &mut Report, joined: &Joined<'_>, events: &Range<usize>) {
-    let of = |endpoints: Range<u32>, refuses: bool| {
-        let numbers = joined.of(std::slice::from_ref(events), |number| {
+/// A table of a course; p99 of those in order that are well, of all keys but the busiest,
+/// microseconds.
+fn latencies(plan: &Ordered, report: &mut Report, joined: &Joined<'_>, course: &Course) -> i64 {
+    let of = |endpoints: Range<u32>, refuses: bool, busiest: bool| {
+        let mut numbers = joined.of(std::slice::from_ref(&course.events), |number| {
             endpoints.contains(&number) && number.is_multiple_of(OF) == refuses
         });
+        let is_skewed = course.keys.busiest > 0;
+        numbers.retain(|number| busiest == (is_skewed && course.keys.of(*number) == Some(0)));
         Spread::of(joined.latencies(&numbers))
     };
-    let all = [
-        ("in order, well", of(plan.in_order(), false)),
-        ("in no order, well", of(plan.in_none(), false)),
-        ("in order, refused at first", of(plan.in_order(), true)),
-        ("in no order, refused at first", of(plan.in_none(), true)),
+    let well = of(plan.in_order(), false, false);
+    let mut all = vec![
+        ("in order, well", well),
+        ("in no order, well", of(plan.in_none(), false, false)),
+        (
+            "in order, refused at first",
+            of(plan.in_order(), true, false),
+        ),
+        (
+            "in no order, refused at first",
+            of(plan.in_none(), true, false),
+        ),
     ];
-    let all = all.map(|(name, spread)| (name.to_owned(), spread));
-    report.latencies("First attempts", &all);
+    let mut title = "First attempts".to_owned();
+    if course.keys.busiest > 0 {
+        title += &format!(
+            ", {} % of one key, not among the others",
+            course.keys.busiest
+        );
+        all.push(("in order, well, that key", of(plan.in_order(), false, true)));
+        all.push((
+            "in order, refused at first, that key",
+            of(plan.in_order(), true, true),
+        ));
+    }
+    let all: Vec<_> = all
+        .into_iter()
+        .map(|(name, spread)| (name.to_owned(), spread))
+        .collect();
+    report.latencies(&title, &all);
+    well.p99
 }
 
 /// Requests that came before the event ahead of theirs, of the same endpoint and key, was answered
@@ -175,14 +249,14 @@ fn latencies(plan: &Ordered, report: &mut Report, joined: &Joined<'_>, events: &
 fn too_early(
     events: &[Event],
     arrivals: &[Arrival],
-    keys: u32,
+    key: impl Fn(usize) -> Option<u32>,
     in_order: impl Fn(&Event) -> bool,
 ) -> usize {
     let mut last: BTreeMap<(u32, Option<u32>), usize> = BTreeMap::new();
     let ahead: Vec<Option<usize>> = events
         .iter()
         .enumerate()
-        .map(|(number, event)| last.insert((event.endpoint, key_of(number, keys)), number))
+        .map(|(number, event)| last.insert((event.endpoint, key(number)), number))
         .collect();
     let mut done = vec![false; events.len()];
     let mut early = 0;
@@ -201,7 +275,7 @@ fn too_early(
 #[cfg(test)]
 mod tests {
     use super::too_early;
-    use crate::load::{Event, key_of};
+    use crate::load::{Event, Keys};
     use crate::sink::log::Arrival;
 
     #[test]
@@ -224,7 +298,8 @@ mod tests {
         let events = [event(0), event(0), event(1), event(0), event(9), event(9)];
         let early = |arrivals: &[Arrival]| {
             // one key each
-            too_early(&events, arrivals, 1, |event| event.endpoint < 9)
+            let key = |number| Keys::even(1).of(number);
+            too_early(&events, arrivals, key, |event| event.endpoint < 9)
         };
         let good = [
             arrival(0, 0, 422),
@@ -237,7 +312,23 @@ mod tests {
         assert_eq!(early(&good), 0);
         assert_eq!(early(&[arrival(0, 0, 422), arrival(1, 0, 200)]), 1);
         assert_eq!(early(&[arrival(3, 0, 200)]), 1);
-        let keys: Vec<_> = (0..100).filter_map(|number| key_of(number, 3)).collect();
-        assert!([0, 1, 2].iter().all(|key| keys.contains(key)));
+    }
+
+    #[test]
+    fn the_busiest_key_has_its_share_and_the_others_the_rest() {
+        let count = |keys: Keys, key: u32| {
+            let all = (0..10_000).filter_map(|number| keys.of(number));
+            all.filter(|of| *of == key).count()
+        };
+        let even = Keys::even(4);
+        assert!((0..4).all(|key| (2_300..2_700).contains(&count(even, key))));
+        let skewed = Keys {
+            busiest: 80,
+            ..even
+        };
+        // and its part of the rest
+        assert!((8_300..8_700).contains(&count(skewed, 0)));
+        assert!((1..4).all(|key| (400..600).contains(&count(skewed, key))));
+        assert_eq!(Keys::default().of(0), None);
     }
 }
