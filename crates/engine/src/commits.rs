@@ -173,6 +173,7 @@ impl Commits {
     /// We are no member any more: the answer that is awaited says nothing of the next membership.
     pub(crate) const fn lost(&mut self) {
         self.sent_at = None;
+        self.refused = 0;
     }
 
     /// The slice is not ours any more: none of its lanes is committed.

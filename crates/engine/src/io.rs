@@ -206,14 +206,16 @@ pub enum Write {
 }
 
 impl Write {
-    /// Whether it takes a record elsewhere: where that was read it is settled then.
+    /// Whether it takes a record elsewhere, or says that it ended without a request: where that was
+    /// read it is settled then.
     pub(crate) const fn is_move(&self) -> bool {
         match self {
+            Self::Attempt(entry) => entry.report.is_none(),
             Self::Retry { .. }
             | Self::Backlog { .. }
             | Self::DeadLetter { .. }
             | Self::Unreadable { .. } => true,
-            Self::Attempt(_) | Self::Fence { .. } | Self::State { .. } => false,
+            Self::Fence { .. } | Self::State { .. } => false,
         }
     }
 }

@@ -256,6 +256,7 @@ impl Router {
                     self.progress.release(&lost.topic, lost.partition);
                 }
                 self.progress.release_drained();
+                self.refused = 0;
                 self.drain_until = None;
                 self.forget_held(&partitions);
             }
@@ -508,8 +509,10 @@ impl Router {
         }
     }
 
+    /// While partitions are handed back, or the router stops: that takes a few seconds, in which the
+    /// pause does not grow, or the last commit might not be tried again.
     fn commit_unless_refused_lately(&mut self, now: Instant) {
-        if now >= self.refused_at + pause_after(self.refused) {
+        if now >= self.refused_at + pause_after(1) {
             self.commit(now);
         }
     }

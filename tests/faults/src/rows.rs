@@ -127,7 +127,10 @@ pub fn staged(
     course: impl FnOnce(&mut Stage) -> anyhow::Result<()>,
 ) -> anyhow::Result<Report> {
     let mut stage = Stage::start(folder.clone(), seed, brokers)?;
-    let ended = course(&mut stage);
+    // brokers that have just started take seconds to answer where others start beside them, and what
+    // no commit is answered for is no work of a second
+    let begun = stage.wait_until_all_arrive("what was written at first");
+    let ended = begun.and_then(|()| course(&mut stage));
     if let Err(error) = &ended {
         stage.note(format!("{error:#}"));
     }

@@ -321,6 +321,20 @@ fn nothing_is_moved_while_another_may_own_the_slice() {
 }
 
 #[test]
+fn nothing_is_given_up_while_another_may_own_the_slice() {
+    let mut world = Harness::owning();
+    world.commit_fails = Box::new(|| true);
+    world.run_for(40 * SECOND);
+    world.deliver("nobody");
+    world.run_for(60 * SECOND);
+    assert!(world.attempts.is_empty() && world.dead.is_empty());
+    world.commit_fails = Box::new(|| false);
+    world.run_for(10 * SECOND);
+    assert_eq!((world.attempts.len(), world.dead.len()), (1, 1));
+    assert!(world.all_committed());
+}
+
+#[test]
 fn a_fence_of_somebody_who_woke_up_late_is_answered_once_we_are_known_to_be_the_owner() {
     let mut world = Harness::owning();
     world.endpoint("a", |e| e.state = EndpointState::Paused);

@@ -104,7 +104,7 @@ impl Worker {
     fn release(&mut self, slice: Slice) {
         self.slices.remove(&slice);
         self.commits.forget(slice);
-        self.moves.forget(slice);
+        self.moves.forget(slice, &mut self.orders);
         self.orders.push_back(Order::Released(slice));
     }
 

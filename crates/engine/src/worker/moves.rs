@@ -3,8 +3,9 @@
 //! Decides that copies to retry topics, the backlog and the dead letters wait for the lease, all of
 //! them in their order, and are forgotten with their slice. A worker that was cut off from its group
 //! may still reach the topics: what it read and moved there would live on beside what the new owner
-//! makes of the same record, and be sent twice (P2). Attempt records wait for nothing, as they tell
-//! what was; `endpoint-state` has its fence. Leaves how long a lease lasts to [`crate::lease`].
+//! makes of the same record, and be sent twice (P2). So do records of deliveries that ended without a
+//! request, which are decisions; those of requests wait for nothing, as they tell what was, and
+//! `endpoint-state` has its fence. Leaves how long a lease lasts to [`crate::lease`].
 
 use std::collections::VecDeque;
 
@@ -12,15 +13,14 @@ use postrider_domain::Slice;
 
 use crate::io::Order;
 
-/// Copies that wait, oldest first. There are no more than records in memory.
+/// What waits, oldest first: of each record in memory one copy and one attempt record.
 #[derive(Debug, Default)]
 pub(super) struct Moves(VecDeque<Order>);
 
 impl Moves {
     /// On to `orders`, or, if it is a move and the lease is over, into the queue.
     pub(super) fn pass(&mut self, order: Order, holds: bool, orders: &mut VecDeque<Order>) {
-        let is_move = matches!(&order, Order::Write { write, .. } if write.is_move());
-        if is_move && !(holds && self.0.is_empty()) {
+        if moved(&order).is_some() && !(holds && self.0.is_empty()) {
             self.0.push_back(order);
         } else {
             orders.push_back(order);
@@ -37,14 +37,18 @@ impl Moves {
         orders.append(&mut self.0);
     }
 
-    /// The slice is not ours any more.
-    pub(super) fn forget(&mut self, slice: Slice) {
-        self.0.retain(|order| {
-            let of = match order {
-                Order::Write { id, .. } => Some(id.slice),
-                _ => None,
-            };
-            of != Some(slice)
-        });
+    /// The slice is not ours any more. What was let go and nobody has taken yet is forgotten too.
+    pub(super) fn forget(&mut self, slice: Slice, orders: &mut VecDeque<Order>) {
+        for waiting in [&mut self.0, orders] {
+            waiting.retain(|order| moved(order) != Some(slice));
+        }
+    }
+}
+
+/// The slice of which it moves something.
+fn moved(order: &Order) -> Option<Slice> {
+    match order {
+        Order::Write { id, write } if write.is_move() => Some(id.slice),
+        _ => None,
     }
 }
