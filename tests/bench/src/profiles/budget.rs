@@ -1,7 +1,7 @@
 //! `budget`: where the CPU of a delivery goes, step by step.
 //!
 //! As many deliveries as there can be, as `max` has them, while `perf` samples both workers; a
-//! sample's step is told by [`steps`]. There is no mark: the figures say where `max` is to be mended.
+//! sample's step is told by `steps`. There is no mark: the figures say where `max` is to be mended.
 
 mod steps;
 
