@@ -344,12 +344,12 @@ fn save_attempts(stage: &Stage, attempts: &[Attempted]) -> anyhow::Result<()> {
     let mut out = BufWriter::new(File::create(stage.folder.file("attempts.csv"))?);
     writeln!(
         out,
-        "event,receiver,attempt,status,delivered,started_ms,ended_ms,next_ms,pid,slice,epoch"
+        "event,endpoint,attempt,status,delivered,started_ms,ended_ms,next_ms,pid,slice,epoch"
     )?;
     for attempt in attempts {
         let Attempted {
             event,
-            receiver,
+            endpoint,
             attempt,
             status,
             delivered,
@@ -363,7 +363,7 @@ fn save_attempts(stage: &Stage, attempts: &[Attempted]) -> anyhow::Result<()> {
         let next_ms = next_ms.map_or(String::new(), |ms| ms.to_string());
         writeln!(
             out,
-            "{event},{receiver},{attempt},{status},{delivered},{started_ms},{ended_ms},{next_ms},{pid},\
+            "{event},{endpoint},{attempt},{status},{delivered},{started_ms},{ended_ms},{next_ms},{pid},\
              {slice},{epoch}"
         )?;
     }
