@@ -373,6 +373,14 @@ mod tests {
         commits.start(now, point);
         commits.finish(now, CommitAnswer::Refused);
         assert_eq!(commits.due_at(), Some(now + PAUSE_MIN));
+        commits.start(now + PAUSE_MIN, point);
+        commits.lost();
+        commits.finish(now, CommitAnswer::Refused);
+        assert_eq!(
+            commits.due_at(),
+            Some(now + PAUSE_MIN),
+            "another membership"
+        );
         assert_eq!(pause_after(u32::MAX), PAUSE_MAX);
     }
 

@@ -52,3 +52,68 @@ fn moved(order: &Order) -> Option<Slice> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use postrider_domain::{DeadLetterReason, Origin, Record, Timestamp};
+
+    use super::*;
+    use crate::io::{Claim, Epoch, Write, WriteId};
+
+    fn order(slice: u16, write: Write) -> Order {
+        let id = WriteId {
+            slice: Slice(slice),
+            claim: Claim(1),
+            number: 1,
+        };
+        Order::Write { id, write }
+    }
+
+    fn letter(slice: u16) -> Order {
+        let record = Arc::new(Record {
+            origin: Origin {
+                topic: "deliveries".into(),
+                partition: slice.into(),
+                offset: 7,
+            },
+            timestamp: Timestamp::default(),
+            key: None,
+            value: None,
+            headers: Vec::new(),
+        });
+        let write = Write::Unreadable {
+            record,
+            reason: DeadLetterReason::Undecodable,
+            message: "no delivery".into(),
+            without_value: false,
+        };
+        order(slice, write)
+    }
+
+    fn fence(slice: u16) -> Order {
+        let (epoch, claimant) = (Epoch(1), 7);
+        order(slice, Write::Fence { epoch, claimant })
+    }
+
+    /// A commit may be accepted, and with it the moves let go, in the very turn in which its slice
+    /// is given back undrained: what was not committed is the next owner's.
+    #[test]
+    fn what_was_let_go_and_not_taken_yet_is_forgotten_with_its_slice() {
+        let (mut moves, mut orders) = (Moves::default(), VecDeque::new());
+        for order in [letter(1), letter(2), fence(1)] {
+            moves.pass(order, false, &mut orders);
+        }
+        assert_eq!(orders.len(), 1, "a fence waits for nothing");
+        moves.pass(letter(1), true, &mut orders);
+        assert_eq!(orders.len(), 1, "behind those that wait");
+        moves.go_on(&mut orders);
+        assert!(moves.is_empty());
+        moves.pass(letter(1), false, &mut orders);
+        moves.forget(Slice(1), &mut orders);
+        assert!(moves.is_empty());
+        let left: Vec<Option<Slice>> = orders.iter().map(moved).collect();
+        assert_eq!(left, [None, Some(Slice(2))]);
+    }
+}
