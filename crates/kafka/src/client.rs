@@ -110,8 +110,8 @@ impl ClientSettings {
         // librdkafka's 10 s outlast the session of a group: a member that waits so long after a
         // broker came back is no member any more.
         config.set("reconnect.backoff.max.ms", "1000");
-        // Its 30 s last until the kernel has tried five times, 16 s apart in the end: so long after a
-        // network is whole again a client would wait for the next try. As the Java client has it.
+        // In its 30 s the kernel tries less and less often, at last 8 s apart and then not for 11 s: so
+        // long after a network is whole again a client would wait. As the Java client has it.
         config.set("socket.connection.setup.timeout.ms", "10000");
         for (name, value) in base {
             config.set(*name, *value);
