@@ -242,6 +242,7 @@ mod tests {
                 claim: Claim(1),
                 entry: 1,
                 unproven: true,
+                replay: false,
                 decided_at: WALL,
             },
             delivery: Arc::new(delivery),

@@ -101,6 +101,8 @@ pub struct Ticket {
     /// Its endpoint has not answered well since its last timeout: such attempts share half of
     /// the worker's room.
     pub unproven: bool,
+    /// It is a replay: such attempts have what room others leave.
+    pub replay: bool,
     /// When it was decided.
     pub decided_at: Timestamp,
 }

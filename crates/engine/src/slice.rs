@@ -536,12 +536,14 @@ impl SliceEngine {
 
     fn ticket(&mut self, id: EntryId) -> Ticket {
         let (slice, claim) = (self.slice, self.claim);
+        let entry = self.entry(id);
         Ticket {
             slice,
             claim,
             entry: id,
-            unproven: self.entry(id).unproven,
-            decided_at: self.entry(id).started_at,
+            unproven: entry.unproven,
+            replay: entry.lane == Lane::Redeliveries,
+            decided_at: entry.started_at,
         }
     }
 

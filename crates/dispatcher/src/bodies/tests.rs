@@ -42,6 +42,7 @@ fn start(id: u128, format: Format, data: &'static [u8]) -> StartAttempt {
             claim: Claim(1),
             entry: 1,
             unproven: true,
+            replay: false,
             decided_at: Timestamp::default(),
         },
         delivery: Arc::new(delivery),

@@ -45,6 +45,9 @@ impl Worker {
             self.last_turn = ticket.slice;
             self.in_flight += 1;
             self.unproven_in_flight += usize::from(ticket.unproven);
+            if ticket.replay {
+                self.spare.replay_started(now);
+            }
         }
         attempt
     }
@@ -81,7 +84,7 @@ impl Worker {
     pub fn handle_report(&mut self, now: Timestamp, ticket: Ticket, report: AttemptReport) {
         self.end_attempt(ticket);
         let waited = report.started_at.since(ticket.decided_at);
-        self.spare.started(now, waited);
+        self.spare.ended(now, waited, ticket.replay);
         match self.engine(ticket.slice) {
             Some(engine) => {
                 engine.handle_report(now, ticket, report);
@@ -94,7 +97,8 @@ impl Worker {
     /// An attempt was not started, as its time had passed; no request was made.
     pub fn handle_not_started(&mut self, now: Timestamp, ticket: Ticket) {
         self.end_attempt(ticket);
-        self.spare.started(now, now.since(ticket.decided_at));
+        let waited = now.since(ticket.decided_at);
+        self.spare.ended(now, waited, ticket.replay);
         self.observe(Observation::NotStarted);
         if let Some(engine) = self.engine(ticket.slice) {
             engine.handle_not_started(now, ticket);
