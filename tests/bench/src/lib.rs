@@ -18,7 +18,7 @@
 //! target/release/bench down       # one is away while 200 000 deliveries for it come; 12 min
 //! target/release/bench ordered    # half of the endpoints take their events in order; 3 min
 //! target/release/bench backlog    # 1 000 000 events wait when the workers start; 10 min
-//! target/release/bench replay     # 100 000 are sent again beside a live load; 5 min
+//! target/release/bench replay     # 1 000 000 are sent again beside a live load; 4 min
 //! target/release/bench scale      # 1, 2 and 3 dispatchers with the same CPU each; 4 min
 //! target/release/bench soak       # a steady load and a fault every 10 min; 8 h
 //! target/release/bench retries    # 1 000 000 retries wait; 80 min

@@ -2,7 +2,8 @@
 //!
 //! First as many deliveries as there can be, for a rate to compare with; then twice the same: the
 //! workers are stopped, events are written, the workers start and take them all. The second time
-//! ten times as many wait.
+//! four times as many wait. What memory has room for is full within seconds either way: it is compared
+//! from then on, until half of them are delivered.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -20,7 +21,9 @@ use crate::sink::Door;
 use super::Flood;
 
 /// By so much more wait the second time.
-const TIMES: usize = 10;
+const TIMES: usize = 4;
+/// By then memory holds all that it may, seconds after the start.
+const FULL_AFTER_S: f64 = 5.0;
 /// From the start of the processes on.
 const FIRST_WITHIN_S: f64 = 5.0;
 /// Of the rate with everything warm.
@@ -39,7 +42,7 @@ const SLOWEST: usize = 300;
 /// How much of it.
 #[derive(Clone, Debug, Args, Serialize)]
 pub struct Backlog {
-    /// Events that wait; a tenth of them the first time
+    /// Events that wait; a quarter of them the first time
     #[arg(long, default_value_t = 1_000_000)]
     pub events: usize,
     /// Endpoints, which get events in turn
@@ -62,18 +65,8 @@ struct Start {
     first_s: f64,
     rate: f64,
     usage: Vec<Usage>,
-}
-
-impl Start {
-    /// The most memory of each worker, together, bytes.
-    fn memory(&self) -> f64 {
-        let ours = |usage: &&Usage| {
-            let name = usage.process.as_str();
-            name.starts_with("router") || name.starts_with("dispatcher")
-        };
-        let most = self.usage.iter().filter(ours).map(|u| u.rss_max_mib);
-        most.sum::<f64>() * f64::from(1 << 20)
-    }
+    /// Of all workers, on the average from when it was full until half were delivered, bytes.
+    memory: f64,
 }
 
 /// Runs it.
@@ -119,6 +112,9 @@ fn start(plan: &Backlog, rig: &mut Rig, count: usize) -> anyhow::Result<Start> {
     let (first, last) = (at(came.first()), at(came.last()));
     let rate = (count - missing) as f64 * 1e6 / (last - first).max(1) as f64;
     let first_s = (first - began) as f64 / 1e6;
+    let half = at(came.get(came.len() / 2));
+    let full = began + (FULL_AFTER_S * 1e6) as u64;
+    let memory = memory(rig, plan.setting.dispatchers, &(full..half));
     eprintln!(
         "{count} wait: the first after {first_s:.1} s, {rate:.0} a second, {missing} missing"
     );
@@ -127,7 +123,19 @@ fn start(plan: &Backlog, rig: &mut Rig, count: usize) -> anyhow::Result<Start> {
         first_s,
         rate,
         usage,
+        memory,
     })
+}
+
+/// Of a router and so many dispatchers on the average, bytes; 0 when there is no sample.
+fn memory(rig: &Rig, dispatchers: usize, time: &Range<u64>) -> f64 {
+    let mean = |worker: &str| {
+        let samples = rig.sampler.of(worker);
+        let within = samples.iter().filter(|of| time.contains(&of.at_us));
+        let rss: Vec<f64> = within.map(|sample| sample.rss as f64).collect();
+        rss.iter().sum::<f64>() / rss.len().max(1) as f64
+    };
+    mean("router") + mean("dispatcher") * dispatchers as f64
 }
 
 fn judge(
@@ -144,14 +152,14 @@ fn judge(
             start.events.len().to_string(),
             format!("{:.2}", start.first_s),
             format!("{:.0}", start.rate),
-            format!("{:.1}", start.memory() / f64::from(1 << 20)),
+            format!("{:.1}", start.memory / f64::from(1 << 20)),
         ]
     });
     let columns = [
         "wait",
         "s until the first",
         "a second",
-        "workers' RSS max MiB",
+        "workers' RSS MiB, full",
     ];
     report.table("Starts", &columns, rows.into());
     let warm = format!("{:.0}", most.pace.rate());
@@ -167,7 +175,7 @@ fn judge(
         DRAIN_MIN,
     );
     let more = many.events.len() - few.events.len();
-    let bytes = (many.memory() - few.memory()) / more.max(1) as f64;
+    let bytes = (many.memory - few.memory) / more.max(1) as f64;
     let verdict = if more < JUDGED_FROM {
         Verdict::NotJudged
     } else {

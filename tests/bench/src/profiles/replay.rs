@@ -30,7 +30,7 @@ const SLOWEST: u32 = 20;
 #[derive(Clone, Debug, Args, Serialize)]
 pub struct Replay {
     /// Deliveries that are sent again, in each round
-    #[arg(long, default_value_t = 50_000)]
+    #[arg(long, default_value_t = 1_000_000)]
     pub replays: usize,
     /// Endpoints of both
     #[arg(long, default_value_t = 1_000)]
@@ -42,7 +42,7 @@ pub struct Replay {
     #[arg(long, default_value_t = 60.0)]
     pub seconds: f64,
     /// How often both parts come
-    #[arg(long, default_value_t = 2)]
+    #[arg(long, default_value_t = 1)]
     pub rounds: usize,
     #[command(flatten)]
     #[serde(flatten)]

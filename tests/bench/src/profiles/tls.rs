@@ -36,6 +36,9 @@ pub struct Tls {
     /// Hosts, each of one endpoint
     #[arg(long, default_value_t = 1_000)]
     pub hosts: u32,
+    /// Those of them that resume sessions, where they are resumed
+    #[arg(long, default_value_t = 256)]
+    pub resuming: u32,
     /// Events a second over kept connections
     #[arg(long, default_value_t = 1_000.0)]
     pub rate: f64,
@@ -100,14 +103,15 @@ pub fn run(plan: &Tls, place: &Place<'_>) -> anyhow::Result<Report> {
 }
 
 fn part(plan: &Tls, rig: &mut Rig, sessions: bool) -> anyhow::Result<Part> {
-    let (connections, wire) = if sessions {
-        (Connections::New, Wire::TlsWithSessions)
+    let (connections, wire, hosts) = if sessions {
+        let hosts = plan.resuming.min(plan.hosts);
+        (Connections::New, Wire::TlsWithSessions, hosts)
     } else {
-        (Connections::NewWithoutSessions, Wire::Tls)
+        (Connections::NewWithoutSessions, Wire::Tls, plan.hosts)
     };
     rig.sink.connections(connections)?;
     let handshakes = Handshakes {
-        hosts: plan.hosts,
+        hosts,
         in_flight: plan.in_flight,
         time: Duration::from_secs_f64(plan.seconds),
         body: plan.setting.padding + BODY,
@@ -118,7 +122,9 @@ fn part(plan: &Tls, rig: &mut Rig, sessions: bool) -> anyhow::Result<Part> {
     anyhow::ensure!(failed == 0, "{failed} bare requests failed");
     use_up(plan, rig)?;
     let first = rig.arrivals()?.len();
-    let flood = super::flood(rig, 0..plan.hosts, plan.open, handshakes.time)?;
+    // a session resumes one connection: as many at once for each host, either way
+    let open = plan.open * hosts as usize / plan.hosts as usize;
+    let flood = super::flood(rig, 0..hosts, open, handshakes.time)?;
     let arrivals = rig.arrivals()?[first..].iter();
     let part = Part {
         sessions,
