@@ -55,8 +55,9 @@ enum Answer {
     Offsets(Slice, Claim, Box<Standings>),
     Acked(WriteId, Write, Option<i64>),
     WriteFailed(WriteId, Write, WriteError),
-    Report(Ticket, Box<AttemptReport>),
-    NotStarted(Ticket),
+    /// With the time at which its task began.
+    Report(Ticket, Timestamp, Box<AttemptReport>),
+    NotStarted(Ticket, Timestamp),
 }
 
 /// How the lanes of a slice stand.
@@ -349,14 +350,16 @@ impl Shell {
                 let offset = offset.unwrap_or_default();
                 self.worker.handle_write_acked(now, id, offset);
             }
-            Answer::NotStarted(ticket) => {
+            Answer::NotStarted(ticket, taken_at) => {
                 self.metrics.attempt_ended();
+                self.worker.handle_taken_up(now, ticket, taken_at);
                 self.worker.handle_not_started(now, ticket);
             }
             Answer::WriteFailed(id, write, error) => self.take_failure(now, id, write, &error),
-            Answer::Report(ticket, report) => {
+            Answer::Report(ticket, taken_at, report) => {
                 points::reach!("dispatcher.report.come");
                 self.metrics.attempt_ended();
+                self.worker.handle_taken_up(now, ticket, taken_at);
                 self.worker.handle_report(now, ticket, *report);
             }
             Answer::Offsets(slice, claim, standings) => {
@@ -561,22 +564,23 @@ impl Shell {
     }
 
     fn start(&mut self, start: StartAttempt) {
-        let started_at = self.clock.now();
+        let now = self.clock.now();
         self.metrics.attempt_started();
         if start.attempt == 1 {
             self.metrics
-                .first_attempt_after(started_at.since(start.delivery.event.accepted_at));
+                .first_attempt_after(now.since(start.delivery.event.accepted_at));
         }
-        let answer = Pending {
+        let mut answer = Pending {
             answer: self.answer.clone(),
             start,
-            started_at,
+            taken_at: now,
             sent: false,
         };
         points::reach!("dispatcher.attempt.started");
         let renderer = self.formats.of(&answer.start.endpoint);
-        let requests = self.requests.clone();
+        let (requests, clock) = (self.requests.clone(), self.clock);
         self.runtime.spawn(async move {
+            answer.taken_at = clock.now();
             match requests.send(&answer.start, renderer).await {
                 Some(report) => answer.send(report),
                 None => answer.not_started(),
@@ -657,7 +661,8 @@ impl Shell {
 struct Pending {
     answer: Sender<Answer>,
     start: StartAttempt,
-    started_at: Timestamp,
+    /// When its task began; before that, when it was made.
+    taken_at: Timestamp,
     sent: bool,
 }
 
@@ -668,15 +673,14 @@ impl Pending {
 
     fn not_started(mut self) {
         self.sent = true;
-        drop(self.answer.send(Answer::NotStarted(self.start.ticket)));
+        let answer = Answer::NotStarted(self.start.ticket, self.taken_at);
+        drop(self.answer.send(answer));
     }
 
     fn report(&mut self, report: AttemptReport) {
         self.sent = true;
-        drop(
-            self.answer
-                .send(Answer::Report(self.start.ticket, Box::new(report))),
-        );
+        let answer = Answer::Report(self.start.ticket, self.taken_at, Box::new(report));
+        drop(self.answer.send(answer));
     }
 }
 
@@ -684,7 +688,7 @@ impl Drop for Pending {
     fn drop(&mut self) {
         if !self.sent {
             let message = "the request's task ended without a report";
-            let report = request::failed(&self.start, self.started_at, message);
+            let report = request::failed(&self.start, self.taken_at, message);
             self.report(report);
         }
     }

@@ -57,6 +57,8 @@ pub(crate) struct Turns {
     unproven: VecDeque<EndpointId>,
     /// Have replays to send, and nothing else.
     replays: VecDeque<EndpointId>,
+    /// Those of them that wait until there is room for unproven endpoints.
+    unproven_replays: VecDeque<EndpointId>,
     unproven_in_flight: usize,
 }
 
@@ -80,8 +82,17 @@ impl Turns {
         }
     }
 
+    /// Its replays' turn came when there was no room for unproven endpoints.
+    pub(crate) fn wait_with_replays(&mut self, endpoint: EndpointId) {
+        self.unproven_replays.push_back(endpoint);
+    }
+
     /// An endpoint answered well: it waits for that room no longer.
     pub(crate) fn proved(&mut self, endpoint: &EndpointId) {
+        let mut replays = self.unproven_replays.iter();
+        if let Some(at) = replays.position(|waiting| waiting == endpoint) {
+            self.replays.extend(self.unproven_replays.remove(at));
+        }
         for list in [&mut self.untried, &mut self.unproven] {
             if let Some(at) = list.iter().position(|waiting| waiting == endpoint) {
                 list.remove(at);
@@ -94,7 +105,12 @@ impl Turns {
     /// The next endpoint.
     pub(crate) fn next(&mut self, room: &Room) -> Option<EndpointId> {
         if room.replays {
-            return self.replays.pop_front();
+            let unproven = if self.has_room(room, false) {
+                self.unproven_replays.pop_front()
+            } else {
+                None
+            };
+            return unproven.or_else(|| self.replays.pop_front());
         }
         if self.has_room(room, true)
             && let Some(endpoint) = self.untried.pop_front()
@@ -140,5 +156,6 @@ impl Turns {
         self.untried.clear();
         self.unproven.clear();
         self.replays.clear();
+        self.unproven_replays.clear();
     }
 }

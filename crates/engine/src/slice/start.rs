@@ -84,7 +84,10 @@ impl SliceEngine {
         let unproven = !flow.health.is_proven();
         let untried = flow.health.is_untried();
         if unproven && !self.turns.has_room(room, untried) {
-            if !room.replays {
+            if room.replays {
+                flow.has_replay_turn = true;
+                self.turns.wait_with_replays(id.clone());
+            } else {
                 flow.has_turn = true;
                 self.turns.wait_for_room(id.clone(), untried);
             }

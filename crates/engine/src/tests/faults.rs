@@ -6,11 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use postrider_domain::{
-    Delivery, DeliveryId, Endpoint, EndpointState, Lane, Outcome, RateLimit, RetryPolicy, Timestamp,
+    Delivery, DeliveryId, Endpoint, EndpointState, ErrorKind, Lane, Outcome, RateLimit,
+    RetryPolicy, Timestamp,
 };
 
 use super::harness::{Answer, Harness, SLICE, Sent, plain, retry, settings};
 use crate::io::{StateEntry, Write};
+use crate::worker::Worker;
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -477,12 +479,77 @@ fn where_attempts_start_late_replays_go_one_by_one() {
     assert!(most(&mut world) > 10);
     world.start_delay = SECOND / 200;
     replay(&mut world, 100, 300);
-    world.run_for(SECOND);
+    world.run_for(2 * SECOND);
     assert_eq!(most(&mut world), 1);
     world.start_delay = Duration::ZERO;
-    world.run_for(20 * SECOND);
-    replay(&mut world, 400, 100);
-    assert!(most(&mut world) > 1, "they have the room back");
+    world.run_for(60 * SECOND);
+    replay(&mut world, 400, 200);
+    assert!(most(&mut world) > 10, "they have the room back");
+}
+
+/// A slice that goes away with replays in flight takes none of the room with it.
+#[test]
+fn replays_of_a_slice_that_was_lost_leave_their_room() {
+    let mut world = Harness::owning();
+    world.endpoint("a", |e| e.concurrency = Some(1_000));
+    world.answer = Box::new(|_| Answer::Status(200, SECOND / 10));
+    world.deliver("a");
+    let like = world.last_delivery();
+    world.run_for(SECOND);
+    for time in 0..20_u64 {
+        for n in 0..30 {
+            let id = u128::from(1_000 + 100 * time + n);
+            let delivery = Delivery {
+                id: DeliveryId::from_bytes(id.to_be_bytes()),
+                ..(*like).clone()
+            };
+            world.append(Lane::Redeliveries, Arc::new(delivery));
+        }
+        world.in_flight_high.clear();
+        world.run_for(SECOND / 20);
+        world.lose([SLICE]);
+        assert!(!world.in_flight_high.is_empty(), "some were in flight");
+        world.run_for(5 * SECOND);
+    }
+    world.run_for(60 * SECOND);
+    let sent = world.sent.iter().map(|sent| sent.delivery);
+    let sent: std::collections::BTreeSet<_> = sent.collect();
+    assert_eq!(sent.len(), 601, "each was sent");
+}
+
+/// A replay whose turn comes while all room for unproven endpoints is taken has one when there is
+/// room again, though its endpoint has nothing else.
+#[test]
+fn a_replay_waits_for_the_room_of_unproven_endpoints() {
+    let mut world = Harness::new();
+    world.worker = Worker::new(settings(2_048, 1));
+    world.assign([SLICE]);
+    world.run_for(2 * SECOND);
+    world.endpoint("a", |e| e.retry = retry(&[]));
+    let hang = Answer::Fails(ErrorKind::TimeoutConnect, 10 * SECOND);
+    world.answer = Box::new(move |_| hang);
+    world.deliver("a");
+    let like = world.last_delivery();
+    world.run_for(60 * SECOND);
+    assert_eq!(sent_to(&world, "a"), 1, "it is unproven, and a dead letter");
+    for n in 0..400 {
+        let name = format!("h{n}");
+        world.endpoint(&name, |e| e.retry = retry(&[]));
+        world.deliver(&name);
+    }
+    world.run_for(SECOND);
+    let hanging = world.in_flight.values().sum::<u32>();
+    assert!(hanging > 300, "{hanging} hang");
+    let id = DeliveryId::from_bytes([200; 16]);
+    let delivery = Delivery {
+        id,
+        ..(*like).clone()
+    };
+    world.append(Lane::Redeliveries, Arc::new(delivery));
+    world.run_for(SECOND);
+    assert_eq!(sent_to(&world, "a"), 1, "there is no room");
+    world.run_for(60 * SECOND);
+    assert_eq!(sent_to(&world, "a"), 2);
 }
 
 /// Whoever has a replay waiting is put into the list of replays once more with every delivery.
@@ -566,7 +633,7 @@ fn an_endpoint_that_proved_itself_waits_no_longer_for_those_that_hang() {
     world.endpoint("warm", |_| {});
     world.answer = Box::new(|sent| match sent.endpoint.as_str() {
         "well" | "warm" => Answer::Status(200, SECOND / 10),
-        _ => Answer::Fails(postrider_domain::ErrorKind::TimeoutHead, 15 * SECOND),
+        _ => Answer::Fails(ErrorKind::TimeoutHead, 15 * SECOND),
     });
     world.deliver("warm");
     world.run_for(3 * SECOND);
@@ -595,7 +662,7 @@ fn endpoints_that_hang_do_not_delay_the_first_delivery_of_another() {
     world.endpoint("well", |_| {});
     world.answer = Box::new(|sent| match sent.endpoint.as_str() {
         "well" => Answer::Status(200, QUICK),
-        _ => Answer::Fails(postrider_domain::ErrorKind::TimeoutHead, 15 * SECOND),
+        _ => Answer::Fails(ErrorKind::TimeoutHead, 15 * SECOND),
     });
     // They are known to hang.
     for _ in 0..3 {
@@ -671,7 +738,7 @@ fn a_fence_that_was_written_twice_forgets_nothing() {
     let backlog = world.state.last().cloned().expect("a has a backlog").1;
     let mut settings = settings(64, 9);
     settings.claimant = 9;
-    let mut worker = crate::worker::Worker::new(settings);
+    let mut worker = Worker::new(settings);
     let (now, claim) = (world.now, Claim(1));
     worker.handle_assigned([SLICE]);
     let first = StateEntry::Fence {

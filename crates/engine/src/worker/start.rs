@@ -80,11 +80,16 @@ impl Worker {
         found
     }
 
+    /// An attempt was taken up by whoever carries it out. May be told at any time, or never; how long
+    /// after the decision it was says whether the machine has more to do than it can.
+    pub fn handle_taken_up(&mut self, now: Timestamp, ticket: Ticket, at: Timestamp) {
+        let decided_at = ticket.decided_at;
+        self.spare.taken_up(now, decided_at, at.since(decided_at));
+    }
+
     /// An attempt ended.
     pub fn handle_report(&mut self, now: Timestamp, ticket: Ticket, report: AttemptReport) {
-        self.end_attempt(ticket);
-        let waited = report.started_at.since(ticket.decided_at);
-        self.spare.ended(now, waited, ticket.replay);
+        self.end_attempt(now, ticket);
         match self.engine(ticket.slice) {
             Some(engine) => {
                 engine.handle_report(now, ticket, report);
@@ -96,9 +101,7 @@ impl Worker {
 
     /// An attempt was not started, as its time had passed; no request was made.
     pub fn handle_not_started(&mut self, now: Timestamp, ticket: Ticket) {
-        self.end_attempt(ticket);
-        let waited = now.since(ticket.decided_at);
-        self.spare.ended(now, waited, ticket.replay);
+        self.end_attempt(now, ticket);
         self.observe(Observation::NotStarted);
         if let Some(engine) = self.engine(ticket.slice) {
             engine.handle_not_started(now, ticket);
@@ -106,7 +109,10 @@ impl Worker {
         }
     }
 
-    fn end_attempt(&mut self, ticket: Ticket) {
+    fn end_attempt(&mut self, now: Timestamp, ticket: Ticket) {
+        if ticket.replay {
+            self.spare.replay_ended(now);
+        }
         let less = |count: usize, by: usize| count.checked_sub(by).expect("one end per attempt");
         self.in_flight = less(self.in_flight, 1);
         self.unproven_in_flight = less(self.unproven_in_flight, usize::from(ticket.unproven));

@@ -107,6 +107,8 @@ impl Harness {
             }
             Happening::Report(ticket, endpoint, report) => {
                 *self.in_flight.get_mut(&endpoint).unwrap() -= 1;
+                let taken_at = ticket.decided_at + self.start_delay;
+                self.worker.handle_taken_up(self.now, ticket, taken_at);
                 self.worker.handle_report(self.now, ticket, report);
             }
             Happening::NotStarted(ticket, endpoint) => {
