@@ -3,10 +3,10 @@
 //! Decides that they have at most half of the worker's room, and less as soon as attempts are taken
 //! up late: between the decision and that there is nothing but work for this machine, so it has more to
 //! do than it can, and then replays are what waits. How much room that leaves is found out as on a
-//! congested link (RFC 5681 §3.1, RFC 7661 §4.4): from a few on it doubles until attempts are late, is
-//! halved then, and from where it was halved it grows by an eighth for each time that it is used up;
-//! only what is used grows, and replays that come after a pause begin with a few again. Leaves that
-//! replays come when nothing else may start to `worker/start`.
+//! congested link (RFC 5681 §3.1, RFC 7661 §4.4): from a few on it grows by one with each replay that
+//! ends, is halved when attempts are late, and grows by one with each eighth for a second after that;
+//! only while more than half of it is used, and replays that come after a pause begin with a few again.
+//! Leaves that replays come when nothing else may start to `worker/start`.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ const LATE: Duration = Duration::from_micros(200);
 const AVERAGED: u32 = 8;
 
 /// An attempt counts as late by this at most: one alone may be late for another reason.
-const LATEST: Duration = Duration::from_micros(1_200);
+const LATEST: Duration = Duration::from_millis(1);
 
 /// After the room was halved it takes a while until it shows: what was decided before says nothing.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -28,10 +28,11 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// Replays at once when nothing is known.
 const FIRST: usize = 4;
 
-/// After so long without a replay nothing is known.
-const UNUSED: Duration = Duration::from_secs(1);
+/// After so long without a replay, or without attempts that are late, nothing is left of what was
+/// known.
+const KNOWN_FOR: Duration = Duration::from_secs(1);
 
-/// Replays in time after which there is room for one more, where attempts were late before.
+/// Replays that end before there is room for one more, while it is known that attempts were late.
 const WIDENED_AFTER: u8 = 8;
 
 /// What is known of the room for replays.
@@ -41,16 +42,14 @@ pub(crate) struct Spare {
     beside_max: usize,
     /// Replays that may be in flight.
     room: usize,
-    /// Up to this many it doubles.
-    doubles_to: usize,
     in_flight: usize,
     /// When a replay started or ended last.
     used_at: Option<Timestamp>,
     /// How late attempts are taken up, on the average since the room was halved.
     lateness: Duration,
     halved_at: Option<Timestamp>,
-    /// Since the room was widened last.
-    in_time: u8,
+    /// Replays that ended since the room was changed last.
+    ended: u8,
 }
 
 impl Spare {
@@ -60,12 +59,11 @@ impl Spare {
         Self {
             beside_max,
             room: FIRST.min(beside_max),
-            doubles_to: beside_max,
             in_flight: 0,
             used_at: None,
             lateness: Duration::ZERO,
             halved_at: None,
-            in_time: 0,
+            ended: 0,
         }
     }
 
@@ -76,13 +74,9 @@ impl Spare {
 
     /// A replay starts.
     pub(crate) fn replay_started(&mut self, now: Timestamp) {
-        let since = |at: Option<Timestamp>| at.is_none_or(|at| at + UNUSED <= now);
-        if self.in_flight == 0 && since(self.used_at) {
-            self.room = self.room.min(FIRST);
-            if since(self.halved_at) {
-                self.room = self.beside_max.min(FIRST);
-                self.doubles_to = self.beside_max;
-            }
+        if self.in_flight == 0 && is_over(self.used_at, now) {
+            let known = is_over(self.halved_at, now).then_some(self.beside_max);
+            self.room = FIRST.min(known.unwrap_or(self.room));
         }
         self.used_at = Some(now);
         self.in_flight += 1;
@@ -93,12 +87,12 @@ impl Spare {
         let is_used = 2 * self.in_flight > self.room;
         self.in_flight = self.in_flight.checked_sub(1).expect("one end per replay");
         self.used_at = Some(now);
-        if !is_used || self.lateness > LATE || self.is_unsettled(now) {
+        if !is_used || self.is_unsettled(now) {
             return;
         }
-        self.in_time += 1;
-        if self.room < self.doubles_to || self.in_time >= WIDENED_AFTER {
-            self.in_time = 0;
+        self.ended += 1;
+        if self.ended >= WIDENED_AFTER || is_over(self.halved_at, now) {
+            self.ended = 0;
             self.room = self.beside_max.min(self.room + 1);
         }
     }
@@ -115,25 +109,29 @@ impl Spare {
         }
         self.lateness -= self.lateness / AVERAGED;
         self.lateness += after.min(LATEST) / AVERAGED;
-        if after > LATE && self.lateness > LATE {
+        if self.lateness > LATE {
             self.halved_at = Some(now);
             self.lateness = Duration::ZERO;
-            self.in_time = 0;
+            self.ended = 0;
             // One alone gets through, however busy the machine is.
             self.room = self.beside_max.min((self.room / 2).max(1));
-            self.doubles_to = self.room;
         }
     }
+}
+
+/// Whether nothing is left of what was known then.
+fn is_over(at: Option<Timestamp>, now: Timestamp) -> bool {
+    at.is_none_or(|at| at + KNOWN_FOR <= now)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Several of these are late on the average, one alone is not.
+    /// Two of these are late on the average, one alone is not.
     const SLOW: Duration = Duration::from_millis(1);
-    /// As on a machine that has little to do.
-    const QUICK: Duration = Duration::from_micros(40);
+    /// As on a machine that has not much to do.
+    const QUICK: Duration = Duration::from_micros(80);
 
     fn at(millis: u64) -> Timestamp {
         Timestamp::from_millis(millis)
@@ -235,13 +233,13 @@ mod tests {
     fn one_alone_that_is_late_says_nothing_however_late_it_is() {
         let mut spare = wide();
         for n in 0..100 {
-            attempts(&mut spare, 1, 1_000 * n, Duration::from_secs(3_600));
-            for m in 1..20 {
-                attempts(&mut spare, 1, 1_000 * n + 50 * m, QUICK);
+            attempts(&mut spare, 1, 4_000 * n, Duration::from_secs(3_600));
+            for m in 1..40 {
+                attempts(&mut spare, 1, 4_000 * n + 50 * m, QUICK);
             }
         }
         assert_eq!(spare.room, 50);
-        attempts(&mut spare, 2, 200_000, Duration::from_secs(3_600));
+        attempts(&mut spare, 2, 500_000, Duration::from_secs(3_600));
         assert_eq!(spare.room, 25, "two in a row do");
     }
 
@@ -256,13 +254,15 @@ mod tests {
     }
 
     #[test]
-    fn after_late_attempts_the_room_comes_back_by_an_eighth_of_what_is_used() {
+    fn after_late_attempts_the_room_comes_back_little_by_little() {
         let mut spare = wide();
         attempts(&mut spare, 10, 400, SLOW);
         attempts(&mut spare, 500, 430, QUICK);
         assert_eq!(spare.room, 25, "replays that do not come need none");
         let sizes = rounds(&mut spare, 460, 9, QUICK);
         assert_eq!(sizes, [25, 26, 28, 29, 31, 33, 35, 37, 39]);
+        let sizes = rounds(&mut spare, 1_400, 2, QUICK);
+        assert_eq!(sizes, [42, 50], "a second later it doubles again");
     }
 
     #[test]
@@ -297,6 +297,27 @@ mod tests {
         let left = spare.room;
         assert!(left < FIRST);
         assert_eq!(round(&mut spare, 8_101, QUICK), left);
+    }
+
+    #[test]
+    fn one_late_moment_in_a_while_leaves_more_than_one_replay_to_slow_receivers() {
+        let mut spare = wide();
+        let mut most = 0;
+        for n in 1..100 {
+            let began = 10_000 * n;
+            while spare.has_room(0) {
+                spare.replay_started(at(began));
+            }
+            if n % 3 == 0 {
+                attempts(&mut spare, 2, began + 5_000, SLOW);
+            }
+            most = 0;
+            while spare.in_flight > 0 {
+                spare.replay_ended(at(began + 9_999));
+                most += 1;
+            }
+        }
+        assert!(most >= 25, "{most}");
     }
 
     #[test]

@@ -47,7 +47,8 @@ impl Room {
     }
 }
 
-/// The order of turns. An endpoint is in at most one of the lists; its flow says so.
+/// The order of turns. An endpoint is in at most one of the lists, and in one of those of replays; its
+/// flow says so.
 #[derive(Debug, Default)]
 pub(crate) struct Turns {
     ready: VecDeque<EndpointId>,
