@@ -67,7 +67,13 @@ impl SliceEngine {
             // It has something better to send; its replays have a turn after that.
             return None;
         }
-        let entry = flow.next(room.replays)?;
+        let Some(entry) = flow.next(room.replays) else {
+            // What had this turn is gone, and while it waited replays gave way to it.
+            if !flow.has_attempts() {
+                self.wake(id);
+            }
+            return None;
+        };
         let permits = flow.health.permits(now, cap);
         if flow.in_flight >= permits.in_flight {
             if let Some(at) = permits.not_before {

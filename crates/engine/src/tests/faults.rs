@@ -1,6 +1,7 @@
 //! Mistakes that were made once: interleavings, bounds and loops that nobody thought of at first.
 
 use std::cell::Cell;
+use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +22,16 @@ const QUICK: Duration = Duration::from_millis(10);
 fn sent_to(world: &Harness, endpoint: &str) -> usize {
     let to = |sent: &&Sent| sent.endpoint.as_str() == endpoint;
     world.sent.iter().filter(to).count()
+}
+
+/// Asks for a delivery to `endpoint` once more, under an id of its own.
+fn replay(world: &mut Harness, like: &Delivery, endpoint: &str, id: u128) {
+    let delivery = Delivery {
+        id: DeliveryId::from_bytes(id.to_be_bytes()),
+        endpoint: endpoint.parse().unwrap(),
+        ..like.clone()
+    };
+    world.append(Lane::Redeliveries, Arc::new(delivery));
 }
 
 fn backlog_reads(world: &Harness) -> usize {
@@ -434,13 +445,8 @@ fn a_replay_that_waits_does_not_hold_up_fresh_deliveries() {
     }
     let like = world.last_delivery();
     world.run_for(10 * SECOND);
-    for n in 0..50_u8 {
-        let delivery = Delivery {
-            id: DeliveryId::from_bytes([n + 100; 16]),
-            endpoint: "a".parse().unwrap(),
-            ..(*like).clone()
-        };
-        world.append(Lane::Redeliveries, Arc::new(delivery));
+    for n in 0..50 {
+        replay(&mut world, &like, "a", 1_000 + n);
     }
     // Half of the worker's room is taken all the time.
     for _ in 0..60 {
@@ -461,29 +467,23 @@ fn where_attempts_start_late_replays_go_one_by_one() {
     world.deliver("a");
     let like = world.last_delivery();
     world.run_for(SECOND);
-    let replay = |world: &mut Harness, from: u64, count: u64| {
-        for n in from..from + count {
-            let delivery = Delivery {
-                id: DeliveryId::from_bytes((u128::from(n) + 1_000).to_be_bytes()),
-                ..(*like).clone()
-            };
-            world.append(Lane::Redeliveries, Arc::new(delivery));
-        }
+    let replays = |world: &mut Harness, ids: Range<u128>| {
+        ids.for_each(|id| replay(world, &like, "a", id));
     };
     let most = |world: &mut Harness| {
         world.in_flight_high.clear();
         world.run_for(SECOND);
         world.in_flight_high.values().copied().max().unwrap_or(0)
     };
-    replay(&mut world, 0, 100);
+    replays(&mut world, 1_000..1_100);
     assert!(most(&mut world) > 10);
     world.start_delay = SECOND / 200;
-    replay(&mut world, 100, 300);
+    replays(&mut world, 1_100..1_400);
     world.run_for(2 * SECOND);
     assert_eq!(most(&mut world), 1);
     world.start_delay = Duration::ZERO;
     world.run_for(60 * SECOND);
-    replay(&mut world, 400, 200);
+    replays(&mut world, 1_400..1_600);
     assert!(most(&mut world) > 10, "they have the room back");
 }
 
@@ -496,14 +496,9 @@ fn replays_of_a_slice_that_was_lost_leave_their_room() {
     world.deliver("a");
     let like = world.last_delivery();
     world.run_for(SECOND);
-    for time in 0..20_u64 {
+    for time in 0..20 {
         for n in 0..30 {
-            let id = u128::from(1_000 + 100 * time + n);
-            let delivery = Delivery {
-                id: DeliveryId::from_bytes(id.to_be_bytes()),
-                ..(*like).clone()
-            };
-            world.append(Lane::Redeliveries, Arc::new(delivery));
+            replay(&mut world, &like, "a", 1_000 + 100 * time + n);
         }
         world.in_flight_high.clear();
         world.run_for(SECOND / 20);
@@ -517,39 +512,82 @@ fn replays_of_a_slice_that_was_lost_leave_their_room() {
     assert_eq!(sent.len(), 601, "each was sent");
 }
 
-/// A replay whose turn comes while all room for unproven endpoints is taken has one when there is
-/// room again, though its endpoint has nothing else.
-#[test]
-fn a_replay_waits_for_the_room_of_unproven_endpoints() {
+/// With endpoint "a", which is unproven: its one delivery failed. Others will hang for `hang`.
+fn with_one_unproven(hang: Duration, window: Duration) -> (Harness, Arc<Delivery>) {
     let mut world = Harness::new();
     world.worker = Worker::new(settings(2_048, 1));
     world.assign([SLICE]);
     world.run_for(2 * SECOND);
-    world.endpoint("a", |e| e.retry = retry(&[]));
-    let hang = Answer::Fails(ErrorKind::TimeoutConnect, 10 * SECOND);
-    world.answer = Box::new(move |_| hang);
+    let failed = Cell::new(false);
+    world.answer = Box::new(move |sent| match sent.endpoint.as_str() {
+        "a" if failed.replace(true) => Answer::Status(200, 3 * SECOND),
+        "a" => Answer::Fails(ErrorKind::TimeoutConnect, SECOND),
+        _ => Answer::Fails(ErrorKind::TimeoutConnect, hang),
+    });
+    let once = retry(&[]).map(|policy| RetryPolicy { window, ..policy });
+    for name in ["a".to_owned()].into_iter().chain((0..400).map(hanging)) {
+        world.endpoint(&name, |e| e.retry = once.clone());
+    }
     world.deliver("a");
     let like = world.last_delivery();
     world.run_for(60 * SECOND);
-    assert_eq!(sent_to(&world, "a"), 1, "it is unproven, and a dead letter");
+    assert_eq!(sent_to(&world, "a"), 1);
+    (world, like)
+}
+
+fn hanging(n: usize) -> String {
+    format!("h{n}")
+}
+
+/// The others take all room for unproven endpoints.
+fn take_the_room(world: &mut Harness) {
     for n in 0..400 {
-        let name = format!("h{n}");
-        world.endpoint(&name, |e| e.retry = retry(&[]));
-        world.deliver(&name);
+        world.deliver(&hanging(n));
     }
     world.run_for(SECOND);
     let hanging = world.in_flight.values().sum::<u32>();
     assert!(hanging > 300, "{hanging} hang");
-    let id = DeliveryId::from_bytes([200; 16]);
-    let delivery = Delivery {
-        id,
-        ..(*like).clone()
-    };
-    world.append(Lane::Redeliveries, Arc::new(delivery));
+}
+
+/// A replay whose turn comes while all room for unproven endpoints is taken has one when there is
+/// room again, though its endpoint has nothing else.
+#[test]
+fn a_replay_waits_for_the_room_of_unproven_endpoints() {
+    let (mut world, like) = with_one_unproven(10 * SECOND, HOUR);
+    take_the_room(&mut world);
+    replay(&mut world, &like, "a", 1_000);
     world.run_for(SECOND);
     assert_eq!(sent_to(&world, "a"), 1, "there is no room");
     world.run_for(60 * SECOND);
     assert_eq!(sent_to(&world, "a"), 2);
+}
+
+/// It waits for that room no longer when its endpoint answers well.
+#[test]
+fn a_replay_of_an_endpoint_that_proved_itself_needs_no_room_for_unproven_ones() {
+    let (mut world, like) = with_one_unproven(60 * SECOND, HOUR);
+    world.deliver("a");
+    take_the_room(&mut world);
+    replay(&mut world, &like, "a", 1_000);
+    world.run_for(SECOND);
+    assert_eq!(sent_to(&world, "a"), 2, "the answer is not there yet");
+    world.run_for(5 * SECOND);
+    assert_eq!(sent_to(&world, "a"), 3);
+}
+
+/// A replay gave way to a delivery of its endpoint that then came to its end without an attempt.
+#[test]
+fn a_replay_has_its_turn_after_what_it_gave_way_to_is_gone() {
+    let (mut world, like) = with_one_unproven(60 * SECOND, 40 * SECOND);
+    take_the_room(&mut world);
+    let fresh = world.deliver("a");
+    world.run_for(30 * SECOND);
+    replay(&mut world, &like, "a", 1_000);
+    world.run_for(20 * SECOND);
+    assert!(world.dead.iter().any(|(id, ..)| *id == fresh));
+    assert_eq!(sent_to(&world, "a"), 1, "there was no room");
+    world.run_for(15 * SECOND);
+    assert_eq!(sent_to(&world, "a"), 2, "the replay");
 }
 
 /// Whoever has a replay waiting is put into the list of replays once more with every delivery.
@@ -576,12 +614,7 @@ fn the_list_of_replays_does_not_grow_with_each_delivery() {
             world.deliver(&format!("b{n}"));
         }
         if second == 2 {
-            let delivery = Delivery {
-                id: DeliveryId::from_bytes([200; 16]),
-                endpoint: "a".parse().unwrap(),
-                ..(*like).clone()
-            };
-            world.append(Lane::Redeliveries, Arc::new(delivery));
+            replay(&mut world, &like, "a", 1_000);
         }
         for _ in 0..100 {
             world.deliver("a");
