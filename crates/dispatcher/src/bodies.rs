@@ -264,4 +264,4 @@ fn unrenderable(error: Unrenderable) -> Failure {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

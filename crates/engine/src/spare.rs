@@ -75,8 +75,9 @@ impl Spare {
     /// A replay starts.
     pub(crate) fn replay_started(&mut self, now: Timestamp) {
         if self.in_flight == 0 && is_over(self.used_at, now) {
-            let known = is_over(self.halved_at, now).then_some(self.beside_max);
-            self.room = FIRST.min(known.unwrap_or(self.room));
+            let was_late = !is_over(self.halved_at, now);
+            let most = if was_late { self.room } else { self.beside_max };
+            self.room = FIRST.min(most);
         }
         self.used_at = Some(now);
         self.in_flight += 1;
@@ -275,9 +276,10 @@ mod tests {
     #[test]
     fn replays_that_take_longer_than_a_pause_are_none() {
         let mut spare = wide();
-        for _ in 0..50 {
+        for _ in 0..49 {
             spare.replay_started(at(400));
         }
+        spare.replay_started(at(5_000));
         for _ in 0..50 {
             spare.replay_ended(at(10_400));
         }

@@ -8,7 +8,7 @@ use super::*;
 
 const SOON: Duration = Duration::from_secs(30);
 
-fn start(id: u128, format: Format, data: &'static [u8]) -> StartAttempt {
+pub(crate) fn start(id: u128, format: Format, data: &'static [u8]) -> StartAttempt {
     let mut endpoint = Endpoint::new(
         "ep_1".parse().unwrap(),
         Tenant::default(),

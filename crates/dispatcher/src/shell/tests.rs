@@ -1,8 +1,10 @@
 //! Facts about the loop around the engine.
 
 use postrider_config::Config;
+use postrider_domain::Format;
 
 use super::*;
+use crate::bodies::tests::start;
 
 fn shell(runtime: &tokio::runtime::Runtime) -> Shell {
     let mut settings = DispatcherSettings::from_config(&Config::default(), Arc::default(), "test");
@@ -86,4 +88,27 @@ fn a_dispatcher_that_can_read_nothing_drains_and_ends_with_a_failure() {
         Ended::Failed(reason) => assert!(reason.contains("nothing can be read"), "{reason}"),
         Ended::Stopped => panic!("it would not be started again"),
     }
+}
+
+/// The engine takes from it how much the machine has to do.
+#[test]
+fn an_attempt_is_taken_up_when_its_task_runs_not_when_it_was_made() {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    let runtime = builder.enable_all().build().unwrap();
+    let mut shell = shell(&runtime);
+    shell.start(start(1, Format::Raw, b"{}"));
+    let made = shell.clock.now();
+    while shell.clock.now() == made {}
+    let runs = shell.clock.now();
+    let report = async {
+        loop {
+            match shell.answers.try_recv() {
+                Ok(Answer::Report(_, taken_at, _)) => return taken_at,
+                _ => tokio::time::sleep(Duration::from_millis(1)).await,
+            }
+        }
+    };
+    let soon = Duration::from_secs(30);
+    let taken_at = runtime.block_on(async { tokio::time::timeout(soon, report).await });
+    assert!(taken_at.expect("it is sent to nobody") >= runs);
 }
