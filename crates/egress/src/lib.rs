@@ -71,6 +71,7 @@ use names::Names;
 pub use pool::CONNECTIONS_KEPT_MAX;
 use pool::{Key, Pool, Ready};
 use proxy::Proxy;
+pub use sessions::SESSION_HOSTS_MAX;
 use source::Sources;
 use target::{Target, Targets};
 use tokens::{Slot, Tokens};

@@ -29,7 +29,7 @@ use tokio_rustls::rustls::pki_types::ServerName;
 /// takes 64 KiB of certificates and 64 KiB of ticket at most, and does not tell how long they are:
 /// then it is 256 KiB, 64 MiB in all. With 1 024 hosts the pieces also lay between all else in memory, and
 /// pinned several MiB more (`hostile exchanges`).
-const HOSTS_MAX: NonZeroUsize = NonZeroUsize::new(256).expect("more than none");
+pub const SESSION_HOSTS_MAX: NonZeroUsize = NonZeroUsize::new(256).expect("more than none");
 
 /// Tickets of TLS 1.3 kept of one host, the newest: each resumes once, and brings others.
 const TICKETS_MAX: usize = 2;
@@ -75,7 +75,7 @@ pub(crate) struct Sessions(Mutex<LruCache<ServerName<'static>, Host>>);
 
 impl Default for Sessions {
     fn default() -> Self {
-        Self::of_hosts(HOSTS_MAX)
+        Self::of_hosts(SESSION_HOSTS_MAX)
     }
 }
 

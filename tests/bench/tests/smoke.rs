@@ -255,7 +255,6 @@ fn scale() {
 fn tls() {
     let plan = tls::Tls {
         hosts: 20,
-        resuming: 2,
         rate: 40.0,
         seconds: 1.0,
         rounds: 1,

@@ -65,8 +65,9 @@ struct Start {
     first_s: f64,
     rate: f64,
     usage: Vec<Usage>,
-    /// Of all workers, on the average from when it was full until half were delivered, bytes.
-    memory: f64,
+    /// Of all workers, on the average from when it was full until half were delivered, bytes; `None`
+    /// when they were so before it was full.
+    memory: Option<f64>,
 }
 
 /// Runs it.
@@ -127,15 +128,20 @@ fn start(plan: &Backlog, rig: &mut Rig, count: usize) -> anyhow::Result<Start> {
     })
 }
 
-/// Of a router and so many dispatchers on the average, bytes; 0 when there is no sample.
-fn memory(rig: &Rig, dispatchers: usize, time: &Range<u64>) -> f64 {
+fn mib(bytes: Option<f64>) -> String {
+    let mib = bytes.map(|bytes| format!("{:.1}", bytes / f64::from(1 << 20)));
+    mib.unwrap_or_else(|| "not full".to_owned())
+}
+
+/// Of a router and so many dispatchers on the average, bytes; `None` when there is no sample.
+fn memory(rig: &Rig, dispatchers: usize, time: &Range<u64>) -> Option<f64> {
     let mean = |worker: &str| {
         let samples = rig.sampler.of(worker);
         let within = samples.iter().filter(|of| time.contains(&of.at_us));
         let rss: Vec<f64> = within.map(|sample| sample.rss as f64).collect();
-        rss.iter().sum::<f64>() / rss.len().max(1) as f64
+        (!rss.is_empty()).then(|| rss.iter().sum::<f64>() / rss.len() as f64)
     };
-    mean("router") + mean("dispatcher") * dispatchers as f64
+    Some(mean("router")? + mean("dispatcher")? * dispatchers as f64)
 }
 
 fn judge(
@@ -152,7 +158,7 @@ fn judge(
             start.events.len().to_string(),
             format!("{:.2}", start.first_s),
             format!("{:.0}", start.rate),
-            format!("{:.1}", start.memory / f64::from(1 << 20)),
+            mib(start.memory),
         ]
     });
     let columns = [
@@ -175,8 +181,9 @@ fn judge(
         DRAIN_MIN,
     );
     let more = many.events.len() - few.events.len();
-    let bytes = (many.memory - few.memory) / more.max(1) as f64;
-    let verdict = if more < JUDGED_FROM {
+    let grown = many.memory.zip(few.memory).map(|(many, few)| many - few);
+    let bytes = grown.unwrap_or_default() / more.max(1) as f64;
+    let verdict = if more < JUDGED_FROM || grown.is_none() {
         Verdict::NotJudged
     } else {
         Verdict::of(bytes <= BYTES_MAX)

@@ -9,6 +9,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use clap::Args;
+use postrider_egress::SESSION_HOSTS_MAX;
 use serde::Serialize;
 
 use crate::audit::Joined;
@@ -36,9 +37,6 @@ pub struct Tls {
     /// Hosts, each of one endpoint
     #[arg(long, default_value_t = 1_000)]
     pub hosts: u32,
-    /// Those of them that resume sessions, where they are resumed
-    #[arg(long, default_value_t = 256)]
-    pub resuming: u32,
     /// Events a second over kept connections
     #[arg(long, default_value_t = 1_000.0)]
     pub rate: f64,
@@ -104,8 +102,12 @@ pub fn run(plan: &Tls, place: &Place<'_>) -> anyhow::Result<Report> {
 
 fn part(plan: &Tls, rig: &mut Rig, sessions: bool) -> anyhow::Result<Part> {
     let (connections, wire, hosts) = if sessions {
-        let hosts = plan.resuming.min(plan.hosts);
-        (Connections::New, Wire::TlsWithSessions, hosts)
+        let kept = u32::try_from(SESSION_HOSTS_MAX.get()).unwrap_or(u32::MAX);
+        (
+            Connections::New,
+            Wire::TlsWithSessions,
+            kept.min(plan.hosts),
+        )
     } else {
         (Connections::NewWithoutSessions, Wire::Tls, plan.hosts)
     };
@@ -123,7 +125,7 @@ fn part(plan: &Tls, rig: &mut Rig, sessions: bool) -> anyhow::Result<Part> {
     use_up(plan, rig)?;
     let first = rig.arrivals()?.len();
     // a session resumes one connection: as many at once for each host, either way
-    let open = plan.open * hosts as usize / plan.hosts as usize;
+    let open = (plan.open * hosts as usize / plan.hosts as usize).max(1);
     let flood = super::flood(rig, 0..hosts, open, handshakes.time)?;
     let arrivals = rig.arrivals()?[first..].iter();
     let part = Part {
